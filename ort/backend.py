@@ -1,0 +1,48 @@
+"""ONNX Runtime on the CPU."""
+from __future__ import annotations
+
+import os
+from typing import Any, Optional, Tuple
+
+import numpy as np
+import onnxruntime
+
+from pose.errors import UserError
+from pose.files import PathLike
+
+
+class Backend:
+    """An ONNX file with one float32 input; of several outputs, the first. The batch is None where it is symbolic."""
+
+    def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None):
+        if device not in (None, "cpu"):
+            raise UserError(f"--device {device}: the onnxruntime backend runs on cpu")
+        if not os.path.isfile(model):
+            raise UserError(f"{model}: no such model file")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors; its warnings about unused initialisers are not the user's to mend
+        try:
+            self.session = onnxruntime.InferenceSession(os.fspath(model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no base class
+            raise UserError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it: "
+                            f"{' '.join(str(error).split())}") from None
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+            came = ", ".join(f"{tensor.name} {tensor.type}" for tensor in inputs)
+            raise UserError(f"{model}: expected one input of tensor(float), got {came}")
+        self.input_name, self.output_name = inputs[0].name, outputs[0].name
+        self.input_shape, self.output_shape = _shape(inputs[0].shape), _shape(outputs[0].shape)
+
+    def infer(self, rows: np.ndarray) -> np.ndarray:
+        return self.session.run([self.output_name], {self.input_name: np.ascontiguousarray(rows, np.float32)})[0]
+
+    def describe(self) -> dict:
+        return {"device": "cpu", "precision": "float32", "onnxruntime": onnxruntime.__version__}
+
+    def close(self) -> None:
+        self.session = None
+
+
+def _shape(dimensions: list) -> Tuple[Optional[int], ...]:
+    """ONNX Runtime gives a symbolic dimension as its name, or None."""
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in dimensions)

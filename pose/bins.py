@@ -1,0 +1,120 @@
+"""Writing the bins of a manifest: only what is missing, each file whole or not there."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from threading import Lock
+from typing import Dict, List
+
+import numpy as np
+
+from pose.config import PoseConfig
+from pose.errors import UserError
+from pose.files import make_folder, remove_file, write_file
+from pose.manifest import MANIFEST, UNFINISHED, Manifest, bins_in, load_manifest, save_manifest, settings_difference
+
+
+class BinFolder:
+    """A folder that is being filled with the bins of one manifest. Its manifest has another name until it is whole."""
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        self.folder, self.manifest = make_folder(folder), manifest
+        found = bins_in(folder)
+        earlier = next((folder / name for name in (MANIFEST, UNFINISHED) if (folder / name).exists()), None)
+        difference = earlier and settings_difference(manifest.settings, load_manifest(earlier).settings)
+        if difference:
+            raise UserError(f"{folder}: holds bins of another run ({difference}). Empty it or choose another folder")
+        unknown = sorted(found.keys() - set(manifest.bin_names)) if earlier else sorted(found)
+        if unknown:
+            raise UserError(f"{folder}: holds {len(unknown)} bins that are not of this run ({unknown[0]}, ...). "
+                            "Empty it or choose another folder")
+        self.missing = [number for number, name in enumerate(manifest.bin_names)
+                        if found.get(name) != manifest.bin_bytes(number)]
+
+    def open(self) -> None:
+        save_manifest(self.folder, self.manifest, UNFINISHED)
+        remove_file(self.folder / MANIFEST)
+
+    def close(self) -> None:
+        save_manifest(self.folder, self.manifest)
+        remove_file(self.folder / UNFINISHED)
+
+
+class RowWriter:
+    """Takes rows of bins in any order and from any thread; writes a bin when its last row has come."""
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        self.folder, self.manifest, self.names = folder, manifest, manifest.bin_names
+        self.incomplete: Dict[int, Dict[int, np.ndarray]] = {}
+        self.lock = Lock()
+
+    def put(self, row: int, tensor: np.ndarray) -> None:
+        number = row // self.manifest.batch
+        with self.lock:
+            rows = self.incomplete.setdefault(number, {})
+            rows[row] = tensor
+            if len(rows) < self.manifest.rows(number):
+                return
+            del self.incomplete[number]
+        write_file(self.folder / self.names[number], np.concatenate([rows[row] for row in sorted(rows)]))
+
+
+class BinReader:
+    """The bins of a folder, in the order of their names, all there and of the right size.
+
+    With a manifest beside them they must be its bins, made with `config`; without one their order is ais_bench's.
+    """
+
+    def __init__(self, folder: Path, config: PoseConfig):
+        self.folder, self.shape = folder, config.input_shape
+        self.manifest = load_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+        found = bins_in(folder)
+        if self.manifest is None and (folder / UNFINISHED).exists():
+            raise UserError(f"{folder}: preprocess.py has not finished there. Run it again, it continues")
+        if not found:
+            raise UserError(f"{folder}: no .bin files. Run preprocess.py first, or name another --input")
+        if self.manifest:
+            self._check_manifest(found, config)
+        self.names = self.manifest.bin_names if self.manifest else sorted(found, key=natural_order)
+        self.rows = [self._rows(number, found[name], config) for number, name in enumerate(self.names)]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _check_manifest(self, found: Dict[str, int], config: PoseConfig) -> None:
+        difference = settings_difference(config.of_data(), self.manifest.settings["config"])
+        if difference:
+            raise UserError(f"{self.folder}: bins of another --cfg ({difference})")
+        for what, names in (("missing", set(self.manifest.bin_names) - found.keys()),
+                            ("not in the manifest", found.keys() - set(self.manifest.bin_names))):
+            if names:
+                raise UserError(f"{self.folder}: {len(names)} bins are {what} ({min(names)}, ...). "
+                                "Run preprocess.py again")
+
+    def _rows(self, number: int, size: int, config: PoseConfig) -> int:
+        rows = self.manifest.rows(number) if self.manifest else max(1, size // config.input_bytes)
+        if size != rows * config.input_bytes:
+            people = f"{rows} x " if rows > 1 else ""
+            raise UserError(f"{self.folder / self.names[number]}: {size} bytes, expected {rows * config.input_bytes} "
+                            f"({people}{'x'.join(map(str, self.shape))} float32). Was it written with another --cfg?")
+        return rows
+
+    def groups(self, batch: int) -> List[range]:
+        """Numbers of consecutive bins that together hold at most `batch` people, or one bin that holds more."""
+        groups, start, people = [], 0, 0
+        for number, rows in enumerate(self.rows):
+            if number > start and people + rows > batch:
+                groups.append(range(start, number))
+                start, people = number, 0
+            people += rows
+        return [*groups, range(start, len(self.rows))]
+
+    def read(self, group: range) -> np.ndarray:
+        """The people of consecutive bins: (rows, 3, H, W) float32."""
+        parts = [np.fromfile(self.folder / self.names[number], np.float32) for number in group]
+        return np.concatenate(parts).reshape(-1, *self.shape)
+
+
+def natural_order(name: str) -> List[tuple]:
+    """Sort key that compares runs of digits as numbers, as ais_bench orders a folder's files."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name)]

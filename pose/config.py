@@ -1,0 +1,141 @@
+"""What a pose model takes and gives: one frozen record, read from AlphaPose's own YAML files or from ours.
+
+Ours are AlphaPose's with three more keys: DATA_PRESET.MEAN, DATA_PRESET.STD and MODEL.WIDTH.
+"""
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Dict, Optional, Tuple
+
+import yaml
+
+from pose.errors import UserError
+from pose.files import PathLike
+
+NUM_JOINTS = 17
+# Left and right of COCO's 17 joints: eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
+FLIP_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
+# AlphaPose subtracts these from R, G, B in this order and divides by nothing. They look like ImageNet's means in the
+# order B, G, R; the published weights were trained so.
+ALPHAPOSE_MEAN = (0.406, 0.457, 0.480)
+ALPHAPOSE_STD = (1.0, 1.0, 1.0)
+
+# Keys that decide inference, then keys of AlphaPose's files that do not. Any other key in these sections is refused:
+# an ignored typo would be measured as an accuracy difference.
+DATA_PRESET_KEYS = ("IMAGE_SIZE", "HEATMAP_SIZE", "NUM_JOINTS", "MEAN", "STD")
+DATA_PRESET_IGNORED = ("TYPE", "SIGMA", "LOSS_TYPE")
+MODEL_KEYS = ("TYPE", "NUM_LAYERS", "CONV_DIM", "WIDTH")
+MODEL_IGNORED = ("PRETRAINED", "TRY_LOAD", "NUM_DECONV_FILTERS")
+REGRESSION_NORMS = ("sigmoid", "softmax")
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseConfig:
+    """Shapes and numbers of one pose model. Sizes are (height, width)."""
+
+    input_size: Tuple[int, int] = (256, 192)
+    heatmap_size: Tuple[int, int] = (64, 48)
+    mean: Tuple[float, float, float] = ALPHAPOSE_MEAN  # of R, G, B in 0..1
+    std: Tuple[float, float, float] = ALPHAPOSE_STD
+    network: str = "FastPose"
+    num_layers: int = 50
+    conv_dim: int = 128  # channels before the last convolution
+    width: float = 1.0  # multiplier of every channel count but the joints'
+    regression: Optional[str] = None  # L1JointRegression's heatmap norm; None decodes the peak (MSELoss)
+
+    @property
+    def input_shape(self) -> Tuple[int, int, int]:
+        return (3, *self.input_size)
+
+    @property
+    def heatmap_shape(self) -> Tuple[int, int, int]:
+        return (NUM_JOINTS, *self.heatmap_size)
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of one crop in a bin (float32)."""
+        return 4 * math.prod(self.input_shape)
+
+    def of_data(self) -> Dict[str, Any]:
+        """The part that decides the bytes of bins and the reading of dumps; the rest belongs to the checkpoint."""
+        return {"input_size": list(self.input_size), "heatmap_size": list(self.heatmap_size),
+                "mean": list(self.mean), "std": list(self.std), "regression": self.regression}
+
+
+def load_config(path: PathLike) -> PoseConfig:
+    """Read a YAML file of AlphaPose's layout. Raises UserError naming the key that is missing, unknown or unusable."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected YAML, but {' '.join(str(error).split())}") from None
+    try:
+        return _from_sections(content if isinstance(content, dict) else {})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _from_sections(content: Dict[str, Any]) -> PoseConfig:
+    data = _section(content, "DATA_PRESET", DATA_PRESET_KEYS, DATA_PRESET_IGNORED)
+    # A network of another type brings keys of its own; its ONNX file can still be run and scored.
+    is_fastpose = isinstance(content.get("MODEL"), dict) and content["MODEL"].get("TYPE") == "FastPose"
+    model = _section(content, "MODEL", MODEL_KEYS, MODEL_IGNORED if is_fastpose else None)
+    if data.get("NUM_JOINTS", NUM_JOINTS) != NUM_JOINTS:
+        raise UserError(f"DATA_PRESET.NUM_JOINTS is {data['NUM_JOINTS']}, expected {NUM_JOINTS}: "
+                        "mirroring and scoring are COCO's")
+    return PoseConfig(
+        input_size=_numbers(data, "IMAGE_SIZE", int, 2),
+        heatmap_size=_numbers(data, "HEATMAP_SIZE", int, 2),
+        mean=_numbers(data, "MEAN", float, 3, ALPHAPOSE_MEAN),
+        std=_numbers(data, "STD", float, 3, ALPHAPOSE_STD),
+        network=str(model.get("TYPE", PoseConfig.network)),
+        num_layers=_positive(model, "NUM_LAYERS", int, PoseConfig.num_layers),
+        conv_dim=_positive(model, "CONV_DIM", int, PoseConfig.conv_dim),
+        width=_positive(model, "WIDTH", float, PoseConfig.width),
+        regression=_regression(content.get("LOSS") or {}),
+    )
+
+
+def _section(content: Dict[str, Any], name: str, known: tuple, ignored: Optional[tuple]) -> Dict[str, Any]:
+    """The mapping `name`; `ignored` None lets every other key pass."""
+    section = content.get(name)
+    if not isinstance(section, dict):
+        raise UserError(f"expected a section {name}, as in AlphaPose's YAML files")
+    unknown = [] if ignored is None else [key for key in section if key not in known and key not in ignored]
+    if unknown:
+        raise UserError(f"{name}.{unknown[0]} is not supported; known keys are {', '.join(known)}")
+    return section
+
+
+def _numbers(section: Dict[str, Any], key: str, kind: type, count: int, default: Optional[tuple] = None) -> tuple:
+    value = section.get(key, default)
+    if not isinstance(value, (list, tuple)) or len(value) != count:
+        raise UserError(f"{key} is {value}, expected {count} numbers")
+    return tuple(_number(item, key, kind) for item in value)
+
+
+def _positive(section: Dict[str, Any], key: str, kind: type, default: Any) -> Any:
+    value = _number(section.get(key, default), key, kind)
+    if value <= 0:
+        raise UserError(f"{key} is {value}, expected more than 0")
+    return value
+
+
+def _number(value: Any, key: str, kind: type) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or kind(value) != value:
+        raise UserError(f"{key} holds {value!r}, expected {kind.__name__}")
+    return kind(value)
+
+
+def _regression(loss: Dict[str, Any]) -> Optional[str]:
+    kind = loss.get("TYPE", "MSELoss")
+    if kind == "MSELoss":
+        return None
+    norm = loss.get("NORM_TYPE", "softmax")
+    if kind != "L1JointRegression" or norm not in REGRESSION_NORMS:
+        raise UserError(f"LOSS is {kind} with NORM_TYPE {norm}, expected MSELoss, or L1JointRegression with "
+                        f"{' or '.join(REGRESSION_NORMS)}")
+    return norm

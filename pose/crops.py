@@ -1,0 +1,61 @@
+"""From a photograph and a box to the tensor that the network takes.
+
+Axes: H, W of the crop. Colours are RGB. A crop is (H, W, 3) uint8 until it is normalised, then (3, H, W) float32.
+"""
+from __future__ import annotations
+
+from typing import Sequence, Tuple
+
+import cv2
+import numpy as np
+
+
+def get_affine(center: np.ndarray, scale: np.ndarray, output_size: Tuple[int, int]) -> np.ndarray:
+    """The similarity that takes a box (centre, width and height, float32) to a (height, width) raster: (2, 3) float64.
+
+    From three point pairs in float32, rounded where AlphaPose rounds (`get_affine_transform`); there is no half-pixel
+    term. A box of no size gives the zero matrix, which makes a constant crop.
+    """
+    height, width = output_size
+    source = _three_points(center, scale[0])
+    target = _three_points(np.array([width * 0.5, height * 0.5], np.float32), np.float32(width))
+    return cv2.getAffineTransform(source, target)
+
+
+def _three_points(center: np.ndarray, width: np.float32) -> np.ndarray:
+    """(3, 2) float32: the centre, the point half a WIDTH above it, and the centre turned by a quarter about that."""
+    above = center - np.array([0, width * np.float32(0.5)], np.float32)
+    x, y = center - above
+    return np.stack([center, above, above + np.array([-y, x], np.float32)])
+
+
+def crop_person(image: np.ndarray, center: np.ndarray, scale: np.ndarray, input_size: Tuple[int, int]) -> np.ndarray:
+    """(H0, W0, 3) uint8 photograph -> (H, W, 3) uint8 crop, bilinear; black where the box leaves the photograph."""
+    height, width = input_size
+    return cv2.warpAffine(image, get_affine(center, scale, input_size), (width, height), flags=cv2.INTER_LINEAR)
+
+
+class Normalizer:
+    """(H, W, 3) uint8 crop -> (3, H, W) float32 tensor: value / 255 - mean, then / std, per channel of R, G, B.
+
+    A crop has 256 possible values, so the arithmetic is done once for each and looked up. AlphaPose divides by 255
+    only when some value of the crop exceeds 1 (`im_to_torch`), hence the second table.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        values = np.arange(256, dtype=np.float32)
+        mean32, std32 = np.array(mean, np.float32)[:, None], np.array(std, np.float32)[:, None]
+        self.tables = (values / np.float32(255) - mean32) / std32  # (3, 256)
+        self.dark_tables = (values - mean32) / std32
+
+    def __call__(self, crop: np.ndarray) -> np.ndarray:
+        tables = self.tables if crop.max() > 1 else self.dark_tables
+        tensor = np.empty((3, *crop.shape[:2]), np.float32)
+        for channel, table in enumerate(tables):
+            np.take(table, crop[:, :, channel], out=tensor[channel], mode="clip")
+        return tensor
+
+
+def mirror(tensor: np.ndarray) -> np.ndarray:
+    """(..., W) -> its mirror image, contiguous."""
+    return np.ascontiguousarray(tensor[..., ::-1])

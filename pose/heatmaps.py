@@ -1,0 +1,123 @@
+"""From heatmaps to keypoints: mirror back, fuse, decode.
+
+Axes: N people, K joints, h w of a heatmap. Heatmaps are (N, K, h, w) float32; positions are (x, y).
+"""
+from __future__ import annotations
+
+from typing import Callable, Dict, Optional, Sequence, Tuple
+
+import numpy as np
+
+from pose.config import FLIP_PAIRS, PoseConfig
+
+QUARTER = 0.25  # step towards the higher neighbour of a peak, in heatmap pixels
+# torch copies a row in blocks of this many values on an x86 CPU with AVX2; only `shift_original` depends on it.
+TORCH_COPY_BLOCK = 16
+
+
+def flip_back(heatmaps: np.ndarray, flip_pairs: Sequence[Tuple[int, int]] = FLIP_PAIRS) -> np.ndarray:
+    """Heatmaps of mirrored crops -> as if of the crops: (N, K, h, w) mirrored, left and right joints swapped."""
+    order = np.arange(heatmaps.shape[1])
+    for left, right in flip_pairs:
+        order[[left, right]] = right, left
+    return heatmaps[:, order, :, ::-1]
+
+
+def shift_clean(flipped: np.ndarray) -> np.ndarray:
+    """Shift by one column to the right, which aligns a mirrored heatmap; the first column stays as well."""
+    shifted = np.empty(flipped.shape, flipped.dtype)
+    shifted[..., 1:], shifted[..., 0] = flipped[..., :-1], flipped[..., 0]
+    return shifted
+
+
+def shift_original(flipped: np.ndarray) -> np.ndarray:
+    """The shift as AlphaPose's `flip_heatmap` really computes it on an x86 CPU, bit for bit.
+
+    It assigns a row to an overlapping view of itself, so later blocks read what earlier ones wrote: of 48 columns,
+    17 holds column 15, and 33 to 47 all hold column 31. Published NPU figures carry this.
+    """
+    source = np.arange(flipped.shape[-1]) - 1
+    source[0] = 0
+    whole_blocks = (flipped.shape[-1] - 1) // TORCH_COPY_BLOCK * TORCH_COPY_BLOCK
+    source[TORCH_COPY_BLOCK + 1:whole_blocks:TORCH_COPY_BLOCK] -= 1
+    source[whole_blocks + 1:] = max(whole_blocks - 1, 0)
+    return flipped[..., source]
+
+
+FLIP_SHIFTS: Dict[str, Callable[[np.ndarray], np.ndarray]] = {"clean": shift_clean, "original": shift_original}
+
+
+def find_peaks(heatmaps: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """(N, K, h, w) -> (N, K, 2) float32 positions in heatmap pixels, (N, K) float32 peak values.
+
+    The first of equal maxima in row-major order. A joint without a positive value lies at (0, 0). A peak with both
+    coordinates at least 2 from the low and high border moves a quarter pixel to the higher neighbour on each axis.
+    """
+    people, joints, height, width = heatmaps.shape
+    rows = heatmaps.reshape(people * joints, height * width)
+    index = rows.argmax(axis=1)
+    each = np.arange(len(rows))
+    scores = rows[each, index]
+    index[scores <= 0] = 0
+    x, y = index % width, index // width
+    inside = (1 < x) & (x < width - 1) & (1 < y) & (y < height - 1)
+    each, at = each[inside], index[inside]
+    positions = np.stack([x, y], axis=1).astype(np.float32)
+    positions[inside, 0] += QUARTER * np.sign(rows[each, at + 1] - rows[each, at - 1])
+    positions[inside, 1] += QUARTER * np.sign(rows[each, at + width] - rows[each, at - width])
+    return positions.reshape(people, joints, 2), scores.reshape(people, joints)
+
+
+def positions_to_image(positions: np.ndarray, crop_xyxy: np.ndarray, heatmap_size: Tuple[int, int]) -> np.ndarray:
+    """(N, K, 2) heatmap positions of the (N, 4) crops -> (N, K, 2) float32 photograph pixels.
+
+    The inverse of `pose.crops.get_affine` for a heatmap raster: the crop's WIDTH scales both axes, and the centres
+    correspond without a half-pixel term.
+    """
+    low, high = crop_xyxy[:, :2].astype(np.float64), crop_xyxy[:, 2:].astype(np.float64)
+    height, width = heatmap_size
+    scale = (high[:, :1] - low[:, :1]) / width
+    center = low + (high - low) * 0.5
+    return (center[:, None] + (positions - (width / 2, height / 2)) * scale[:, None]).astype(np.float32)
+
+
+def expected_positions(heatmaps: np.ndarray, norm: str) -> Tuple[np.ndarray, np.ndarray]:
+    """(N, K, h, w) logits of a model trained with L1JointRegression -> positions and scores as `find_peaks` gives.
+
+    The position is the expectation under the heatmap, made positive by `norm` and divided by its sum. The score is the
+    highest sigmoid; softmax has none and scores 1 (AlphaPose's `_integral_tensor`).
+    """
+    people, joints, height, width = heatmaps.shape
+    rows = heatmaps.reshape(people, joints, height * width)
+    if norm == "sigmoid":
+        weights = 1 / (1 + np.exp(-rows))
+        scores = weights.max(axis=2)
+    else:
+        weights = np.exp(rows - rows.max(axis=2, keepdims=True))
+        scores = np.ones((people, joints), np.float32)
+    maps = (weights / weights.sum(axis=2, keepdims=True)).reshape(heatmaps.shape)
+    x = maps.sum(axis=2) @ np.arange(width, dtype=np.float32)
+    y = maps.sum(axis=3) @ np.arange(height, dtype=np.float32)
+    return np.stack([x, y], axis=2), scores
+
+
+def heatmaps_to_keypoints(heatmaps: np.ndarray, heatmaps_flip: Optional[np.ndarray], crop_xyxy: np.ndarray,
+                          config: PoseConfig, flip_shift: str = "clean") -> Tuple[np.ndarray, np.ndarray]:
+    """(N, K, h, w) heatmaps of crops, and of the mirrored crops or None -> (N, K, 2) keypoints in photograph pixels
+    and (N, K) scores, both float32.
+
+    Peaks are found in the mean of the two heatmaps; of a regression model, the two positions and scores are averaged.
+    """
+    both = [heatmaps]
+    if heatmaps_flip is not None:
+        both.append(FLIP_SHIFTS[flip_shift](flip_back(heatmaps_flip)))
+    if config.regression:
+        positions, scores = (_mean(values) for values in zip(*(expected_positions(h, config.regression) for h in both)))
+    else:
+        positions, scores = find_peaks(_mean(both))
+    return positions_to_image(positions, crop_xyxy, config.heatmap_size), scores
+
+
+def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of one or two float32 arrays, in float32."""
+    return values[0] if len(values) == 1 else (values[0] + values[1]) / np.float32(2)

@@ -1,0 +1,165 @@
+"""Fuse the heatmaps of normal and mirrored crops, decode keypoints, drop duplicates, and score them as COCO does.
+
+    python3 postprocess.py --dataroot ./data/coco --dump_dir ./results/bs16 --dump_dir_flip ./results/bs16_flip
+
+Takes the dumps of ais_bench or of infer.py as they are, float32 or float16, and opens no photograph.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+from tqdm import tqdm
+
+from pose.coco import PERSON, load_detections
+from pose.config import load_config
+from pose.dumps import DumpReader
+from pose.errors import UserError, exit_code
+from pose.files import make_folder, sha256_of_file, write_file, write_json
+from pose.heatmaps import FLIP_SHIFTS, heatmaps_to_keypoints
+from pose.manifest import GROUND_TRUTH, Manifest, build_manifest, load_manifest, settings_difference
+from pose.oks import NMS, nms_per_photograph, rescore
+
+PEOPLE_AT_ONCE = 16  # two stacks of heatmaps this long stay in a core's cache
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--dataroot", default="./data/coco", help="folder with annotations/")
+    parser.add_argument("--dump_dir", required=True, help="dumps of the normal bins")
+    parser.add_argument("--dump_dir_flip", help="dumps of the mirrored bins; without them there is no flip test")
+    parser.add_argument("--manifest", default="./prep_data/manifest.json", help="what preprocess.py wrote")
+    parser.add_argument("--detections", help="rebuild the manifest of bins that came without one from this file")
+    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="read with --detections only")
+    parser.add_argument("--output", help="folder for keypoints.json and metrics.json (DUMP_DIR_score if None)")
+    parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean",
+                        help="original: AlphaPose's shift as it runs on a CPU, with its overlapping copy")
+    parser.add_argument("--nms", choices=sorted(NMS), default="greedy", help="soft: AlphaPose's unused variant")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that read and decode")
+    return parser.parse_args(argv)
+
+
+def postprocess(dataroot: Path, manifest: Manifest, dump_dir: Path, dump_dir_flip: Optional[Path], output: Path,
+                flip_shift: str = "clean", nms: str = "greedy", workers: int = 1) -> Dict[str, Any]:
+    """Score the dumps of `manifest`; write keypoints.json and metrics.json into `output`; return the latter."""
+    from pose.score import score_keypoints  # pycocotools takes longer to load than everything else here
+
+    readers = [DumpReader(dump_dir, manifest)]
+    if dump_dir_flip:
+        readers.append(DumpReader(dump_dir_flip, manifest.mirrored()))
+        check_same_run(*readers)
+    keypoints, scores = decode_dumps(readers, flip_shift, workers)
+    results = ground_truth_results if manifest.settings["boxes"] == GROUND_TRUTH else detection_results
+    results = results(manifest, keypoints, scores, nms)
+    stats = score_keypoints(dataroot, results, manifest.settings["images"])
+    metrics = {
+        "metrics": stats,
+        "people": {"boxes": len(manifest), "after_nms": len(results)},
+        "settings": {"flip_test": dump_dir_flip is not None, "flip_shift": flip_shift, "nms": nms,
+                     "boxes": manifest.settings["boxes"], "config": manifest.settings["config"]},
+        "dumps": [reader.settings for reader in readers],
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+    }
+    make_folder(output)
+    write_file(output / "keypoints.json", json.dumps(results).encode())
+    write_json(output / "metrics.json", metrics)
+    return metrics
+
+
+def decode_dumps(readers: List[DumpReader], flip_shift: str, workers: int) -> Tuple[np.ndarray, np.ndarray]:
+    """All dumps -> (N, K, 2) keypoints and (N, K) scores; holds the heatmaps of a few people at a time."""
+    manifest, shape = readers[0].manifest, readers[0].shape
+    keypoints = np.empty((len(manifest), shape[0], 2), np.float32)
+    scores = np.empty(keypoints.shape[:2], np.float32)
+
+    def decode(numbers: range) -> int:
+        rows = slice(numbers[0] * manifest.batch, min((numbers[-1] + 1) * manifest.batch, len(manifest)))
+        stacks = [np.empty((rows.stop - rows.start, *shape), np.float32) for _ in readers]
+        for reader, stack in zip(readers, stacks):
+            for number in numbers:
+                first = (number - numbers[0]) * manifest.batch
+                reader.read(number, stack[first:first + manifest.rows(number)])
+        keypoints[rows], scores[rows] = heatmaps_to_keypoints(
+            stacks[0], stacks[1] if len(stacks) > 1 else None, manifest.crop_xyxy[rows], manifest.data_config,
+            flip_shift)
+        return rows.stop - rows.start
+
+    files, at_once = len(manifest.bin_names), max(1, PEOPLE_AT_ONCE // manifest.batch)
+    chunks = [range(start, min(start + at_once, files)) for start in range(0, files, at_once)]
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(manifest), unit="person", desc="postprocess") as bar:
+        for people in pool.map(decode, chunks):
+            bar.update(people)
+    return keypoints, scores
+
+
+def detection_results(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray, nms: str) -> List[Dict[str, Any]]:
+    """COCO results of the people that OKS-NMS keeps. Boxes and scores are rounded to float32, as AlphaPose's are."""
+    low, high = np.split(manifest.crop_xyxy.astype(np.float64), 2, axis=1)
+    areas = (high - low).prod(axis=1)
+    person_scores = rescore(scores, manifest.scores.astype(np.float32).astype(np.float64))
+    keep = nms_per_photograph(manifest.image_ids, keypoints, person_scores, areas, nms)
+    columns = zip(manifest.bbox_xywh.astype(np.float32)[keep].tolist(), manifest.image_ids[keep].tolist(),
+                  areas[keep].tolist(), person_scores[keep].tolist(), coco_keypoints(keypoints, scores)[keep].tolist())
+    return [{"bbox": bbox, "image_id": image_id, "area": area, "score": score, "category_id": PERSON,
+             "keypoints": joints} for bbox, image_id, area, score, joints in columns]
+
+
+def ground_truth_results(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray,
+                         nms: str) -> List[Dict[str, Any]]:
+    """COCO results of annotated boxes, as AlphaPose's validate_gt makes them: everybody stays, the score is mean plus
+    best joint, and `bbox` is the crop's corners. pycocotools reads those as xywh, so APm and APl mean little."""
+    person_scores = scores.mean(axis=1) + scores.max(axis=1)
+    columns = zip(manifest.crop_xyxy.tolist(), manifest.image_ids.tolist(), person_scores.tolist(),
+                  coco_keypoints(keypoints, scores).tolist())
+    return [{"bbox": bbox, "image_id": image_id, "score": score, "category_id": PERSON, "keypoints": joints}
+            for bbox, image_id, score, joints in columns]
+
+
+def coco_keypoints(keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(N, K, 2), (N, K) -> (N, 3 K): x, y, score of each joint."""
+    return np.concatenate([keypoints, scores[:, :, None]], axis=2).reshape(len(keypoints), -1)
+
+
+def check_same_run(normal: DumpReader, mirrored: DumpReader) -> None:
+    """Refuse dumps of two models or of swapped folders, as far as their settings tell; ais_bench leaves none."""
+    if normal.settings is None or mirrored.settings is None:
+        return
+    difference = settings_difference(normal.settings, mirrored.settings, but=("bins",))
+    if difference:
+        raise UserError(f"{normal.folder} and {mirrored.folder}: dumps of two runs ({difference})")
+
+
+def open_manifest(args: argparse.Namespace) -> Manifest:
+    if args.detections:
+        return build_manifest(load_detections(args.detections), sha256_of_file(args.detections), load_config(args.cfg))
+    if not os.path.exists(args.manifest):
+        raise UserError(f"{args.manifest}: no such manifest. Name the --manifest beside the bins, or for bins that "
+                        "came without one the --detections they were made from")
+    return load_manifest(args.manifest)
+
+
+def format_metrics(metrics: Dict[str, Any]) -> str:
+    names, values = zip(*metrics["metrics"].items())
+    return "\n".join(["| " + " | ".join(names) + " |", "|" + " --- |" * len(names),
+                      "| " + " | ".join(f"{value:.4f}" for value in values) + " |"])
+
+
+def main() -> None:
+    args = parse_args()
+    metrics = postprocess(Path(args.dataroot), open_manifest(args), Path(args.dump_dir),
+                          Path(args.dump_dir_flip) if args.dump_dir_flip else None,
+                          Path(args.output or args.dump_dir.rstrip("/") + "_score"), args.flip_shift, args.nms,
+                          args.workers)
+    print(format_metrics(metrics))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,155 @@
+"""Export a FastPose checkpoint to ONNX: one file that takes any batch, and one simplified file a batch size.
+
+    python3 pth2onnx.py configs/256x192_res50_lr1e-3_1x.yaml models/fast_res50_256x192.pth \\
+        models/fast_res50_256x192.onnx --batch 1 16
+
+Input `image`, output `output`. Every file is run and compared with torch before it is left on disk; one that is there
+already and was made from the same checkpoint and config is kept.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import io
+import json
+import os
+import sys
+import warnings
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+
+from pose.config import PoseConfig, load_config
+from pose.errors import UserError, exit_code
+from pose.files import make_folder, sha256_of_file, write_file
+
+# IR version that was current with each opset: an older reader refuses a newer one, whatever the graph needs.
+IR_VERSIONS = {11: 6, 13: 7, 17: 8}
+MAX_RELATIVE_ERROR = 1e-5  # of the largest heatmap value, ONNX Runtime against torch, both float32
+ARITHMETIC_ON_SHAPES = {"Shape", "Gather", "ConstantOfShape", "Range", "NonZero"}
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("config", help="AlphaPose's YAML or ours")
+    parser.add_argument("checkpoint", help="state_dict, such as fast_res50_256x192.pth")
+    parser.add_argument("output", help="the .onnx that takes any batch; the others are named after it, ..._bs16.onnx")
+    parser.add_argument("--batch", type=int, nargs="*", default=[], help="batch sizes to make a simplified file for")
+    parser.add_argument("--opset", type=int, choices=sorted(IR_VERSIONS), default=11, help="11 suits every CANN")
+    args = parser.parse_args(argv)
+    if not args.output.endswith(".onnx"):
+        parser.error(f"the output is {args.output}, expected a name that ends in .onnx")
+    if any(batch < 1 for batch in args.batch):
+        parser.error(f"--batch is {args.batch}, expected at least 1 each")
+    return args
+
+
+def pth2onnx(config: PoseConfig, checkpoint: str, output: str, batches: List[int], opset: int = 11) -> List[str]:
+    """Write `output` and one file for each of `batches`; their paths. Nothing is left that does not agree with torch."""
+    if not os.path.exists(checkpoint):
+        raise UserError(f"{checkpoint}: no such checkpoint")
+    origin = {"checkpoint_sha256": sha256_of_file(checkpoint), "opset": str(opset),
+              "config": json.dumps(dataclasses.asdict(config), sort_keys=True)}
+    paths = {None: output, **{batch: f"{output[:-len('.onnx')]}_bs{batch}.onnx" for batch in batches}}
+    wanted = {batch: path for batch, path in paths.items() if read_origin(path) != origin}
+    if wanted:
+        make_folder(os.path.dirname(output) or ".")
+        export_files(config, checkpoint, wanted, origin, opset)
+    for path in paths.values():
+        print(f"{path}: {'written' if path in wanted.values() else 'kept, of the same checkpoint and config'}")
+    return list(paths.values())
+
+
+def export_files(config: PoseConfig, checkpoint: str, paths: Dict[Optional[int], str], origin: Dict[str, str],
+                 opset: int) -> None:
+    """Export, simplify, compare and write one file for each batch of `paths`; None is any batch."""
+    from networks.fastpose import load_fastpose
+
+    network = load_fastpose(config, checkpoint)
+    exported = export(network, config, opset)
+    for batch, path in paths.items():
+        model = simplify(exported, config, batch)
+        model.ir_version = IR_VERSIONS[opset]
+        del model.metadata_props[:]  # onnxsim's account of what it did
+        for key, value in origin.items():
+            model.metadata_props.add(key=key, value=value)
+        check_graph(model, batch)
+        content = model.SerializeToString()
+        compare(network, content, config, batch or 2)
+        write_file(path, content)
+
+
+def export(network: Any, config: PoseConfig, opset: int) -> Any:
+    """The network as an ONNX ModelProto whose first axis is symbolic."""
+    import onnx
+    import torch
+
+    stream = io.BytesIO()
+    # The exporter that reaches opset 11 is torch's older one, which later releases must be asked for.
+    older = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(network, torch.zeros(1, *config.input_shape), stream, opset_version=opset,
+                          input_names=["image"], output_names=["output"],
+                          dynamic_axes={"image": {0: "batch"}, "output": {0: "batch"}}, **older)
+    return onnx.load_from_string(stream.getvalue())
+
+
+def simplify(model: Any, config: PoseConfig, batch: Optional[int]) -> Any:
+    """Constant-fold and clean the graph; with a `batch`, make every shape static."""
+    import onnxsim
+
+    shapes = {"image": [batch, *config.input_shape]} if batch else None
+    simplified, same = onnxsim.simplify(model, overwrite_input_shapes=shapes)
+    if not same:
+        raise UserError("onnxsim changed the numbers of the graph. Install another version of onnxsim")
+    return simplified
+
+
+def check_graph(model: Any, batch: Optional[int]) -> None:
+    """Refuse a per-batch graph that still computes shapes, and any operator that is not of the ONNX standard."""
+    foreign = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    left = ARITHMETIC_ON_SHAPES.intersection(node.op_type for node in model.graph.node) if batch else set()
+    if foreign or left:
+        raise UserError(f"the exported graph holds {', '.join(sorted(foreign | left))}: this torch or onnxsim exports "
+                        "what atc does not take. Install the versions of requirements.txt")
+
+
+def compare(network: Any, content: bytes, config: PoseConfig, batch: int) -> None:
+    """Run an ONNX file on crops of noise and refuse it when it differs from torch by more than MAX_RELATIVE_ERROR."""
+    import onnxruntime
+    import torch
+
+    crops = np.random.default_rng(0).uniform(-0.5, 0.6, (batch, *config.input_shape)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(crops)).numpy()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    heatmaps = session.run(["output"], {"image": crops})[0]
+    error = float(np.abs(heatmaps - expected).max() / np.abs(expected).max())
+    if not error <= MAX_RELATIVE_ERROR:
+        raise UserError(f"the ONNX file of batch {batch} differs from torch by {error:.1e} of the largest value, "
+                        f"expected at most {MAX_RELATIVE_ERROR:.0e}. It was not written")
+
+
+def read_origin(path: str) -> Optional[Dict[str, str]]:
+    """What an ONNX file was made from, as it says itself; None when it is not there or says nothing."""
+    import onnx
+
+    if not os.path.exists(path):
+        return None
+    try:
+        model = onnx.load(path)
+    except Exception:  # protobuf's errors have no public base class; an unreadable file is made anew
+        return None
+    return {entry.key: entry.value for entry in model.metadata_props} or None
+
+
+def main() -> None:
+    args = parse_args()
+    pth2onnx(load_config(args.config), args.checkpoint, args.output, args.batch, args.opset)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

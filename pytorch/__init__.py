@@ -1,0 +1,1 @@
+"""The room of PyTorch: the checkpoint itself, the accuracy baseline."""
