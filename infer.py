@@ -25,7 +25,7 @@ from pose.config import load_config
 from pose.dumps import SETTINGS, dump_name
 from pose.errors import UserError, exit_code
 from pose.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
-from pose.manifest import bins_in, settings_difference
+from pose.manifest import bins_in, remove_bins, settings_difference
 
 DEFAULT_BATCH = 16  # of a model that takes any
 BATCHES_AHEAD = 2  # read before they are needed, and waiting to be written
@@ -42,19 +42,21 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the model")
     parser.add_argument("--batchsize", type=int, help=f"people at once; the model's own, or {DEFAULT_BATCH}, if None")
     parser.add_argument("--device", help="cpu, cuda or cuda:1; the backend's default if None")
+    parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
     args = parser.parse_args(argv)
     if args.batchsize is not None and args.batchsize < 1:
         parser.error(f"--batchsize is {args.batchsize}, expected at least 1")
     return args
 
 
-def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, Any], batch: int) -> Dict[str, Any]:
+def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, Any], batch: int,
+          replace: bool = False) -> Dict[str, Any]:
     """Write a dump into `output` for each of `bins`, and a summary beside `output`, which is returned.
 
     Batches are always cut from the same places, so that a continued run gives the bytes of an uninterrupted one.
     """
     summary_path = Path(f"{output}_summary.json")
-    whole = claim_folder(output, settings, bins)
+    whole = claim_folder(output, settings, bins, replace)
     groups = [group for group in bins.groups(batch) if not whole.issuperset(group)]
     if not groups and summary_path.exists():
         print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
@@ -122,20 +124,19 @@ class TimedBackend:
         return heatmaps
 
 
-def claim_folder(output: Path, settings: Dict[str, Any], bins: BinReader) -> set:
+def claim_folder(output: Path, settings: Dict[str, Any], bins: BinReader, replace: bool) -> set:
     """Make the dumps' folder, or check that what it holds is of this run. Returns the numbers of bins that are done."""
     found, path = bins_in(output), output / SETTINGS
-    if path.exists():
-        difference = settings_difference(settings, read_json(path, "settings"))
-        if difference:
-            raise UserError(f"{output}: holds dumps of another run ({difference}). Empty it or choose another "
-                            "--output_dirname")
-    elif found:
-        raise UserError(f"{output}: holds {len(found)} dumps of unknown origin. Empty it or choose another "
-                        "--output_dirname")
+    earlier = read_json(path, "settings") if path.exists() else None
+    difference = settings_difference(settings, earlier) if earlier else found and "nothing says which"
+    if difference and not replace:
+        raise UserError(f"{output}: holds dumps of another run ({difference}). Empty it, choose another "
+                        "--output_dirname, or let --replace remove them")
+    if difference:
+        remove_bins(output, SETTINGS)
     make_folder(output)
     write_json(path, settings)
-    return {number for number, name in enumerate(bins.names) if dump_name(name) in found}
+    return set() if difference else {number for number, name in enumerate(bins.names) if dump_name(name) in found}
 
 
 def summarize(bins: BinReader, output: Path, batch: int, times: List[float], people: int,
@@ -175,7 +176,7 @@ def main() -> None:
     settings = {"backend": args.backend, **backend.describe(), "model": os.path.basename(args.model),
                 "model_sha256": sha256_of_file(args.model), "batch": batch,
                 "bins": bins.manifest.settings if bins.manifest else None}
-    summary = infer(backend, bins, Path(args.output) / args.output_dirname, settings, batch)
+    summary = infer(backend, bins, Path(args.output) / args.output_dirname, settings, batch, args.replace)
     backend.close()
     end = summary["end_to_end"]
     print(f"model alone {summary['throughput']:.1f} crops/s at batch {batch}; read, infer and write "

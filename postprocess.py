@@ -22,7 +22,7 @@ from pose.coco import PERSON, load_detections
 from pose.config import load_config
 from pose.dumps import DumpReader
 from pose.errors import UserError, exit_code
-from pose.files import make_folder, sha256_of_file, write_file, write_json
+from pose.files import make_folder, read_json, sha256_of_file, write_file, write_json
 from pose.heatmaps import FLIP_SHIFTS, heatmaps_to_keypoints
 from pose.manifest import GROUND_TRUTH, Manifest, build_manifest, load_manifest, settings_difference
 from pose.oks import NMS, nms_per_photograph, rescore
@@ -66,6 +66,7 @@ def postprocess(dataroot: Path, manifest: Manifest, dump_dir: Path, dump_dir_fli
         "settings": {"flip_test": dump_dir_flip is not None, "flip_shift": flip_shift, "nms": nms,
                      "boxes": manifest.settings["boxes"], "config": manifest.settings["config"]},
         "dumps": [reader.settings for reader in readers],
+        "speed": read_speed([reader.folder for reader in readers]),
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
     make_folder(output)
@@ -137,6 +138,19 @@ def check_same_run(normal: DumpReader, mirrored: DumpReader) -> None:
         raise UserError(f"{normal.folder} and {mirrored.folder}: dumps of two runs ({difference})")
 
 
+def read_speed(dump_dirs: List[Path]) -> Optional[Dict[str, float]]:
+    """What the summaries beside the dumps say: crops a second in the model alone (ais_bench's throughput), and people
+    a second from bins to dumps, each one as often as there are folders. None without summaries."""
+    paths = [Path(f"{folder}_summary.json") for folder in dump_dirs]
+    if not all(path.exists() for path in paths):
+        return None
+    summaries = [read_json(path, "summary") for path in paths]
+    speed = {"crops_per_second": float(np.mean([summary["throughput"] for summary in summaries]))}
+    if all("end_to_end" in summary for summary in summaries):
+        speed["people_per_second"] = 1 / sum(1 / summary["end_to_end"]["people_per_second"] for summary in summaries)
+    return speed
+
+
 def open_manifest(args: argparse.Namespace) -> Manifest:
     if args.detections:
         return build_manifest(load_detections(args.detections), sha256_of_file(args.detections), load_config(args.cfg))
@@ -146,10 +160,21 @@ def open_manifest(args: argparse.Namespace) -> Manifest:
     return load_manifest(args.manifest)
 
 
-def format_metrics(metrics: Dict[str, Any]) -> str:
-    names, values = zip(*metrics["metrics"].items())
-    return "\n".join(["| " + " | ".join(names) + " |", "|" + " --- |" * len(names),
-                      "| " + " | ".join(f"{value:.4f}" for value in values) + " |"])
+def format_tables(metrics: Dict[str, Any]) -> str:
+    """The ten COCO numbers, and the row of the result table, in Markdown."""
+    scores, dumps, speed = metrics["metrics"], metrics["dumps"][0] or {}, metrics["speed"] or {}
+    row = {"model": dumps.get("model", "-"), "batch": dumps.get("batch", "-"), "AP": scores["AP"],
+           "AP50": scores["AP50"], "AR": scores["AR"],
+           "crops/s in the model": speed.get("crops_per_second"),
+           "people/s, bins to dumps" + (", both crops" if metrics["settings"]["flip_test"] else ""):
+               speed.get("people_per_second")}
+    return format_row(scores) + "\n\n" + format_row(row)
+
+
+def format_row(row: Dict[str, Any]) -> str:
+    cells = ["-" if value is None else f"{value:.4f}" if isinstance(value, float) and value <= 1 else
+             f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (row.keys(), ["---"] * len(row), cells))
 
 
 def main() -> None:
@@ -158,7 +183,7 @@ def main() -> None:
                           Path(args.dump_dir_flip) if args.dump_dir_flip else None,
                           Path(args.output or args.dump_dir.rstrip("/") + "_score"), args.flip_shift, args.nms,
                           args.workers)
-    print(format_metrics(metrics))
+    print(format_tables(metrics))
 
 
 if __name__ == "__main__":

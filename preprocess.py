@@ -27,10 +27,9 @@ from pose.coco import (
     load_annotations,
     load_detections,
     photograph_path,
-    read_photograph,
 )
 from pose.config import PoseConfig, load_config
-from pose.crops import Normalizer, crop_person, mirror
+from pose.crops import Normalizer, crop_person, mirror, read_photograph
 from pose.errors import UserError, exit_code
 from pose.files import sha256_of_file
 from pose.manifest import DETECTED, GROUND_TRUTH, Manifest, build_manifest
@@ -48,6 +47,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     source.add_argument("--gt_boxes", action="store_true", help="take the annotated boxes instead of detections")
     parser.add_argument("--batch", type=int, default=1, help="people in one file; ais_bench groups files of 1")
     parser.add_argument("--limit", type=int, help="only the first LIMIT photographs, by ascending id")
+    parser.add_argument("--replace", action="store_true", help="remove bins of other settings instead of refusing")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that decode and crop")
     args = parser.parse_args(argv)
     for name in ("batch", "limit", "workers"):
@@ -57,7 +57,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseConfig, detections_file: Optional[Path],
-               batch: int = 1, limit: Optional[int] = None, workers: int = 1) -> Manifest:
+               batch: int = 1, limit: Optional[int] = None, replace: bool = False, workers: int = 1) -> Manifest:
     """Write the bins of every person box into `output` and, mirrored, into `output_flip`; a manifest into both.
 
     `detections_file` None takes the annotated boxes. What is whole and of the same settings is kept.
@@ -72,7 +72,7 @@ def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseConf
     manifest.settings["photographs"] = fingerprint_photographs(dataroot, detections)
     report_unusual_boxes(detections)
 
-    folders = BinFolder(output, manifest), BinFolder(output_flip, manifest.mirrored())
+    folders = BinFolder(output, manifest, replace), BinFolder(output_flip, manifest.mirrored(), replace)
     missing = set(folders[0].missing + folders[1].missing)
     if missing:
         for folder in folders:
@@ -145,7 +145,7 @@ def main() -> None:
     args = parse_args()
     detections_file = None if args.gt_boxes else Path(args.detections or Path(args.dataroot) / "detections.json")
     preprocess(Path(args.dataroot), Path(args.output), Path(args.output_flip), load_config(args.cfg), detections_file,
-               args.batch, args.limit, args.workers)
+               args.batch, args.limit, args.replace, args.workers)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def pth2onnx(config: PoseConfig, checkpoint: str, output: str, batches: List[int], opset: int = 11) -> List[str]:
-    """Write `output` and one file for each of `batches`; their paths. Nothing is left that does not agree with torch."""
+    """Write `output` and one file for each of `batches`; their paths. What does not agree with torch is not written."""
     if not os.path.exists(checkpoint):
         raise UserError(f"{checkpoint}: no such checkpoint")
     origin = {"checkpoint_sha256": sha256_of_file(checkpoint), "opset": str(opset),

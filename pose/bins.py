@@ -1,4 +1,4 @@
-"""Writing the bins of a manifest: only what is missing, each file whole or not there."""
+"""Writing and reading folders of bins: only what is missing is written, and only what is whole is read."""
 from __future__ import annotations
 
 import re
@@ -11,14 +11,35 @@ import numpy as np
 from pose.config import PoseConfig
 from pose.errors import UserError
 from pose.files import make_folder, remove_file, write_file
-from pose.manifest import MANIFEST, UNFINISHED, Manifest, bins_in, load_manifest, save_manifest, settings_difference
+from pose.manifest import (
+    MANIFEST,
+    UNFINISHED,
+    Manifest,
+    bins_in,
+    load_manifest,
+    remove_bins,
+    save_manifest,
+    settings_difference,
+)
 
 
 class BinFolder:
     """A folder that is being filled with the bins of one manifest. Its manifest has another name until it is whole."""
 
-    def __init__(self, folder: Path, manifest: Manifest):
+    def __init__(self, folder: Path, manifest: Manifest, replace: bool = False):
+        """Raises UserError when the folder holds bins of other settings, unless they are to be replaced."""
         self.folder, self.manifest = make_folder(folder), manifest
+        try:
+            self.missing = self._check()
+        except UserError:
+            if not replace:
+                raise
+            remove_bins(folder, MANIFEST, UNFINISHED)
+            self.missing = self._check()
+
+    def _check(self) -> List[int]:
+        """Numbers of the bins that are not there yet."""
+        folder, manifest = self.folder, self.manifest
         found = bins_in(folder)
         earlier = next((folder / name for name in (MANIFEST, UNFINISHED) if (folder / name).exists()), None)
         difference = earlier and settings_difference(manifest.settings, load_manifest(earlier).settings)
@@ -28,8 +49,8 @@ class BinFolder:
         if unknown:
             raise UserError(f"{folder}: holds {len(unknown)} bins that are not of this run ({unknown[0]}, ...). "
                             "Empty it or choose another folder")
-        self.missing = [number for number, name in enumerate(manifest.bin_names)
-                        if found.get(name) != manifest.bin_bytes(number)]
+        return [number for number, name in enumerate(manifest.bin_names)
+                if found.get(name) != manifest.bin_bytes(number)]
 
     def open(self) -> None:
         save_manifest(self.folder, self.manifest, UNFINISHED)

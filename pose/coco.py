@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple
 
-import cv2
 import numpy as np
 
 from pose.errors import UserError
@@ -45,18 +44,6 @@ def annotations_path(dataroot: PathLike) -> Path:
 
 def photograph_path(dataroot: PathLike, image_id: int) -> Path:
     return Path(dataroot) / "val2017" / f"{image_id:012d}.jpg"
-
-
-def read_photograph(path: PathLike) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, turned upright as its EXIF says. Raises UserError for a missing or broken file."""
-    try:
-        encoded = np.fromfile(path, np.uint8)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such photograph. Do the detections belong to this --dataroot?") from None
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    if image is None:
-        raise UserError(f"{path}: {len(encoded)} bytes that OpenCV cannot decode as a photograph")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def load_detections(path: PathLike) -> Detections:

@@ -9,6 +9,21 @@ from typing import Sequence, Tuple
 import cv2
 import numpy as np
 
+from pose.errors import UserError
+from pose.files import PathLike
+
+
+def read_photograph(path: PathLike) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned upright as its EXIF says. Raises UserError for a missing or broken file."""
+    try:
+        encoded = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such photograph. Do the detections belong to this --dataroot?") from None
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+    if image is None:
+        raise UserError(f"{path}: {len(encoded)} bytes that OpenCV cannot decode as a photograph")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
 
 def get_affine(center: np.ndarray, scale: np.ndarray, output_size: Tuple[int, int]) -> np.ndarray:
     """The similarity that takes a box (centre, width and height, float32) to a (height, width) raster: (2, 3) float64.

@@ -19,7 +19,7 @@ from pose.boxes import box_to_center_scale, center_scale_to_xyxy
 from pose.coco import Detections
 from pose.config import PoseConfig
 from pose.errors import UserError
-from pose.files import PathLike, read_json, write_file
+from pose.files import PathLike, read_json, remove_file, write_file
 
 MANIFEST = "manifest.json"  # ais_bench reads *.bin and *.npy of a folder and leaves this alone
 UNFINISHED = "manifest.unfinished.json"  # its name until every bin is there
@@ -120,3 +120,9 @@ def bins_in(folder: PathLike) -> Dict[str, int]:
         return {entry.name: entry.stat().st_size for entry in os.scandir(folder) if entry.name.endswith(".bin")}
     except FileNotFoundError:
         return {}
+
+
+def remove_bins(folder: PathLike, *records: str) -> None:
+    """Remove every .bin of `folder`, then the files that say what they are."""
+    for name in [*bins_in(folder), *records]:
+        remove_file(Path(folder) / name)

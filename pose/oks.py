@@ -28,7 +28,7 @@ def oks(keypoints: np.ndarray, area: float, others: np.ndarray, other_areas: np.
 
 
 def rescore(scores: np.ndarray, box_scores: np.ndarray) -> np.ndarray:
-    """(N, K) joint scores, (N,) box scores -> (N,): mean of the joint scores above SCORED_JOINT, times the box score."""
+    """(N, K) joint scores, (N,) box scores -> (N,): the mean of joint scores above SCORED_JOINT times the box score."""
     scores = scores.astype(np.float64)  # float32 would compare with SCORED_JOINT rounded to float32
     counted = scores > SCORED_JOINT
     # cumsum adds in joint order, as AlphaPose's loop does; sum() adds pairwise and differs in the last bit.

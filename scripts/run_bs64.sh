@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# The whole job at batch 64: bash scripts/run_bs64.sh TARGET [options]; see scripts/run.sh
+exec bash "$(dirname "${BASH_SOURCE[0]}")/run.sh" 64 "$@"

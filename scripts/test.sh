@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Set up and run the tests. Arguments go to pytest: bash scripts/test.sh tests/test_heatmaps.py -k flip
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+exec "$PYTHON" -m pytest "$@"
