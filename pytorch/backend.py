@@ -1,4 +1,4 @@
-"""FastPose's checkpoint in PyTorch, on the CPU or on CUDA: what every other device is compared with."""
+"""A checkpoint in PyTorch, on the CPU or on CUDA: what every other device is compared with."""
 from __future__ import annotations
 
 from typing import Any, Optional
@@ -6,13 +6,14 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
+from networks.darknet import load_darknet
 from networks.fastpose import load_fastpose
 from pose.errors import UserError
 from pose.files import PathLike
 
 
 class Backend:
-    """A checkpoint and the config that describes its network. float32, any batch."""
+    """FastPose's checkpoint with its PoseConfig, or darknet's weights with their cfg. float32, any batch."""
 
     def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None):
         if config is None:
@@ -20,7 +21,8 @@ class Backend:
         self.device = _open_device(device or "cpu")
         # TF32 keeps 10 bits of a float32's 23; a baseline keeps them all.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        self.network = load_fastpose(config, model).to(self.device)
+        load = load_darknet if hasattr(config, "blocks") else load_fastpose
+        self.network = load(config, model).to(self.device)
         self.input_shape = (None, *config.input_shape)
         self.output_shape = (None, *self.infer(np.zeros((1, *config.input_shape), np.float32)).shape[1:])
 

@@ -1,0 +1,57 @@
+"""Find the people on COCO photographs with YOLOv3-SPP, as AlphaPose does.
+
+    python3 detect.py --dataroot ./data/coco --weights models/yolov3-spp.weights --output ./data/coco/detections.json
+
+The output is COCO results JSON, which preprocess.py takes. Beside it, OUTPUT.settings.json says how it was made. Run
+again after an interruption, it continues.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import List, Optional
+
+from pose.backend import ROOMS
+from pose.errors import exit_code
+from yolov3.boxes import Thresholds
+from yolov3.detector import SPP_CFG, Detector, detect_folder
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--dataroot", default="./data/coco", help="folder with val2017/")
+    parser.add_argument("--images", help="folder of photographs named by their ids (DATAROOT/val2017 if None)")
+    parser.add_argument("--output", default="./detections.json", help="COCO results JSON")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--weights", help="darknet's .weights of --yolo_cfg, for onnxruntime and pytorch")
+    source.add_argument("--model", help="the backend's model file, made of what python3 -m yolov3.export writes")
+    parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the weights or model")
+    parser.add_argument("--backend", choices=sorted(ROOMS), default="onnxruntime", help="what runs the network")
+    parser.add_argument("--device", help="the backend's own default if None")
+    parser.add_argument("--confidence", type=float, default=Thresholds.confidence, help="least objectness of a person")
+    parser.add_argument("--nms", type=float, default=Thresholds.nms,
+                        help="IoU at which the worse of two boxes goes; 0.05 less where more than 100 stay")
+    parser.add_argument("--batch", type=int, help="photographs at a time (what --model was made for, or 1, if None)")
+    parser.add_argument("--limit", type=int, help="only the first LIMIT photographs, by ascending id")
+    parser.add_argument("--replace", action="store_true",
+                        help="remove detections of other settings instead of refusing")
+    parser.add_argument("--skip_unreadable", action="store_true",
+                        help="leave out photographs that cannot be read and list them at the end")
+    args = parser.parse_args(argv)
+    for name in ("batch", "limit"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    detector = Detector(args.weights, args.model, args.yolo_cfg, args.backend, args.device, args.batch)
+    detect_folder(args.images or os.path.join(args.dataroot, "val2017"), args.output, detector,
+                  Thresholds(args.confidence, args.nms), args.skip_unreadable, args.limit, args.replace)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,124 @@
+"""A parsed darknet network in torch: what its ONNX graph is checked against, and what a detector is trained with."""
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Dict, List, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pose.files import PathLike
+from yolov3.blocks import (
+    BN_EPS,
+    BOX_ATTRIBUTES,
+    LEAKY_SLOPE,
+    Block,
+    Convolution,
+    MaxPool,
+    Network,
+    Route,
+    Shortcut,
+    Upsample,
+    Yolo,
+)
+from yolov3.darknet import Arrays, read_weights
+
+
+class Darknet(nn.Module):
+    """(B, 3, height, width) RGB from 0 to 1 -> (B, rows, columns), the same rows as the ONNX graph's.
+
+    The convolutions begin with torch's own random weights; `load_darknet` gives a trained network.
+    """
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network = network
+        self.modules_of_blocks = nn.ModuleList(_module(block) for block in network.blocks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        heads = zip(self.heads(images), self.network.heads)
+        return torch.cat([people_rows(raw, head) for raw, head in heads], dim=1)
+
+    def heads(self, images: Tensor) -> List[Tensor]:
+        """(B, anchors * (5 + classes), h, w) raw predictions of each head, as training wants them."""
+        last, heads, kept, referred = images, [], {}, self.network.referred
+        for number, (block, module) in enumerate(zip(self.network.blocks, self.modules_of_blocks)):
+            if isinstance(block, Shortcut):
+                last = last + kept[block.source]
+            elif isinstance(block, Route):
+                last = torch.cat([kept[source] for source in block.sources], dim=1)
+            elif isinstance(block, Yolo):
+                heads.append(last)
+            else:
+                last = module(last)
+            if number in referred:
+                kept[number] = last
+        return heads
+
+
+def people_rows(raw: Tensor, head: Yolo) -> Tensor:
+    """A head's raw predictions -> (B, h * w * anchors, columns): the box, the person and the best other class."""
+    rows = raw.unflatten(1, (len(head.anchors), BOX_ATTRIBUTES + head.classes)).permute(0, 3, 4, 1, 2).flatten(1, 3)
+    if head.classes == 1:
+        return rows
+    person = BOX_ATTRIBUTES + 1
+    return torch.cat([rows[..., :person], rows[..., person:].amax(dim=-1, keepdim=True)], dim=-1)
+
+
+class Pool(nn.Module):
+    def __init__(self, block: MaxPool):
+        super().__init__()
+        before, after = block.padding // 2, block.padding - block.padding // 2
+        self.size, self.stride, self.pads = block.size, block.stride, (before, after, before, after)
+        self.fill = 0.0 if block.zero_padded else float("-inf")
+
+    def forward(self, values: Tensor) -> Tensor:
+        return functional.max_pool2d(functional.pad(values, self.pads, value=self.fill), self.size, self.stride)
+
+
+def _module(block: Block) -> nn.Module:
+    if isinstance(block, Convolution):
+        return _convolution(block)
+    if isinstance(block, MaxPool):
+        return Pool(block)
+    return nn.Upsample(scale_factor=block.stride) if isinstance(block, Upsample) else nn.Identity()
+
+
+def _convolution(block: Convolution) -> nn.Sequential:
+    parts = OrderedDict(conv=nn.Conv2d(block.in_channels, block.shape[0], block.size, block.stride, block.padding,
+                                       bias=not block.batch_normalize))
+    if block.batch_normalize:
+        parts["bn"] = nn.BatchNorm2d(block.shape[0], eps=BN_EPS)
+    if block.leaky:
+        parts["leaky"] = nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+    return nn.Sequential(parts)
+
+
+def load_darknet(network: Network, path: PathLike) -> Darknet:
+    """The network with the numbers of a .weights file, in eval mode."""
+    darknet = Darknet(network)
+    set_weights(darknet, read_weights(path, network))
+    return darknet.eval()
+
+
+def set_weights(darknet: Darknet, weights: Sequence[Arrays]) -> None:
+    with torch.no_grad():
+        for tensors, arrays in zip(_tensors(darknet), weights):
+            for name, tensor in tensors.items():
+                tensor.copy_(torch.from_numpy(arrays[name]))
+
+
+def get_weights(darknet: Darknet) -> List[Arrays]:
+    """The inverse of `set_weights`: what `yolov3.darknet.write_weights` takes."""
+    return [{name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+            for tensors in _tensors(darknet)]
+
+
+def _tensors(darknet: Darknet) -> List[Dict[str, Tensor]]:
+    """Of each convolution, by the names of the weights file."""
+    return [{"bias": module.bn.bias, "scale": module.bn.weight, "mean": module.bn.running_mean,
+             "variance": module.bn.running_var, "kernel": module.conv.weight} if block.batch_normalize
+            else {"bias": module.conv.bias, "kernel": module.conv.weight}
+            for block, module in zip(darknet.network.blocks, darknet.modules_of_blocks)
+            if isinstance(block, Convolution)]

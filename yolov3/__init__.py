@@ -1,0 +1,1 @@
+"""The person detector: darknet's files read, an ONNX graph built of them, photographs in and boxes out. No torch."""

@@ -1,0 +1,120 @@
+"""What a darknet network is made of: one frozen spec a block, in the order and with the numbers of its cfg.
+
+Blocks are counted from 0 without [net], as darknet counts them. Shapes are (channels, height, width).
+"""
+from __future__ import annotations
+
+import dataclasses
+from typing import Dict, List, Set, Tuple, Union
+
+BOX_ATTRIBUTES = 5  # tx, ty, tw, th, objectness; the classes follow
+LEAKY_SLOPE = 0.1
+BN_EPS = 1e-5  # AlphaPose runs batch norm with torch's default; darknet itself adds 1e-6 to the standard deviation
+
+Shape = Tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    shape: Shape
+    in_channels: int
+    size: int
+    stride: int
+    padding: int
+    batch_normalize: bool
+    leaky: bool
+
+    def layout(self) -> Dict[str, Tuple[int, ...]]:
+        """Names and shapes of its arrays, in the order of the weights file."""
+        filters = self.shape[0]
+        normalised = ("scale", "mean", "variance") if self.batch_normalize else ()
+        return {**dict.fromkeys(("bias", *normalised), (filters,)),
+                "kernel": (filters, self.in_channels, self.size, self.size)}
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxPool:
+    """`padding` values in all, the smaller half first."""
+    shape: Shape
+    size: int
+    stride: int
+    padding: int
+
+    @property
+    def zero_padded(self) -> bool:
+        """AlphaPose pads the pools of stride 1 (the SPP block) with zeros, darknet with nothing that could win.
+
+        It matters where every value under the window is negative. An even size is yolov3-tiny's, which AlphaPose has
+        no padding for: it goes darknet's way.
+        """
+        return self.stride == 1 and self.size % 2 == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Upsample:
+    shape: Shape
+    stride: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Shortcut:
+    """The block before, plus block `source`."""
+    shape: Shape
+    source: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """The channels of blocks `sources`, one after another."""
+    shape: Shape
+    sources: Tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Yolo:
+    """A head: its input, unchanged, is (anchors * (5 + classes), h, w) raw predictions. Anchors in input pixels."""
+    shape: Shape
+    anchors: Tuple[Tuple[float, float], ...]
+    classes: int
+
+
+Block = Union[Convolution, MaxPool, Upsample, Shortcut, Route, Yolo]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    width: int
+    height: int
+    blocks: Tuple[Block, ...]
+
+    @property
+    def input_shape(self) -> Shape:
+        return 3, self.height, self.width
+
+    @property
+    def output_shape(self) -> Tuple[int, int]:
+        return self.rows, self.columns
+
+    @property
+    def convolutions(self) -> List[Convolution]:
+        return [block for block in self.blocks if isinstance(block, Convolution)]
+
+    @property
+    def heads(self) -> List[Yolo]:
+        return [block for block in self.blocks if isinstance(block, Yolo)]
+
+    @property
+    def rows(self) -> int:
+        """Predictions of a photograph: anchors times cells, over all heads. 22,743 for yolov3 at 608."""
+        return sum(len(head.anchors) * head.shape[1] * head.shape[2] for head in self.heads)
+
+    @property
+    def columns(self) -> int:
+        """Numbers of a prediction that selection needs: the box, the person, and the best other class if any."""
+        return BOX_ATTRIBUTES + min(self.heads[0].classes, 2)
+
+    @property
+    def referred(self) -> Set[int]:
+        """Blocks whose output a later shortcut or route takes."""
+        shortcuts = {block.source for block in self.blocks if isinstance(block, Shortcut)}
+        return shortcuts.union(*(block.sources for block in self.blocks if isinstance(block, Route)))
