@@ -24,7 +24,7 @@ install_requirements() {
 if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
     PYTHON=python3
     missing=$("$PYTHON" -c 'import importlib.util as u
-names = "numpy cv2 yaml tqdm pycocotools onnx onnxsim onnxruntime torch pytest".split()
+names = "numpy cv2 yaml tqdm pycocotools onnx onnxsim onnxruntime torch matplotlib pytest".split()
 print(*[name for name in names if not u.find_spec(name)])')
     if [ -n "$missing" ]; then
         echo "installing what the active environment lacks: $missing"

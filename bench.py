@@ -1,0 +1,222 @@
+"""Time models over the same bins, batch size by batch size, as processes of infer.py; compare their dumps first.
+
+    python3 bench.py --run pytorch:models/fast_res50_256x192.pth \\
+        --run onnxruntime:models/fast_res50_256x192_bs{batch}.onnx --batch 1 4 8 16 --input ./prep_data --output ./bench
+
+Rounds are interleaved, so that a machine that warms up or slows down does so for all. Writes bench.md, bench.json,
+bench.svg and bench.png into --output.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+from tqdm import tqdm
+
+from pose.bins import BinReader
+from pose.config import load_config
+from pose.dumps import read_settings
+from pose.errors import UserError, exit_code
+from pose.files import make_folder, read_json, write_file, write_json
+
+SAME = 1e-3  # largest difference of two float32 runs, of the largest heatmap value, for a ratio to be printed
+LIBRARIES = ("onnxruntime", "torch")  # names under which a backend gives its version
+COLUMNS = ("run", "batch", "ms a batch: median, p90, p99", "crops/s in the model", "ratio",
+           "crops/s read, infer, write", "peak MiB", "largest difference")
+# Published crops/s of FastPose ResNet-50 in the model alone, batch -> number: marks in the plot, not measured here.
+PUBLISHED = {
+    "Ascend310 (published)": {1: 331, 16: 643},
+    "Ascend310P (published)": {1: 864, 4: 1642, 8: 1704, 16: 1772, 32: 1412, 64: 1405},
+    "T4, TensorRT fp16 (published)": {1: 671, 2: 862, 4: 985, 8: 1040, 16: 1055, 32: 1067, 64: 1073},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One model at one batch size."""
+
+    backend: str
+    model: str
+    device: Optional[str]
+    batch: int
+
+    @property
+    def label(self) -> str:
+        """The same for all batch sizes of a model."""
+        name = os.path.splitext(os.path.basename(self.model))[0].replace(f"_bs{self.batch}", "")
+        return " ".join(filter(None, (self.backend, self.device, name)))
+
+    @property
+    def dumps(self) -> str:
+        return f"{self.label}_bs{self.batch}".replace(" ", "_").replace(":", "_")
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--run", action="append", required=True, metavar="BACKEND:MODEL[:DEVICE]",
+                        help="what to time, once for each; {batch} in MODEL stands for the batch size; ratios are to "
+                        "the first")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 8, 16], help="batch sizes")
+    parser.add_argument("--input", default="./prep_data", help="folder of bins")
+    parser.add_argument("--people", type=int, default=128, help="how many of the bins")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds")
+    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the models")
+    parser.add_argument("--output", default="./bench", help="folder for the report")
+    args = parser.parse_args(argv)
+    for name in ("people", "repeat"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
+    return args
+
+
+def parse_run(text: str, batch: int) -> Run:
+    backend, _, rest = text.partition(":")
+    model, _, device = rest.partition(":")
+    if not model:
+        raise UserError(f"--run {text}: expected BACKEND:MODEL or BACKEND:MODEL:DEVICE")
+    return Run(backend, model.replace("{batch}", str(batch)), device or None, batch)
+
+
+def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, output: Path) -> Dict[str, Any]:
+    """Time every run `repeat` times over the first `people` bins; write and return the report."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        people = copy_bins(bins, cfg, people, work / "bins")
+        rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
+        for _, run in tqdm(list(itertools.product(range(repeat), runs)), unit="run", desc="bench"):
+            rounds[run].append(time_run(run, work, cfg))
+        rows = [summarize(run, rounds[run], work, runs[0]) for run in runs]
+    report = {"rows": rows, "people": people, "rounds": repeat, "machine": describe_machine()}
+    make_folder(output)
+    write_json(output / "bench.json", report)
+    write_file(output / "bench.md", format_report(report).encode())
+    plot(report, output)
+    return report
+
+
+def copy_bins(source: Path, cfg: str, people: int, target: Path) -> int:
+    """The first `people` bins of `source` in a folder of their own; how many there are."""
+    names = BinReader(source, load_config(cfg)).names[:people]
+    make_folder(target)
+    for name in names:
+        shutil.copyfile(source / name, target / name)
+    return len(names)
+
+
+def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:
+    """One process of infer.py, which warms up before it times; its summary and its peak memory in MiB."""
+    command = [sys.executable, "infer.py", "--backend", run.backend, "--model", run.model, "--cfg", cfg, "--input",
+               str(work / "bins"), "--output", str(work), "--output_dirname", run.dumps, "--batchsize", str(run.batch)]
+    shutil.rmtree(work / run.dumps, ignore_errors=True)
+    process = subprocess.Popen(command + (["--device", run.device] if run.device else []), cwd=Path(__file__).parent,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        reason = errors.splitlines()[-1] if errors else f"exit code {process.returncode}"
+        raise UserError(f"{run.label} at batch {run.batch}: {reason.replace('error: ', '', 1)}")
+    summary = read_json(work / f"{run.dumps}_summary.json", "summary")
+    return {**summary, "settings": read_settings(work / run.dumps), "peak_mib": usage.ru_maxrss / 1024}
+
+
+def summarize(run: Run, rounds: List[Dict[str, Any]], work: Path, first: Run) -> Dict[str, Any]:
+    """Medians over the rounds; percentiles over all batches of all rounds."""
+    milliseconds = np.concatenate([one["npu_compute_time_list"] for one in rounds])
+    alone = [1000 * run.batch / float(np.median(one["npu_compute_time_list"])) for one in rounds]
+    whole = [one["end_to_end"]["people_per_second"] for one in rounds]
+    return {
+        "label": run.label, "batch": run.batch,
+        "milliseconds": {"median": float(np.median(milliseconds)), "p90": float(np.percentile(milliseconds, 90)),
+                         "p99": float(np.percentile(milliseconds, 99))},
+        "crops_per_second": {"median": float(np.median(alone)), "lowest": min(alone), "highest": max(alone)},
+        "end_to_end": {"median": float(np.median(whole)), "lowest": min(whole), "highest": max(whole)},
+        "peak_mib": max(one["peak_mib"] for one in rounds),
+        "difference": difference(work / run.dumps, work / first.dumps),
+        "settings": rounds[0]["settings"],
+    }
+
+
+def difference(dumps: Path, reference: Path) -> float:
+    """Largest difference of two folders of dumps, as a share of the largest value of the reference."""
+    largest = biggest = 0.0
+    for path in sorted(reference.glob("*.bin")):
+        expected, came = np.fromfile(path, np.float32), np.fromfile(dumps / path.name, np.float32)
+        largest = max(largest, float(np.abs(came - expected).max()))
+        biggest = max(biggest, float(np.abs(expected).max()))
+    return largest / biggest
+
+
+def describe_machine() -> Dict[str, Any]:
+    cpu = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.processor()) if os.path.exists("/proc/cpuinfo") else ""
+    return {"cpu": cpu, "threads": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__}
+
+
+def format_report(report: Dict[str, Any]) -> str:
+    machine, rows = report["machine"], report["rows"]
+    versions = {name: value for row in rows for name, value in row["settings"].items() if name in LIBRARIES}
+    lines = [f"{machine['cpu']}, {machine['threads']} threads; Python {machine['python']}, numpy {machine['numpy']}, "
+             + ", ".join(f"{name} {value}" for name, value in versions.items())
+             + f"; {report['people']} crops, {report['rounds']} interleaved rounds, medians (lowest - highest).", "",
+             "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+    for row in rows:
+        base = next(one for one in rows if one["label"] == rows[0]["label"] and one["batch"] == row["batch"])
+        ratio = row["crops_per_second"]["median"] / base["crops_per_second"]["median"]
+        cells = [row["label"], str(row["batch"]), ", ".join(f"{value:.1f}" for value in row["milliseconds"].values()),
+                 _spread(row["crops_per_second"]), f"{ratio:.2f}" if row["difference"] <= SAME else "outputs differ",
+                 _spread(row["end_to_end"]), f"{row['peak_mib']:.0f}", f"{row['difference']:.1e}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: Dict[str, float]) -> str:
+    return f"{values['median']:.1f} ({values['lowest']:.1f} - {values['highest']:.1f})"
+
+
+def plot(report: Dict[str, Any], output: Path) -> None:
+    """Throughput and time a batch against batch size, with the published figures as marks: SVG and PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    for label in dict.fromkeys(row["label"] for row in report["rows"]):
+        rows = [row for row in report["rows"] if row["label"] == label]
+        batches = [row["batch"] for row in rows]
+        left.plot(batches, [row["crops_per_second"]["median"] for row in rows], "o-", label=label)
+        right.plot(batches, [row["milliseconds"]["median"] for row in rows], "o-", label=label)
+    for label, points in PUBLISHED.items():
+        left.plot(points.keys(), points.values(), "x", label=label)
+    for axes, name in ((left, "crops/s in the model"), (right, "ms a batch, median")):
+        axes.set(xscale="log", yscale="log", xlabel="batch", ylabel=name)
+        axes.set_xscale("log", base=2)
+        axes.grid(alpha=0.3)
+    left.legend(fontsize=8)
+    right.legend(fontsize=8)
+    for suffix in ("svg", "png"):
+        figure.savefig(output / f"bench.{suffix}", dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    args = parse_args()
+    runs = [parse_run(text, batch) for batch in args.batch for text in args.run]
+    report = bench(runs, Path(args.input), args.people, args.repeat, args.cfg, Path(args.output))
+    print(format_report(report))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
