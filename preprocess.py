@@ -43,8 +43,10 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output_flip", default="./prep_data_flip", help="folder for the mirrored bins")
     parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="AlphaPose's YAML or ours")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--detections", help="COCO results JSON with person boxes (DATAROOT/detections.json if None)")
+    source.add_argument("--detections", help="COCO results JSON with person boxes; without it people are detected")
     source.add_argument("--gt_boxes", action="store_true", help="take the annotated boxes instead of detections")
+    parser.add_argument("--weights", default="./models/yolov3-spp.weights", help="detector, in darknet's format")
+    parser.add_argument("--yolo_cfg", default="configs/yolov3-spp.cfg", help="darknet's cfg of --weights")
     parser.add_argument("--batch", type=int, default=1, help="people in one file; ais_bench groups files of 1")
     parser.add_argument("--limit", type=int, help="only the first LIMIT photographs, by ascending id")
     parser.add_argument("--replace", action="store_true", help="remove bins of other settings instead of refusing")
@@ -53,6 +55,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     for name in ("batch", "limit", "workers"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
+    if os.path.realpath(args.output) == os.path.realpath(args.output_flip):
+        parser.error(f"--output and --output_flip are both {args.output}, expected two folders")
     return args
 
 
@@ -68,6 +72,8 @@ def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseConf
     if limit is not None:
         images = sorted(image["id"] for image in load_annotations(dataroot)["images"])[:limit]
         detections = detections.of_images(images)
+    if not len(detections):
+        raise UserError(f"{source}: no person on the photographs asked for. Raise --limit, or take other boxes")
     manifest = build_manifest(detections, sha256_of_file(source), config, batch, boxes, images)
     manifest.settings["photographs"] = fingerprint_photographs(dataroot, detections)
     report_unusual_boxes(detections)
@@ -141,11 +147,28 @@ def write_bins(dataroot: Path, detections: Detections, config: PoseConfig, folde
             raise
 
 
+def detect_people(args: argparse.Namespace) -> Path:
+    """Detections of --weights on the photographs of --dataroot, in detections.json beside the --output folder.
+
+    They are kept for the next run, and refused there if their weights, settings or photographs are others.
+    """
+    if not os.path.exists(args.weights):
+        raise UserError(f"{args.weights}: no such detector weights. Name the --weights, or the --detections of another "
+                        "detector")
+    from yolov3.detector import Detector, detect_folder
+
+    output = Path(args.output).absolute().parent / "detections.json"
+    detect_folder(Path(args.dataroot) / "val2017", output, Detector(weights=args.weights, cfg=args.yolo_cfg),
+                  limit=args.limit, replace=args.replace)
+    return output
+
+
 def main() -> None:
     args = parse_args()
-    detections_file = None if args.gt_boxes else Path(args.detections or Path(args.dataroot) / "detections.json")
-    preprocess(Path(args.dataroot), Path(args.output), Path(args.output_flip), load_config(args.cfg), detections_file,
-               args.batch, args.limit, args.replace, args.workers)
+    config = load_config(args.cfg)
+    detections_file = None if args.gt_boxes else Path(args.detections) if args.detections else detect_people(args)
+    preprocess(Path(args.dataroot), Path(args.output), Path(args.output_flip), config, detections_file, args.batch,
+               args.limit, args.replace, args.workers)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,24 @@ usage() {
 usage: bash scripts/run_bs$BATCH.sh TARGET [options]
 
 TARGET  cpu                 ONNX Runtime on this machine's CPU
+        Ascend310P3, ...    this Ascend NPU; python3 -m ascend.soc prints its name
 
 --demo              synthetic people and the small network that come with this project
 --dataroot DIR      COCO: annotations/ and val2017/         (./data/coco)
 --checkpoint FILE   trained weights                         (./models/fast_res50_256x192.pth)
 --config FILE       config of the checkpoint                (./configs/256x192_res50_lr1e-3_1x.yaml)
---detections FILE   person boxes, COCO results JSON         (DATAROOT/detections.json)
---gt_boxes          annotated boxes instead of detections
+--weights FILE      YOLOv3 weights that find the people     (./models/yolov3-spp.weights)
+--yolo_cfg FILE     darknet's cfg of these weights          (./configs/yolov3-spp.cfg)
+--detections FILE   boxes of another detector instead, COCO results JSON
+--gt_boxes          annotated boxes instead
 --limit N           only the first N photographs
 --work DIR          bins, models and results                (./runs/NAME_OF_CHECKPOINT)
+
+On an Ascend NPU:
+--runner NAME       ais_bench or acl                        (ais_bench where it is installed)
+--device LIST       ids, such as 0 or 0,1,2,3               (0)
+--gears LIST        one .om that takes these batches, such as 1,4,8,16
+--precision_mode M  of atc, such as allow_fp32_to_fp16      (atc's own: force_fp16)
 EOF
 }
 
@@ -28,17 +37,20 @@ from_here() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }  # the 
 
 BATCH=$1; shift
 case "${1:-}" in
-    cpu) TARGET=$1; shift ;;
+    cpu | [Aa]scend* | [39]10*) TARGET=$1; shift ;;
     -h | --help) usage; exit 0 ;;
     "") usage >&2; exit 2 ;;
-    *) fail "unknown target $1, expected one of: cpu" ;;
+    *) fail "unknown target $1, expected one of: cpu, or a soc version such as Ascend310P3" ;;
 esac
 
 demo=; dataroot=./data/coco; checkpoint=./models/fast_res50_256x192.pth; work=
 config=./configs/256x192_res50_lr1e-3_1x.yaml; boxes=(); limit=()
+weights=./models/yolov3-spp.weights; yolo_cfg=./configs/yolov3-spp.cfg
+runner=; device=0; gears=; precision=()
 while [ $# -gt 0 ]; do
     case "$1" in
-        --dataroot | --checkpoint | --config | --detections | --limit | --work)
+        --dataroot | --checkpoint | --config | --weights | --yolo_cfg | --detections | --limit | --work | \
+            --runner | --device | --gears | --precision_mode)
             [ $# -gt 1 ] || fail "$1 needs a value" ;;
     esac
     case "$1" in
@@ -47,18 +59,38 @@ while [ $# -gt 0 ]; do
         --dataroot) dataroot=$(from_here "$2"); shift 2 ;;
         --checkpoint) checkpoint=$(from_here "$2"); shift 2 ;;
         --config) config=$(from_here "$2"); shift 2 ;;
+        --weights) weights=$(from_here "$2"); shift 2 ;;
+        --yolo_cfg) yolo_cfg=$(from_here "$2"); shift 2 ;;
         --detections) boxes=(--detections "$(from_here "$2")"); shift 2 ;;
         --limit) limit=(--limit "$2"); shift 2 ;;
         --work) work=$(from_here "$2"); shift 2 ;;
+        --runner)
+            case "$2" in ais_bench | acl) runner=$2 ;; *) fail "--runner is $2, expected ais_bench or acl" ;; esac
+            shift 2 ;;
+        --device) device=$2; shift 2 ;;
+        --gears) gears=$2; shift 2 ;;
+        --precision_mode) precision=(--precision_mode "$2"); shift 2 ;;
         -h | --help) usage; exit 0 ;;
         *) fail "unknown option $1 (bash scripts/run_bs$BATCH.sh --help lists them)" ;;
     esac
 done
 
+# What a target does in its own way.
+check_machine() { :; }
+find_people() { :; }  # preprocess.py finds them, on the CPU
+build_model() { :; }
+run_model() {  # BINS NAME_OF_DUMPS
+    "$PYTHON" infer.py --backend onnxruntime --model "${onnx%.onnx}_bs$BATCH.onnx" --cfg "$config" --input "$1" \
+        --output "$results" --output_dirname "$2" --replace
+}
+
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"  # changes to the project's root and sets PYTHON
+[ "$TARGET" = cpu ] || source scripts/ascend.sh
+check_machine
 
 if [ -n "$demo" ]; then
     dataroot=./data/demo; checkpoint=./demo/fastpose_small.pth; config=./configs/demo_fastpose.yaml
+    weights=./demo/yolov3_demo.weights; yolo_cfg=./configs/demo_yolov3_tiny.cfg
     "$PYTHON" -m demo.render --output "$dataroot"
 fi
 name=$(basename "$checkpoint" .pth)
@@ -66,12 +98,14 @@ work=${work:-./runs/$name${limit[*]:+_limit${limit[1]}}}
 onnx=$work/models/$name.onnx
 results=$work/results
 
+find_people
 "$PYTHON" preprocess.py --dataroot "$dataroot" --output "$work/prep_data" --output_flip "$work/prep_data_flip" \
-    --cfg "$config" --replace ${boxes[@]+"${boxes[@]}"} ${limit[@]+"${limit[@]}"}
+    --cfg "$config" --weights "$weights" --yolo_cfg "$yolo_cfg" --replace \
+    ${boxes[@]+"${boxes[@]}"} ${limit[@]+"${limit[@]}"}
 "$PYTHON" pth2onnx.py "$config" "$checkpoint" "$onnx" --batch "$BATCH"
+build_model
 for flip in "" _flip; do
-    "$PYTHON" infer.py --backend onnxruntime --model "${onnx%.onnx}_bs$BATCH.onnx" --cfg "$config" \
-        --input "$work/prep_data$flip" --output "$results" --output_dirname "${TARGET}_bs$BATCH$flip" --replace
+    run_model "$work/prep_data$flip" "${TARGET}_bs$BATCH$flip"
 done
 "$PYTHON" postprocess.py --dataroot "$dataroot" --manifest "$work/prep_data/manifest.json" \
     --dump_dir "$results/${TARGET}_bs$BATCH" --dump_dir_flip "$results/${TARGET}_bs${BATCH}_flip"

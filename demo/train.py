@@ -1,0 +1,142 @@
+"""Train the small FastPose of configs/demo_fastpose.yaml on rendered people.
+
+    python3 -m demo.train --output demo/fastpose_small.pth
+
+Every batch is rendered when it is needed, from TRAIN_SEED and its number, so no picture is seen twice and none belongs
+to the test set, whose seed is demo.render.TEST_SEED. Run again after an interruption, it continues.
+Axes: M crops in a batch, K joints, h w of a heatmap.
+"""
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from demo.scenes import render_scene
+from demo.training import Trainer, save_whole
+from networks.fastpose import build_fastpose
+from pose.boxes import box_to_center_scale
+from pose.config import FLIP_PAIRS, PoseConfig, load_config
+from pose.crops import get_affine
+from pose.errors import exit_code
+
+TRAIN_SEED = 1_000_003
+SCENES_A_BATCH, CROPS_A_PERSON = 5, 2  # about 25 crops; a second one of the same person costs no rendering
+SIGMA = 2  # of the target's Gaussian, heatmap pixels, as AlphaPose trains
+MAX_RATE = 1.5e-3
+HEAD_STD = 1e-3  # of the last convolution's first weights, as AlphaPose starts: heatmaps begin near zero
+FOREGROUND = 10  # how much more errors weigh at a joint than far from it: a short run gets off the zero heatmap sooner
+# Spread of the augmentations: box centre and size as shares of its size, degrees, contrast, brightness in 0..1.
+SHIFT, SCALE, ROTATION, CONTRAST, BRIGHTNESS = 0.04, 0.12, 10, 0.12, 0.05
+
+
+class Batches(Dataset):
+    """Batch number -> (M, H, W, 3) uint8 RGB crops, (M, K, 2) float32 joints in crop pixels, (M, K) float32 weights."""
+
+    def __init__(self, config: PoseConfig, steps: int):
+        self.config, self.steps = config, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        cv2.setNumThreads(1)
+        scenes = [render_scene([TRAIN_SEED, step, number]) for number in range(SCENES_A_BATCH)]
+        rng = np.random.default_rng([TRAIN_SEED, step])
+        crops = [random_crop(rng, scene.image, keypoints, box, self.config) for scene in scenes
+                 for keypoints, box in zip(scene.keypoints, scene.bbox_xywh) for _ in range(CROPS_A_PERSON)]
+        return tuple(np.stack(column) for column in zip(*crops))
+
+
+def random_crop(rng: Generator, image: np.ndarray, keypoints: np.ndarray, bbox_xywh: np.ndarray,
+                config: PoseConfig) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One person as inference crops it, but shifted, scaled, turned and mirrored at random."""
+    height, width = config.input_size
+    corners = np.concatenate([bbox_xywh[:2], bbox_xywh[:2] + bbox_xywh[2:]])
+    (center,), (scale,) = box_to_center_scale(corners, width / height)
+    center = (center + rng.normal(0, SHIFT, 2) * scale).astype(np.float32)
+    scale = (scale * math.exp(rng.uniform(-SCALE, SCALE))).astype(np.float32)
+    angle = rng.normal(0, ROTATION) if rng.random() < 0.5 else 0.0
+    turn = np.vstack([cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0), [0, 0, 1]])
+    affine = (turn @ np.vstack([get_affine(center, scale, config.input_size), [0, 0, 1]]))[:2]
+    crop = cv2.warpAffine(image, affine, (width, height), flags=cv2.INTER_LINEAR)
+    joints = keypoints[:, :2] @ affine[:, :2].T + affine[:, 2]
+    weights = (keypoints[:, 2] > 0) & ((joints >= 0) & (joints < [width, height])).all(axis=1)
+    if rng.random() < 0.5:
+        crop, joints[:, 0] = np.ascontiguousarray(crop[:, ::-1]), width - 1 - joints[:, 0]
+        order = np.arange(len(joints))
+        for left, right in FLIP_PAIRS:
+            order[[left, right]] = right, left
+        joints, weights = joints[order], weights[order]
+    return crop, joints.astype(np.float32), weights.astype(np.float32)
+
+
+def crops_to_input(crops: Tensor, config: PoseConfig) -> Tensor:
+    """(M, H, W, 3) uint8 -> (M, 3, H, W) normalised float32, each crop with its own contrast and brightness."""
+    values = crops.permute(0, 3, 1, 2).float() / 255  # stays channels-last in memory
+    gain, bias = (spread * torch.randn(len(crops), 1, 1, 1) for spread in (CONTRAST, BRIGHTNESS))
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (config.mean, config.std))
+    return ((values * (1 + gain) + bias).clamp(0, 1) - mean) / std
+
+
+def joints_to_heatmaps(joints: Tensor, config: PoseConfig) -> Tensor:
+    """(M, K, 2) crop pixels -> (M, K, h, w), a Gaussian of height 1 about each joint.
+
+    AlphaPose rounds the middle to a heatmap pixel; kept exact here, the decoded quarter pixels mean something.
+    """
+    height, width = config.heatmap_size
+    x, y = (joints * (height / config.input_size[0])).unbind(-1)
+    columns, rows = (torch.exp(-(torch.arange(count) - middle[..., None]) ** 2 / (2 * SIGMA ** 2))
+                     for count, middle in ((width, x), (height, y)))
+    return rows[..., :, None] * columns[..., None, :]
+
+
+def heatmap_loss(heatmaps: Tensor, joints: Tensor, weights: Tensor, config: PoseConfig) -> Tensor:
+    """Squared error a joint that is in the crop."""
+    targets, weights = joints_to_heatmaps(joints, config), weights[:, :, None, None]
+    errors = (heatmaps - targets) ** 2 * (1 + FOREGROUND * targets)
+    return (errors * weights).sum() / weights.sum()
+
+
+def train(output: Path, config: PoseConfig, steps: int, state: Path, workers: int) -> None:
+    """Train for `steps` batches in all, and write an AlphaPose checkpoint: a plain state_dict in float32."""
+    torch.manual_seed(TRAIN_SEED)
+    network = build_fastpose(config).to(memory_format=torch.channels_last).train()
+    nn.init.normal_(network.conv_out.weight, std=HEAD_STD)
+
+    def loss_of(crops: Tensor, joints: Tensor, weights: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):  # halves the time on CPUs that have it
+            heatmaps = network(crops_to_input(crops, config))
+        return heatmap_loss(heatmaps.float(), joints, weights, config)
+
+    Trainer(network, steps, MAX_RATE, state).run(
+        Batches(config, steps), loss_of, lambda: save_whole(output, network.state_dict()), workers)
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--output", type=Path, default="demo/fastpose_small.pth", help="checkpoint to write")
+    parser.add_argument("--cfg", default="configs/demo_fastpose.yaml", help="network and input size")
+    parser.add_argument("--steps", type=int, default=4600, help="batches; 1.8 to 4.5 a second on 2 cores")
+    parser.add_argument("--state", type=Path, default="runs/demo_train.pth", help="where an interrupted run continues")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render")
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    args = parse_args()
+    train(args.output, load_config(args.cfg), args.steps, args.state, args.workers)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,48 @@
+# The stages that run on an Ascend NPU, for run.sh, which sources this file. TARGET is the soc version.
+# Uses what run.sh has set: BATCH TARGET PYTHON config dataroot weights yolo_cfg boxes limit work onnx results
+# and the options device, runner, gears, precision.
+
+choose_runner() {
+    if [ -z "$runner" ]; then
+        runner=acl
+        python3 -c 'import importlib.util as u, sys
+sys.exit(not (u.find_spec("ais_bench") and u.find_spec("aclruntime")))' && runner=ais_bench
+        echo "runner: $runner"
+    fi
+}
+
+check_machine() {
+    choose_runner
+    "$PYTHON" -m ascend.doctor --soc_version "$TARGET" --device "$device" --runner "$runner"
+}
+
+find_people() {
+    [ ${#boxes[@]} -eq 0 ] || return 0
+    local yolo detections=$work/detections_$TARGET.json
+    yolo=$work/models/$(basename "$weights" .weights)
+    if [ ! "${yolo}_bs1.onnx" -nt "$weights" ] || [ ! "${yolo}_bs1.onnx" -nt "$yolo_cfg" ]; then
+        "$PYTHON" -m yolov3.export "$yolo_cfg" "$weights" "$yolo.onnx" --batch 1
+    fi
+    "$PYTHON" -m ascend.atc "${yolo}_bs1.onnx" --soc_version "$TARGET" ${precision[@]+"${precision[@]}"}
+    "$PYTHON" detect.py --backend acl --model "${yolo}_bs1.om" --yolo_cfg "$yolo_cfg" --dataroot "$dataroot" \
+        --output "$detections" --device "${device%%,*}" --replace ${limit[@]+"${limit[@]}"}
+    boxes=(--detections "$detections")
+}
+
+build_model() {
+    if [ -n "$gears" ]; then
+        om=${onnx%.onnx}_gears.om
+        "$PYTHON" -m ascend.atc "$onnx" --soc_version "$TARGET" --gears "$gears" ${precision[@]+"${precision[@]}"}
+    else
+        om=${onnx%.onnx}_bs$BATCH.om
+        "$PYTHON" -m ascend.atc "${onnx%.onnx}_bs$BATCH.onnx" --soc_version "$TARGET" --batch "$BATCH" \
+            ${precision[@]+"${precision[@]}"}
+    fi
+}
+
+run_model() {
+    local stage=(infer.py --backend acl)
+    [ "$runner" = acl ] || stage=(-m ascend.ais_bench)
+    "$PYTHON" "${stage[@]}" --model "$om" --cfg "$config" --input "$1" --output "$results" --output_dirname "$2" \
+        --batchsize "$BATCH" --device "$device" --replace
+}

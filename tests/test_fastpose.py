@@ -1,0 +1,188 @@
+"""FastPose against AlphaPose's parameter list and recorded outputs, and what happens to files that do not fit."""
+from __future__ import annotations
+
+import json
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from conftest import ROOT  # noqa: E402
+
+from networks.checkpoint import load_checkpoint  # noqa: E402
+from networks.fastpose import FastPose, build_fastpose, load_fastpose  # noqa: E402
+from pose.config import load_config  # noqa: E402
+from pose.crops import Normalizer, mirror  # noqa: E402
+from pose.errors import UserError  # noqa: E402
+
+FULL = SimpleNamespace(network="FastPose", num_layers=50, conv_dim=128, width=1.0)
+SMALL = SimpleNamespace(network="FastPose", num_layers=50, conv_dim=128, width=0.1)
+
+
+def recipe_a(shapes: dict) -> dict:
+    """Weights made from names and shapes, as the golden outputs' README says."""
+    return {key: torch.from_numpy(np.asarray(recipe_a_value(key, shape))) for key, shape in shapes.items()}
+
+
+def recipe_a_value(key: str, shape: list) -> np.ndarray:
+    rs = np.random.RandomState(zlib.crc32(key.encode("utf-8")))
+    if key.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if key.endswith("running_var"):
+        return (0.75 + 0.5 * rs.random_sample(shape)).astype(np.float32)
+    z = rs.standard_normal(shape)
+    if key.endswith(("running_mean", "bias")):
+        value = 0.1 * z
+    elif len(shape) == 4:
+        value = (1 if key == "conv_out.weight" else np.sqrt(2)) * z / np.sqrt(shape[1] * shape[2] * shape[3])
+    elif len(shape) == 2:
+        value = z / np.sqrt(shape[1])
+    else:
+        value = (0.5 if key.endswith("bn3.weight") else 1) * (1 + 0.1 * z)
+    return value.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def reference_shapes(shared) -> dict:
+    return json.loads((shared / "reference" / "fast_res50_state_dict.json").read_text())
+
+
+@pytest.fixture()
+def small_weights() -> dict:
+    return build_fastpose(SMALL).state_dict()
+
+
+def test_parameters_are_alphaposes_in_name_order_and_shape(reference_shapes):
+    ours = [(key, list(value.shape)) for key, value in FastPose().state_dict().items()]
+    assert len(ours) == 348
+    assert ours == list(reference_shapes.items())
+
+
+def test_heatmaps_are_alphaposes(shared, reference_shapes, tmp_path):
+    """The original network's recorded outputs on a real crop and its mirror, through a checkpoint file."""
+    checkpoint = tmp_path / "recipe_a.pth"
+    torch.save(recipe_a(reference_shapes), checkpoint)
+    network = load_fastpose(FULL, checkpoint)
+    golden = np.load(shared / "golden" / "fastpose.npz")
+    config = load_config(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml")
+    crop = np.load(shared / "golden" / "crops.npz")["crop_u8"][golden["crop_index"][0]]
+    tensor = Normalizer(config.mean, config.std)(crop)
+    with torch.inference_mode():
+        heatmaps = network(torch.from_numpy(np.stack([tensor, mirror(tensor)]))).numpy()
+    np.testing.assert_allclose(heatmaps[0], golden["heatmap_f64_as_f32"][0], atol=1e-4)
+    np.testing.assert_allclose(heatmaps[1], golden["heatmap_flipinput_f64_as_f32"][0], atol=1e-4)
+
+
+@pytest.mark.parametrize("num_layers, keys", [(50, 348), (101, 654), (152, 960)])
+def test_depth(num_layers, keys):
+    """A bottleneck without SE has 18 entries; 101 and 152 layers have 17 and 34 bottlenecks more than 50."""
+    assert len(FastPose(num_layers, width=0.1).state_dict()) == keys
+
+
+def test_conv_dim_is_the_channels_before_the_last_convolution():
+    shapes = {key: tuple(value.shape) for key, value in FastPose(conv_dim=256).state_dict().items()}
+    assert shapes["duc2.conv.weight"] == (1024, 256, 3, 3)
+    assert shapes["conv_out.weight"] == (17, 256, 3, 3)
+
+
+@pytest.mark.parametrize("width", [0.1, 0.16, 0.33, 0.5])
+def test_any_width_gives_heatmaps_a_quarter_of_the_crop(width):
+    with torch.inference_mode():
+        assert FastPose(width=width).eval()(torch.zeros(2, 3, 64, 96)).shape == (2, 17, 16, 24)
+
+
+@pytest.mark.parametrize("changes, says", [({"num_layers": 34}, "34"), ({"network": "HourGlass"}, "HourGlass")])
+def test_config_of_something_else(changes, says):
+    with pytest.raises(UserError, match=says):
+        build_fastpose(SimpleNamespace(**{**vars(SMALL), **changes}))
+
+
+def test_loaded_network_is_in_eval_mode_and_has_the_weights(small_weights, tmp_path):
+    torch.save(small_weights, tmp_path / "plain.pth")
+    network = load_fastpose(SMALL, tmp_path / "plain.pth")
+    assert not any(module.training for module in network.modules())
+    assert all(torch.equal(value, small_weights[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda weights: {f"module.{key}": value for key, value in weights.items()},
+    lambda weights: {"epoch": 3, "state_dict": weights},
+])
+def test_wrapped_state_dicts_are_taken(small_weights, tmp_path, wrap):
+    torch.save(wrap(small_weights), tmp_path / "wrapped.pth")
+    network = load_fastpose(SMALL, tmp_path / "wrapped.pth")
+    assert torch.equal(network.conv_out.bias, small_weights["conv_out.bias"])
+
+
+def test_missing_extra_and_misshapen_keys_are_named(small_weights, tmp_path):
+    wrong = dict(small_weights)
+    del wrong["duc1.bn.weight"], wrong["preact.bn1.bias"]
+    wrong["head.weight"] = torch.zeros(1)
+    wrong["conv_out.bias"] = torch.zeros(16)
+    torch.save(wrong, tmp_path / "wrong.pth")
+    network = build_fastpose(SMALL)
+    before = network.preact.conv1.weight.clone()
+    with pytest.raises(UserError) as error:
+        load_checkpoint(network, tmp_path / "wrong.pth")
+    message = str(error.value)
+    for part in ("wrong.pth", "duc1.bn.weight", "preact.bn1.bias", "2 of 348", "head.weight",
+                 "conv_out.bias (16,) (expected (17,))"):
+        assert part in message
+    assert torch.equal(network.preact.conv1.weight, before)
+
+
+def test_checkpoint_of_another_width_names_few_keys(small_weights, tmp_path):
+    torch.save(small_weights, tmp_path / "narrow.pth")
+    with pytest.raises(UserError, match="WIDTH") as error:
+        load_fastpose(FULL, tmp_path / "narrow.pth")
+    assert len(str(error.value)) < 500 and "\n" not in str(error.value)
+
+
+class Executed:
+    """Its unpickling would create a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_pickled_code_is_not_run(tmp_path):
+    torch.save({"conv_out.bias": Executed(tmp_path / "ran")}, tmp_path / "code.pth")
+    with pytest.raises(UserError, match="code.pth.*more than tensors"):
+        load_fastpose(SMALL, tmp_path / "code.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"no checkpoint", b"PK\x03\x04 cut short", b"<html>not found</html>", bytes(1000), b"\x80\x02}q\x00.",
+    b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
+])
+def test_files_that_are_no_checkpoint(content, tmp_path):
+    (tmp_path / "file.pth").write_bytes(content)
+    with pytest.raises(UserError, match="file.pth: expected a state_dict"):
+        load_fastpose(SMALL, tmp_path / "file.pth")
+
+
+def test_cut_checkpoint(small_weights, tmp_path):
+    torch.save(small_weights, tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(UserError, match="cut.pth: expected a state_dict"):
+        load_fastpose(SMALL, tmp_path / "cut.pth")
+
+
+@pytest.mark.parametrize("value", [[1, 2], {}, {"conv_out.bias": 3}, torch.zeros(3), {1: torch.zeros(3)}])
+def test_other_saved_values(value, tmp_path):
+    torch.save(value, tmp_path / "value.pth")
+    with pytest.raises(UserError, match="value.pth"):
+        load_fastpose(SMALL, tmp_path / "value.pth")
+
+
+def test_missing_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="none.pth: no such checkpoint"):
+        load_fastpose(SMALL, tmp_path / "none.pth")
