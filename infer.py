@@ -8,13 +8,15 @@ Reads, infers and writes at the same time, a few batches deep. Run again after a
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -22,13 +24,13 @@ from tqdm import tqdm
 from pose.backend import ROOMS, Backend, infer_rows, open_pose_backend
 from pose.bins import BinReader
 from pose.config import load_config
-from pose.dumps import SETTINGS, dump_name
+from pose.dumps import Span, claim_folder, describe_speed, dump_name, summarize
 from pose.errors import UserError, exit_code
-from pose.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
-from pose.manifest import bins_in, remove_bins, settings_difference
+from pose.files import read_json, remove_file, sha256_of_file, write_file, write_json
+from pose.workers import describe_exit, run_together
 
 DEFAULT_BATCH = 16  # of a model that takes any
-BATCHES_AHEAD = 2  # read before they are needed, and waiting to be written
+BATCHES_AHEAD = 3  # being read, in the backend, and being written, each
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -41,71 +43,115 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
     parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the model")
     parser.add_argument("--batchsize", type=int, help=f"people at once; the model's own, or {DEFAULT_BATCH}, if None")
-    parser.add_argument("--device", help="cpu, cuda or cuda:1; the backend's default if None")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1: a process each, which share "
+                        "the batches; the backend's default if None")
+    parser.add_argument("--part", default="0/1", help="K/N: only part K, from 0, of the batches cut into N; for "
+                        "machines that share --output, one a part")
     parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
     args = parser.parse_args(argv)
     if args.batchsize is not None and args.batchsize < 1:
         parser.error(f"--batchsize is {args.batchsize}, expected at least 1")
+    try:
+        part, parts = map(int, args.part.split("/"))
+    except ValueError:
+        part, parts = 0, 0
+    if not 0 <= part < parts:
+        parser.error(f"--part is {args.part}, expected K/N with K from 0 to N-1")
+    if os.path.realpath(args.input) == os.path.realpath(os.path.join(args.output, args.output_dirname)):
+        parser.error(f"the folder for the dumps is {args.input}, the --input. Choose another --output_dirname")
     return args
 
 
 def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, Any], batch: int,
-          replace: bool = False) -> Dict[str, Any]:
+          devices: List[str], part: str = "0/1", replace: bool = False) -> Dict[str, Any]:
     """Write a dump into `output` for each of `bins`, and a summary beside `output`, which is returned.
 
-    Batches are always cut from the same places, so that a continued run gives the bytes of an uninterrupted one.
+    Batches are always cut from the same places, so that a continued run, or one on several devices, gives the bytes of
+    an uninterrupted one. `backend` serves one device; several get processes of their own.
     """
-    summary_path = Path(f"{output}_summary.json")
-    whole = claim_folder(output, settings, bins, replace)
-    groups = [group for group in bins.groups(batch) if not whole.issuperset(group)]
+    summary_path = summary_of(output, part)
+    whole = claim_folder(output, settings, bins, 4 * math.prod(backend.output_shape[1:]), replace)
+    groups = [group for group in part_of(bins.groups(batch), part) if not whole.issuperset(group)]
     if not groups and summary_path.exists():
         print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
         return read_json(summary_path, "summary")
     remove_file(summary_path)  # of an earlier run; it must not describe this one
-    if groups:
-        infer_rows(backend, bins.read(groups[0]), batch)  # warm-up, not timed
-    times: List[float] = []
-    start = time.perf_counter()
-    people = run_groups(backend, bins, groups, output, batch, times)
-    summary = summarize(bins, output, batch, times, people, time.perf_counter() - start)
-    write_json(summary_path, summary)
-    return summary
+    if len(devices) > 1:
+        backend.close()  # each process opens its own
+        spans, times = infer_on_devices(devices, output, part)
+    else:
+        spans, times = infer_groups(backend, bins, groups, output, batch)
+    write_json(summary_path, summarize(bins, output, batch, times, spans))
+    return read_json(summary_path, "summary")
 
 
-def run_groups(backend: Backend, bins: BinReader, groups: List[range], output: Path, batch: int,
-               times: List[float]) -> int:
-    """Infer the groups of bins while the next are read and the last are written; people done. Adds each batch's
-    milliseconds to `times`."""
+def part_of(groups: List[range], part: str) -> List[range]:
+    number, parts = map(int, part.split("/"))
+    return groups[len(groups) * number // parts:len(groups) * (number + 1) // parts]
 
-    def write(group: range, heatmaps: np.ndarray) -> None:
+
+def summary_of(output: Path, part: str) -> Path:
+    number, parts = part.split("/")
+    return Path(f"{output}_summary.json" if parts == "1" else f"{output}.part{number}of{parts}_summary.json")
+
+
+def infer_on_devices(devices: List[str], output: Path, part: str) -> Tuple[List[Span], List[List[float]]]:
+    """This command again, in a process for each device and on a part of the batches; what they took.
+
+    Dumps have names of their own and appear when they are whole, so all processes write into one folder.
+    """
+    number, count = map(int, part.split("/"))
+    parts = {device: f"{number * len(devices) + place}/{count * len(devices)}" for place, device in enumerate(devices)}
+    arguments = [argument for argument in sys.argv if argument != "--replace"]  # it was done
+    for part in parts.values():
+        remove_file(summary_of(output, part))
+    codes = run_together({device: [sys.executable, *arguments, "--device", device, "--part", part]
+                          for device, part in parts.items()})
+    failed = [f"the process of device {device} {describe_exit(code)}" for device, code in codes.items() if code]
+    if failed:
+        raise UserError(f"{'; '.join(failed)}. Whole dumps are kept in {output}: run the same command again for the "
+                        "rest")
+    summaries = [read_json(summary_of(output, part), "summary") for part in parts.values()]
+    for part in parts.values():
+        remove_file(summary_of(output, part))
+    spans = [(end["people"], end["started"], end["started"] + end["seconds"])
+             for end in (summary["end_to_end"] for summary in summaries) if end]
+    return spans, [summary["npu_compute_time_list"] for summary in summaries]
+
+
+def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output: Path,
+                 batch: int) -> Tuple[List[Span], List[List[float]]]:
+    """Infer the groups of bins while the next are read and the last are written; what it took."""
+
+    def write(done: Tuple[range, np.ndarray]) -> int:
+        group, heatmaps = done
         first = 0
         for number in group:
             rows = bins.rows[number]
             write_file(output / dump_name(bins.names[number]), heatmaps[first:first + rows])
             first += rows
+        return first
 
-    timed = TimedBackend(backend, times)
-    total = sum(bins.rows[number] for group in groups for number in group)
-    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing, tqdm(
-            total=total, unit="person", desc="infer") as bar:
-        unwritten: Deque[Future] = deque()
-        for group, rows in zip(groups, read_ahead(reading, bins.read, groups)):
-            if len(unwritten) == BATCHES_AHEAD:
-                unwritten.popleft().result()
-            unwritten.append(writing.submit(write, group, infer_rows(timed, rows, batch)))
-            bar.update(len(rows))
-        for job in unwritten:
-            job.result()
-    return total
+    timed = backend if hasattr(backend, "times") else TimedBackend(backend)
+    if groups:
+        infer_rows(timed, bins.read(groups[0]), batch)  # warm-up
+    timed.times.clear()
+    total, start = sum(bins.rows[number] for group in groups for number in group), time.time()
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(getattr(backend, "slots", 1)) as inferring, \
+            ThreadPoolExecutor(1) as writing, tqdm(total=total, unit="person", desc="infer") as bar:
+        rows = in_order(reading, bins.read, groups)
+        heatmaps = in_order(inferring, lambda rows: infer_rows(timed, rows, batch), rows)
+        for people in in_order(writing, write, zip(groups, heatmaps)):
+            bar.update(people)
+    return [(total, start, time.time())], [timed.times]
 
 
-def read_ahead(pool: ThreadPoolExecutor, read: Callable[[range], np.ndarray],
-               groups: Iterable[range]) -> Iterator[np.ndarray]:
-    """`read` of each group, in order, BATCHES_AHEAD of them running or waiting."""
+def in_order(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """`work` of each item, in order, BATCHES_AHEAD of them running or waiting."""
     waiting: Deque[Future] = deque()
-    for group in groups:
-        waiting.append(pool.submit(read, group))
-        if len(waiting) > BATCHES_AHEAD:
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= BATCHES_AHEAD:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
@@ -114,50 +160,14 @@ def read_ahead(pool: ThreadPoolExecutor, read: Callable[[range], np.ndarray],
 class TimedBackend:
     """A backend that notes how long each batch took, in milliseconds."""
 
-    def __init__(self, backend: Backend, times: List[float]):
-        self.backend, self.times, self.input_shape = backend, times, backend.input_shape
+    def __init__(self, backend: Backend):
+        self.backend, self.times, self.input_shape = backend, [], backend.input_shape
 
     def infer(self, rows: np.ndarray) -> np.ndarray:
         start = time.perf_counter()
         heatmaps = self.backend.infer(rows)
         self.times.append(1000 * (time.perf_counter() - start))
         return heatmaps
-
-
-def claim_folder(output: Path, settings: Dict[str, Any], bins: BinReader, replace: bool) -> set:
-    """Make the dumps' folder, or check that what it holds is of this run. Returns the numbers of bins that are done."""
-    found, path = bins_in(output), output / SETTINGS
-    earlier = read_json(path, "settings") if path.exists() else None
-    difference = settings_difference(settings, earlier) if earlier else found and "nothing says which"
-    if difference and not replace:
-        raise UserError(f"{output}: holds dumps of another run ({difference}). Empty it, choose another "
-                        "--output_dirname, or let --replace remove them")
-    if difference:
-        remove_bins(output, SETTINGS)
-    make_folder(output)
-    write_json(path, settings)
-    return set() if difference else {number for number, name in enumerate(bins.names) if dump_name(name) in found}
-
-
-def summarize(bins: BinReader, output: Path, batch: int, times: List[float], people: int,
-              seconds: float) -> Dict[str, Any]:
-    """The keys of ais_bench's summary, and what a person costs from file to file.
-
-    `throughput` is ais_bench's: 1000 * batch / mean milliseconds of the model alone, padding counted as people.
-    """
-    summary = {
-        "filesinfo": {str(number): {"infiles": [str(bins.folder / name)], "outfiles": [str(output / dump_name(name))]}
-                      for number, name in enumerate(bins.names)},
-        "args": sys.argv,
-        "NPU_compute_time": {"min": min(times), "max": max(times), "mean": float(np.mean(times)),
-                             "median": float(np.median(times)), "percentile(99%)": float(np.percentile(times, 99)),
-                             "count": len(times)} if times else None,
-        "throughput": 1000 * batch / float(np.mean(times)) if times else None,
-        "npu_compute_time_list": times,
-        "pid": os.getpid(),
-        "end_to_end": {"people": people, "seconds": seconds, "people_per_second": people / seconds},
-    }
-    return summary
 
 
 def choose_batch(backend: Backend, batchsize: Optional[int], model: str) -> int:
@@ -171,16 +181,16 @@ def main() -> None:
     args = parse_args()
     config = load_config(args.cfg)
     bins = BinReader(Path(args.input), config)
-    backend = open_pose_backend(args.backend, args.model, config, args.device)
-    batch = choose_batch(backend, args.batchsize, args.model)
-    settings = {"backend": args.backend, **backend.describe(), "model": os.path.basename(args.model),
-                "model_sha256": sha256_of_file(args.model), "batch": batch,
-                "bins": bins.manifest.settings if bins.manifest else None}
-    summary = infer(backend, bins, Path(args.output) / args.output_dirname, settings, batch, args.replace)
-    backend.close()
-    end = summary["end_to_end"]
-    print(f"model alone {summary['throughput']:.1f} crops/s at batch {batch}; read, infer and write "
-          f"{end['people_per_second']:.1f} crops/s, {end['people']} in {end['seconds']:.1f} s")
+    devices = (args.device or "").split(",")
+    with closing(open_pose_backend(args.backend, args.model, config, devices[0] or None)) as backend:
+        batch = choose_batch(backend, args.batchsize, args.model)
+        settings = {"backend": args.backend, **backend.describe(), "model": os.path.basename(args.model),
+                    "model_sha256": sha256_of_file(args.model), "batch": batch,
+                    "processes": len(devices) * int(args.part.split("/")[1]),
+                    **bins.origin()}
+        summary = infer(backend, bins, Path(args.output) / args.output_dirname, settings, batch, devices, args.part,
+                        args.replace)
+    print(describe_speed(summary, batch))
 
 
 if __name__ == "__main__":

@@ -18,14 +18,15 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
-from pose.coco import PERSON, load_detections
+from pose.coco import load_detections
 from pose.config import load_config
 from pose.dumps import DumpReader
 from pose.errors import UserError, exit_code
-from pose.files import make_folder, read_json, sha256_of_file, write_file, write_json
+from pose.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from pose.heatmaps import FLIP_SHIFTS, heatmaps_to_keypoints
-from pose.manifest import GROUND_TRUTH, Manifest, build_manifest, load_manifest, settings_difference
-from pose.oks import NMS, nms_per_photograph, rescore
+from pose.manifest import Manifest, build_manifest, load_manifest, settings_difference
+from pose.oks import NMS
+from pose.results import results_of
 
 PEOPLE_AT_ONCE = 16  # two stacks of heatmaps this long stay in a core's cache
 
@@ -44,7 +45,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         help="original: AlphaPose's shift as it runs on a CPU, with its overlapping copy")
     parser.add_argument("--nms", choices=sorted(NMS), default="greedy", help="soft: AlphaPose's unused variant")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that read and decode")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.workers < 1:
+        parser.error(f"--workers is {args.workers}, expected at least 1")
+    if args.dump_dir_flip and os.path.realpath(args.dump_dir) == os.path.realpath(args.dump_dir_flip):
+        parser.error(f"--dump_dir and --dump_dir_flip are both {args.dump_dir}, expected two folders")
+    return args
 
 
 def postprocess(dataroot: Path, manifest: Manifest, dump_dir: Path, dump_dir_flip: Optional[Path], output: Path,
@@ -57,8 +63,7 @@ def postprocess(dataroot: Path, manifest: Manifest, dump_dir: Path, dump_dir_fli
         readers.append(DumpReader(dump_dir_flip, manifest.mirrored()))
         check_same_run(*readers)
     keypoints, scores = decode_dumps(readers, flip_shift, workers)
-    results = ground_truth_results if manifest.settings["boxes"] == GROUND_TRUTH else detection_results
-    results = results(manifest, keypoints, scores, nms)
+    results = results_of(manifest, keypoints, scores, nms)
     stats = score_keypoints(dataroot, results, manifest.settings["images"])
     metrics = {
         "metrics": stats,
@@ -70,6 +75,7 @@ def postprocess(dataroot: Path, manifest: Manifest, dump_dir: Path, dump_dir_fli
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
     make_folder(output)
+    remove_file(output / "metrics.json")  # of an earlier run; it must not describe these keypoints
     write_file(output / "keypoints.json", json.dumps(results).encode())
     write_json(output / "metrics.json", metrics)
     return metrics
@@ -101,52 +107,24 @@ def decode_dumps(readers: List[DumpReader], flip_shift: str, workers: int) -> Tu
     return keypoints, scores
 
 
-def detection_results(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray, nms: str) -> List[Dict[str, Any]]:
-    """COCO results of the people that OKS-NMS keeps. Boxes and scores are rounded to float32, as AlphaPose's are."""
-    low, high = np.split(manifest.crop_xyxy.astype(np.float64), 2, axis=1)
-    areas = (high - low).prod(axis=1)
-    person_scores = rescore(scores, manifest.scores.astype(np.float32).astype(np.float64))
-    keep = nms_per_photograph(manifest.image_ids, keypoints, person_scores, areas, nms)
-    columns = zip(manifest.bbox_xywh.astype(np.float32)[keep].tolist(), manifest.image_ids[keep].tolist(),
-                  areas[keep].tolist(), person_scores[keep].tolist(), coco_keypoints(keypoints, scores)[keep].tolist())
-    return [{"bbox": bbox, "image_id": image_id, "area": area, "score": score, "category_id": PERSON,
-             "keypoints": joints} for bbox, image_id, area, score, joints in columns]
-
-
-def ground_truth_results(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray,
-                         nms: str) -> List[Dict[str, Any]]:
-    """COCO results of annotated boxes, as AlphaPose's validate_gt makes them: everybody stays, the score is mean plus
-    best joint, and `bbox` is the crop's corners. pycocotools reads those as xywh, so APm and APl mean little."""
-    person_scores = scores.mean(axis=1) + scores.max(axis=1)
-    columns = zip(manifest.crop_xyxy.tolist(), manifest.image_ids.tolist(), person_scores.tolist(),
-                  coco_keypoints(keypoints, scores).tolist())
-    return [{"bbox": bbox, "image_id": image_id, "score": score, "category_id": PERSON, "keypoints": joints}
-            for bbox, image_id, score, joints in columns]
-
-
-def coco_keypoints(keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(N, K, 2), (N, K) -> (N, 3 K): x, y, score of each joint."""
-    return np.concatenate([keypoints, scores[:, :, None]], axis=2).reshape(len(keypoints), -1)
-
-
 def check_same_run(normal: DumpReader, mirrored: DumpReader) -> None:
     """Refuse dumps of two models or of swapped folders, as far as their settings tell; ais_bench leaves none."""
     if normal.settings is None or mirrored.settings is None:
         return
-    difference = settings_difference(normal.settings, mirrored.settings, but=("bins",))
+    difference = settings_difference(normal.settings, mirrored.settings, but=("bins", "files"))
     if difference:
         raise UserError(f"{normal.folder} and {mirrored.folder}: dumps of two runs ({difference})")
 
 
-def read_speed(dump_dirs: List[Path]) -> Optional[Dict[str, float]]:
+def read_speed(dump_dirs: List[Path]) -> Dict[str, float]:
     """What the summaries beside the dumps say: crops a second in the model alone (ais_bench's throughput), and people
-    a second from bins to dumps, each one as often as there are folders. None without summaries."""
+    a second from bins to dumps, each person as often as there are folders. Empty where nothing was timed."""
     paths = [Path(f"{folder}_summary.json") for folder in dump_dirs]
-    if not all(path.exists() for path in paths):
-        return None
-    summaries = [read_json(path, "summary") for path in paths]
-    speed = {"crops_per_second": float(np.mean([summary["throughput"] for summary in summaries]))}
-    if all("end_to_end" in summary for summary in summaries):
+    summaries = [read_json(path, "summary") if path.exists() else {} for path in paths]
+    speed = {}
+    if all(summary.get("throughput") for summary in summaries):
+        speed["crops_per_second"] = float(np.mean([summary["throughput"] for summary in summaries]))
+    if all(summary.get("end_to_end") for summary in summaries):
         speed["people_per_second"] = 1 / sum(1 / summary["end_to_end"]["people_per_second"] for summary in summaries)
     return speed
 
@@ -162,7 +140,7 @@ def open_manifest(args: argparse.Namespace) -> Manifest:
 
 def format_tables(metrics: Dict[str, Any]) -> str:
     """The ten COCO numbers, and the row of the result table, in Markdown."""
-    scores, dumps, speed = metrics["metrics"], metrics["dumps"][0] or {}, metrics["speed"] or {}
+    scores, dumps, speed = metrics["metrics"], metrics["dumps"][0] or {}, metrics["speed"]
     row = {"model": dumps.get("model", "-"), "batch": dumps.get("batch", "-"), "AP": scores["AP"],
            "AP50": scores["AP50"], "AR": scores["AR"],
            "crops/s in the model": speed.get("crops_per_second"),

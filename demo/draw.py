@@ -1,6 +1,6 @@
 """Draw the people of a keypoints file on their photographs, side by side.
 
-    python3 -m demo.draw --dataroot ./data/demo --keypoints ./runs/fastpose_small/results/cpu_bs16_score/keypoints.json \\
+    python3 -m demo.draw --keypoints ./runs/fastpose_small/results/cpu_bs16_score/keypoints.json \\
         --images 15 18 --output people.jpg
 
 Bones of the left side are orange, of the right side blue, those between them white; joints that score no more than

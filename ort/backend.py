@@ -20,7 +20,7 @@ class Backend:
         if not os.path.isfile(model):
             raise UserError(f"{model}: no such model file")
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; its warnings about unused initialisers are not the user's to mend
+        options.log_severity_level = 4  # errors come as exceptions too, and its warnings are not the user's to mend
         try:
             self.session = onnxruntime.InferenceSession(os.fspath(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no base class
@@ -30,11 +30,15 @@ class Backend:
         if len(inputs) != 1 or inputs[0].type != "tensor(float)":
             came = ", ".join(f"{tensor.name} {tensor.type}" for tensor in inputs)
             raise UserError(f"{model}: expected one input of tensor(float), got {came}")
-        self.input_name, self.output_name = inputs[0].name, outputs[0].name
+        self.model, self.input_name, self.output_name = model, inputs[0].name, outputs[0].name
         self.input_shape, self.output_shape = _shape(inputs[0].shape), _shape(outputs[0].shape)
 
     def infer(self, rows: np.ndarray) -> np.ndarray:
-        return self.session.run([self.output_name], {self.input_name: np.ascontiguousarray(rows, np.float32)})[0]
+        try:
+            return self.session.run([self.output_name], {self.input_name: np.ascontiguousarray(rows, np.float32)})[0]
+        except Exception as error:  # of the same many kinds: an operator that this release does not take so
+            raise UserError(f"{self.model}: ONNX Runtime {onnxruntime.__version__} cannot run it: "
+                            f"{' '.join(str(error).split())}") from None
 
     def describe(self) -> dict:
         return {"device": "cpu", "precision": "float32", "onnxruntime": onnxruntime.__version__}

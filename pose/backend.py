@@ -14,14 +14,16 @@ from pose.config import PoseConfig
 from pose.errors import UserError
 from pose.files import PathLike
 
-ROOMS = {"onnxruntime": "ort.backend", "pytorch": "pytorch.backend"}
+ROOMS = {"acl": "ascend.backend", "onnxruntime": "ort.backend", "pytorch": "pytorch.backend"}
 
 
 class Backend(Protocol):
     """A loaded model. Shapes are as the model file states them, batch first; a batch of None takes any number.
 
     `infer` takes contiguous or strided float32 rows of `input_shape`, exactly the batch where there is one, and
-    returns float32 rows of `output_shape` that are the caller's to keep.
+    returns float32 rows of `output_shape` that are the caller's to keep. A room may have more: `slots`, the threads
+    that may call `infer` at once and gain by it, and `times`, the milliseconds that each batch took on the device
+    alone.
     """
 
     input_shape: Tuple[Optional[int], ...]

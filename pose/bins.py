@@ -1,10 +1,12 @@
 """Writing and reading folders of bins: only what is missing is written, and only what is whole is read."""
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from pathlib import Path
 from threading import Lock
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import numpy as np
 
@@ -44,11 +46,12 @@ class BinFolder:
         earlier = next((folder / name for name in (MANIFEST, UNFINISHED) if (folder / name).exists()), None)
         difference = earlier and settings_difference(manifest.settings, load_manifest(earlier).settings)
         if difference:
-            raise UserError(f"{folder}: holds bins of another run ({difference}). Empty it or choose another folder")
+            raise UserError(f"{folder}: holds bins of another run ({difference}). Empty it, choose another "
+                            "folder, or let --replace remove them")
         unknown = sorted(found.keys() - set(manifest.bin_names)) if earlier else sorted(found)
         if unknown:
             raise UserError(f"{folder}: holds {len(unknown)} bins that are not of this run ({unknown[0]}, ...). "
-                            "Empty it or choose another folder")
+                            "Empty it, choose another folder, or let --replace remove them")
         return [number for number, name in enumerate(manifest.bin_names)
                 if found.get(name) != manifest.bin_bytes(number)]
 
@@ -102,6 +105,15 @@ class BinReader:
     def __len__(self) -> int:
         return len(self.names)
 
+    def origin(self) -> Dict[str, Any]:
+        """What the bins are, for the settings of their dumps: the manifest's settings as `bins`; where there is none,
+        a digest of names, sizes and times as `files`."""
+        if self.manifest:
+            return {"bins": self.manifest.settings}
+        states = [(name, os.stat(self.folder / name)) for name in self.names]
+        lines = "".join(f"{name} {state.st_size} {state.st_mtime_ns}\n" for name, state in states)
+        return {"bins": None, "files": hashlib.sha256(lines.encode()).hexdigest()}
+
     def _check_manifest(self, found: Dict[str, int], config: PoseConfig) -> None:
         difference = settings_difference(config.of_data(), self.manifest.settings["config"])
         if difference:
@@ -138,4 +150,4 @@ class BinReader:
 
 def natural_order(name: str) -> List[tuple]:
     """Sort key that compares runs of digits as numbers, as ais_bench orders a folder's files."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name)]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name)]

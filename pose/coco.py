@@ -5,7 +5,6 @@ A data root is COCO's own layout: `annotations/person_keypoints_val2017.json` an
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple
 
@@ -15,6 +14,8 @@ from pose.errors import UserError
 from pose.files import PathLike, read_json
 
 PERSON = 1  # COCO's category id
+LARGEST_ID = 10 ** 12  # photographs are named by 12 digits
+LARGEST_PIXEL = 2 ** 24  # float32, which boxes are rounded to, holds whole numbers up to here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,17 +70,18 @@ def _checked(row: Any, where: str) -> Tuple[int, List[float], float]:
     if not isinstance(row, dict) or not {"image_id", "bbox", "score"} <= row.keys():
         raise UserError(f"{where}: expected an object with image_id, category_id, bbox and score")
     image_id, bbox, score = row["image_id"], row["bbox"], row["score"]
-    if not isinstance(image_id, int) or image_id < 0:
+    if not isinstance(image_id, int) or not 0 <= image_id < LARGEST_ID:
         raise UserError(f"{where}: image_id is {image_id!r}, expected COCO's integer id")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_finite(value) for value in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_usable(value) for value in bbox):
         raise UserError(f"{where}: bbox is {bbox}, expected 4 finite numbers x, y, width, height")
-    if not _is_finite(score):
+    if not _is_usable(score):
         raise UserError(f"{where}: score is {score!r}, expected a finite number")
     return image_id, bbox, score
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def _is_usable(value: Any) -> bool:
+    """Neither NaN nor infinite, which compare as False, nor so large that float32 loses the pixel."""
+    return isinstance(value, (int, float)) and abs(value) < LARGEST_PIXEL
 
 
 def load_annotations(dataroot: PathLike) -> Dict[str, Any]:

@@ -89,13 +89,13 @@ def _from_sections(content: Dict[str, Any]) -> PoseConfig:
     return PoseConfig(
         input_size=_numbers(data, "IMAGE_SIZE", int, 2),
         heatmap_size=_numbers(data, "HEATMAP_SIZE", int, 2),
-        mean=_numbers(data, "MEAN", float, 3, ALPHAPOSE_MEAN),
+        mean=_numbers(data, "MEAN", float, 3, ALPHAPOSE_MEAN, signed=True),
         std=_numbers(data, "STD", float, 3, ALPHAPOSE_STD),
         network=str(model.get("TYPE", PoseConfig.network)),
-        num_layers=_positive(model, "NUM_LAYERS", int, PoseConfig.num_layers),
-        conv_dim=_positive(model, "CONV_DIM", int, PoseConfig.conv_dim),
-        width=_positive(model, "WIDTH", float, PoseConfig.width),
-        regression=_regression(content.get("LOSS") or {}),
+        num_layers=_positive(model.get("NUM_LAYERS", PoseConfig.num_layers), "NUM_LAYERS", int),
+        conv_dim=_positive(model.get("CONV_DIM", PoseConfig.conv_dim), "CONV_DIM", int),
+        width=_positive(model.get("WIDTH", PoseConfig.width), "WIDTH", float),
+        regression=_regression(_section(content, "LOSS", (), None) if content.get("LOSS") else {}),
     )
 
 
@@ -110,22 +110,24 @@ def _section(content: Dict[str, Any], name: str, known: tuple, ignored: Optional
     return section
 
 
-def _numbers(section: Dict[str, Any], key: str, kind: type, count: int, default: Optional[tuple] = None) -> tuple:
+def _numbers(section: Dict[str, Any], key: str, kind: type, count: int, default: Optional[tuple] = None,
+             signed: bool = False) -> tuple:
     value = section.get(key, default)
     if not isinstance(value, (list, tuple)) or len(value) != count:
         raise UserError(f"{key} is {value}, expected {count} numbers")
-    return tuple(_number(item, key, kind) for item in value)
+    return tuple((_number if signed else _positive)(item, key, kind) for item in value)
 
 
-def _positive(section: Dict[str, Any], key: str, kind: type, default: Any) -> Any:
-    value = _number(section.get(key, default), key, kind)
+def _positive(value: Any, key: str, kind: type) -> Any:
+    value = _number(value, key, kind)
     if value <= 0:
         raise UserError(f"{key} is {value}, expected more than 0")
     return value
 
 
 def _number(value: Any, key: str, kind: type) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or kind(value) != value:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or kind(value) != value:
         raise UserError(f"{key} holds {value!r}, expected {kind.__name__}")
     return kind(value)
 

@@ -12,6 +12,9 @@ import numpy as np
 from pose.errors import UserError
 from pose.files import PathLike
 
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_TRAILER = 4096  # bytes at the end of a file in which its end is looked for: some programs append a few
+
 
 def read_photograph(path: PathLike) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned upright as its EXIF says. Raises UserError for a missing or broken file."""
@@ -19,10 +22,18 @@ def read_photograph(path: PathLike) -> np.ndarray:
         encoded = np.fromfile(path, np.uint8)
     except FileNotFoundError:
         raise UserError(f"{path}: no such photograph. Do the detections belong to this --dataroot?") from None
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    if image is None:
-        raise UserError(f"{path}: {len(encoded)} bytes that OpenCV cannot decode as a photograph")
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    except cv2.error:  # an empty file, or a size beyond what OpenCV takes
+        image = None
+    if image is None or _is_cut_short(encoded.tobytes()):
+        raise UserError(f"{path}: {len(encoded)} bytes that OpenCV cannot decode as a whole photograph")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _is_cut_short(encoded: bytes) -> bool:
+    """Whether a JPEG has no end; OpenCV before 4.11 fills what is missing with grey and says nothing."""
+    return encoded.startswith(JPEG_START) and JPEG_END not in encoded[-JPEG_TRAILER:]
 
 
 def get_affine(center: np.ndarray, scale: np.ndarray, output_size: Tuple[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reading dumps: what a backend left for each bin, checked against the manifest.
+"""Dumps: what a backend leaves for each bin, where it may, and reading them, checked against the manifest.
 
 A dump holds the heatmaps of its bin's people, (17, h, w) each, float32 or float16, in C order, under the bin's name
 with `_0` (output number 0), as ais_bench writes it. A missing, extra, short or non-finite dump is an error.
@@ -6,21 +6,96 @@ with `_0` (output number 0), as ais_bench writes it. A missing, extra, short or 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
+from pose.bins import BinReader
 from pose.errors import UserError
-from pose.files import read_json
-from pose.manifest import Manifest, bins_in, settings_difference
+from pose.files import PathLike, make_folder, read_json, write_json
+from pose.manifest import Manifest, bins_in, remove_bins, settings_difference
 
 SETTINGS = "settings.json"  # beside the dumps: what made them; infer.py writes it, ais_bench does not
 DTYPES = (np.float32, np.float16)
+Span = Tuple[int, float, float]  # people, and when their inference started and ended, in seconds of the epoch
 
 
 def dump_name(bin_name: str) -> str:
     return bin_name[:-len(".bin")] + "_0.bin"
+
+
+def read_settings(folder: PathLike) -> Optional[Dict[str, Any]]:
+    """What made the dumps of `folder`; None where nothing says, as ais_bench does not."""
+    path = Path(folder) / SETTINGS
+    if not path.exists():
+        return None
+    settings = read_json(path, "settings")
+    if not isinstance(settings, dict) or "bins" not in settings:
+        raise UserError(f"{path}: not the settings that infer.py writes. Remove that file, or run the inference again")
+    return settings
+
+
+def claim_folder(output: Path, settings: Dict[str, Any], bins: BinReader, person_bytes: int, replace: bool) -> set:
+    """Make the dumps' folder, or check that what it holds is of this run. Returns what `whole_dumps` does."""
+    earlier = read_settings(output)
+    difference = settings_difference(settings, earlier) if earlier else bins_in(output) and "nothing says which"
+    if difference and not replace:
+        raise UserError(f"{output}: holds dumps of another run ({difference}). Empty it, choose another "
+                        "--output_dirname, or let --replace remove them")
+    if difference:
+        remove_bins(output, SETTINGS)
+    make_folder(output)
+    if difference or not earlier:  # processes that share the folder must not all write it
+        write_json(output / SETTINGS, settings)
+    return whole_dumps(output, bins, person_bytes)
+
+
+def whole_dumps(output: Path, bins: BinReader, person_bytes: int) -> set:
+    """Numbers of the bins that are done, that is, whose dump holds `person_bytes` a person."""
+    found = bins_in(output)
+    return {number for number, name in enumerate(bins.names)
+            if found.get(dump_name(name)) == bins.rows[number] * person_bytes}
+
+
+def summarize(bins: BinReader, output: Path, batch: int, times: List[List[float]], spans: List[Span]) -> Dict[str, Any]:
+    """The keys of ais_bench's summary, and what a person costs from file to file.
+
+    `times` has a list of milliseconds a batch for each device. `throughput` is ais_bench's: 1000 * batch / mean
+    milliseconds of the model alone, padding counted as people; of several devices it is the sum.
+    """
+    every = [milliseconds for device in times for milliseconds in device]
+    return {
+        "filesinfo": {str(number): {"infiles": [str(bins.folder / name)], "outfiles": [str(output / dump_name(name))]}
+                      for number, name in enumerate(bins.names)},
+        "args": sys.argv,
+        "NPU_compute_time": {"min": min(every), "max": max(every), "mean": float(np.mean(every)),
+                             "median": float(np.median(every)), "percentile(99%)": float(np.percentile(every, 99)),
+                             "count": len(every)} if every else None,
+        "throughput": sum(1000 * batch / float(np.mean(device)) for device in times if device) or None,
+        "npu_compute_time_list": every,
+        "pid": os.getpid(),
+        "end_to_end": _end_to_end(spans),
+    }
+
+
+def _end_to_end(spans: List[Span]) -> Optional[Dict[str, float]]:
+    """From the first one's start to the last one's end; None when nobody was left to do."""
+    people = sum(span[0] for span in spans)
+    if not people:
+        return None
+    started = min(span[1] for span in spans)
+    seconds = max(span[2] for span in spans) - started
+    return {"people": people, "started": started, "seconds": seconds, "people_per_second": people / seconds}
+
+
+def describe_speed(summary: Dict[str, Any], batch: int) -> str:
+    end = summary["end_to_end"]
+    if end is None:  # the run before this one was stopped between its last dump and its summary
+        return "every dump was there already, so nothing was timed"
+    return (f"model alone {summary['throughput']:.1f} crops/s at batch {batch}; read, infer and write "
+            f"{end['people_per_second']:.1f} crops/s, {end['people']} in {end['seconds']:.1f} s")
 
 
 class DumpReader:
@@ -53,12 +128,10 @@ class DumpReader:
 
     def _read_settings(self) -> Optional[Dict[str, Any]]:
         """What made the dumps, if it is known; it must have read the bins of this manifest."""
-        path = Path(self.folder) / SETTINGS
-        if not path.exists():
-            return None
-        settings = read_json(path, "settings")
-        if settings["bins"] is not None:
-            difference = settings_difference(self.manifest.settings, settings["bins"])
+        settings = read_settings(self.folder)
+        if settings and settings["bins"] is not None:
+            unseen = () if "photographs" in self.manifest.settings else ("photographs",)  # rebuilt from detections
+            difference = settings_difference(self.manifest.settings, settings["bins"], but=unseen)
             if difference:
                 raise UserError(f"{self.folder}: dumps of other bins than the manifest's ({difference})")
         return settings

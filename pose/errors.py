@@ -18,6 +18,10 @@ def exit_code(main: Callable[[], Optional[int]]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except ModuleNotFoundError as error:
+        print(f"error: this needs the Python package {error.name}, which is not installed. bash scripts/setup.sh "
+              "installs what every script needs", file=sys.stderr)
+        return BAD_INPUT
     except OSError as error:
         if error.filename is None:  # not about a file: a defect, and its traceback is wanted
             raise

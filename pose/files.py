@@ -65,7 +65,7 @@ def read_json(path: PathLike, what: str) -> Any:
             return json.load(file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such {what} file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, digits without end, brackets without end
         raise UserError(f"{path}: expected JSON ({what}), but {error}") from None
 
 

@@ -24,6 +24,7 @@ from pose.files import PathLike, read_json, remove_file, write_file
 MANIFEST = "manifest.json"  # ais_bench reads *.bin and *.npy of a folder and leaves this alone
 UNFINISHED = "manifest.unfinished.json"  # its name until every bin is there
 PERSON_KEYS = ("image_id", "bbox_xywh", "crop_xyxy", "score")
+SETTING_KEYS = ("boxes", "boxes_sha256", "batch", "mirrored", "images")  # and config
 DETECTED, GROUND_TRUTH = "detections", "ground_truth"
 
 
@@ -99,10 +100,10 @@ def load_manifest(path: PathLike) -> Manifest:
         image_ids, bbox_xywh, crop_xyxy, scores = ([person[key] for person in people] for key in PERSON_KEYS)
         manifest = Manifest(content, np.array(image_ids, np.int64), np.array(bbox_xywh, np.float64).reshape(-1, 4),
                             np.array(crop_xyxy, np.float32).reshape(-1, 4), np.array(scores, np.float64))
-        manifest.data_config, manifest.batch, manifest.settings["mirrored"], manifest.settings["images"]
+        manifest.data_config, *(manifest.settings[key] for key in SETTING_KEYS)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a manifest that preprocess.py wrote ({type(error).__name__}: {error}). "
-                        "Run preprocess.py again, or name its --manifest") from None
+                        "Name the --manifest that it wrote, or remove this file and run it again") from None
     return manifest
 
 

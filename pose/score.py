@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pose.coco import annotations_path
+from pose.coco import annotations_path, load_annotations
 from pose.errors import UserError
 from pose.files import PathLike
 
@@ -21,15 +21,15 @@ def score_keypoints(dataroot: PathLike, results: List[Dict[str, Any]], images: O
     pycocotools takes a result's area, which decides APm and APl, from its `bbox`.
     """
     path = annotations_path(dataroot)
-    if not path.exists():
-        raise UserError(f"{path}: no such annotations file. Is --dataroot right?")
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its own progress
-        truth = COCO(str(path))
+        truth = COCO()
+        truth.dataset = load_annotations(dataroot)
+        truth.createIndex()
         unknown = {result["image_id"] for result in results} - truth.imgs.keys()
         if unknown:
             raise UserError(f"{path}: has no photograph {min(unknown)}, which the detections name "
                             f"({len(unknown)} such). Do the detections belong to this --dataroot?")
-        evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
+        evaluation = COCOeval(truth, truth.loadRes([dict(result) for result in results]), "keypoints")  # it adds keys
         if images is not None:
             evaluation.params.imgIds = images
         evaluation.evaluate()

@@ -21,7 +21,7 @@ from pose.config import load_config  # noqa: E402
 from pose.heatmaps import find_peaks, flip_back, heatmaps_to_keypoints  # noqa: E402
 from pose.manifest import Manifest, load_manifest  # noqa: E402
 from pose.score import score_keypoints  # noqa: E402
-from postprocess import detection_results  # noqa: E402
+from pose.results import results_of  # noqa: E402
 from preprocess import preprocess  # noqa: E402
 
 CONFIG = ROOT / "configs" / "demo_fastpose.yaml"
@@ -67,8 +67,7 @@ def infer(network, crops: np.ndarray) -> np.ndarray:
 
 def average_precision(run: Run, heatmaps: np.ndarray, heatmaps_flip: np.ndarray) -> float:
     keypoints, scores = heatmaps_to_keypoints(heatmaps, heatmaps_flip, run.manifest.crop_xyxy, load_config(CONFIG))
-    results = detection_results(run.manifest, keypoints, scores, "greedy")
-    return score_keypoints(run.dataroot, results, None)["AP"]
+    return score_keypoints(run.dataroot, results_of(run.manifest, keypoints, scores), None)["AP"]
 
 
 @pytest.fixture(scope="module")

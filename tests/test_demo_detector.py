@@ -23,7 +23,7 @@ from pose.config import load_config  # noqa: E402
 from pose.heatmaps import heatmaps_to_keypoints  # noqa: E402
 from pose.manifest import load_manifest  # noqa: E402
 from pose.score import score_keypoints  # noqa: E402
-from postprocess import detection_results, ground_truth_results  # noqa: E402
+from pose.results import results_of  # noqa: E402
 from preprocess import preprocess  # noqa: E402
 from yolov3.boxes import Thresholds, anchor_rows, find_people  # noqa: E402
 from yolov3.darknet import read_cfg  # noqa: E402
@@ -61,12 +61,12 @@ def test_boxes_average_precision(data):
 
 
 def test_keypoints_in_found_boxes_are_nearly_as_good_as_in_annotated_ones(data, tmp_path):
-    found = average_precision(data, data / "found.json", detection_results, tmp_path)
-    annotated = average_precision(data, None, ground_truth_results, tmp_path)
+    found = average_precision(data, data / "found.json", tmp_path)
+    annotated = average_precision(data, None, tmp_path)
     assert found >= annotated - 0.03
 
 
-def average_precision(data: Path, boxes, results_of, folder: Path) -> float:
+def average_precision(data: Path, boxes, folder: Path) -> float:
     """Keypoint AP of the bundled network with the flip test, in the boxes of a file, or in the annotated if None."""
     config = load_config(CONFIG)
     preprocess(data, folder / "prep", folder / "flip", config, boxes, replace=True, workers=2)
@@ -74,7 +74,7 @@ def average_precision(data: Path, boxes, results_of, folder: Path) -> float:
     network = load_fastpose(config, CHECKPOINT)
     heatmaps, heatmaps_flip = (infer(network, read_bins(folder / name, manifest)) for name in ("prep", "flip"))
     keypoints, scores = heatmaps_to_keypoints(heatmaps, heatmaps_flip, manifest.crop_xyxy, config)
-    return score_keypoints(data, results_of(manifest, keypoints, scores, "greedy"), None)["AP"]
+    return score_keypoints(data, results_of(manifest, keypoints, scores), None)["AP"]
 
 
 def test_weights_are_small_and_load_in_torch(network):

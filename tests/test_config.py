@@ -1,0 +1,144 @@
+"""Configs: AlphaPose's layout and ours, and what is refused by name."""
+from __future__ import annotations
+
+import pytest
+from conftest import ROOT, write_config
+
+from pose.config import ALPHAPOSE_MEAN, ALPHAPOSE_STD, FLIP_PAIRS, PoseConfig, load_config
+from pose.errors import UserError
+
+# The layout of AlphaPose's files, with every section that they have.
+ALPHAPOSE = """
+DATASET:
+  TRAIN: {TYPE: Mscoco, ROOT: ./data/coco/, AUG: {FLIP: true, ROT_FACTOR: 40}}
+DATA_PRESET:
+  TYPE: simple
+  SIGMA: 2
+  NUM_JOINTS: 17
+  IMAGE_SIZE: [256, 192]
+  HEATMAP_SIZE: [64, 48]
+MODEL:
+  TYPE: FastPose
+  PRETRAINED: ''
+  TRY_LOAD: ''
+  NUM_DECONV_FILTERS: [256, 256, 256]
+  NUM_LAYERS: 50
+LOSS: {TYPE: MSELoss}
+DETECTOR: {NAME: yolo, CONFIG: yolov3-spp.cfg, NMS_THRES: 0.6, CONFIDENCE: 0.05}
+TRAIN: {WORLD_SIZE: 4, BATCH_SIZE: 32, LR: 0.001}
+"""
+
+
+def load(tmp_path, text: str) -> PoseConfig:
+    path = tmp_path / "model.yaml"
+    path.write_text(text)
+    return load_config(path)
+
+
+def test_alphaposes_file_and_ours_say_the_same(tmp_path):
+    ours = load_config(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml")
+    assert load(tmp_path, ALPHAPOSE) == ours == PoseConfig()
+
+
+def test_the_published_model(tmp_path):
+    config = load(tmp_path, ALPHAPOSE)
+    assert config.input_shape == (3, 256, 192) and config.heatmap_shape == (17, 64, 48)
+    assert config.input_bytes == 589824
+    assert (config.mean, config.std) == (ALPHAPOSE_MEAN, ALPHAPOSE_STD) == ((0.406, 0.457, 0.480), (1, 1, 1))
+    assert (config.num_layers, config.conv_dim, config.width, config.regression) == (50, 128, 1, None)
+
+
+def test_every_key_is_read(tmp_path):
+    text = (ALPHAPOSE.replace("[256, 192]", "[384, 288]").replace("[64, 48]", "[96, 72]")
+            .replace("LAYERS: 50", "LAYERS: 152")
+            .replace("NUM_JOINTS", "MEAN: [0.485, 0.456, 0.406]\n  STD: [0.229, 0.224, 0.225]\n  NUM_JOINTS")
+            .replace("PRETRAINED", "CONV_DIM: 256\n  WIDTH: 0.5\n  PRETRAINED"))
+    assert load(tmp_path, text) == PoseConfig((384, 288), (96, 72), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
+                                              "FastPose", 152, 256, 0.5)
+
+
+@pytest.mark.parametrize("loss, norm", [("{TYPE: L1JointRegression, NORM_TYPE: sigmoid}", "sigmoid"),
+                                        ("{TYPE: L1JointRegression, NORM_TYPE: softmax}", "softmax"),
+                                        ("{TYPE: MSELoss, NORM_TYPE: sigmoid}", None)])
+def test_the_loss_decides_the_decoding(tmp_path, loss, norm):
+    assert load(tmp_path, ALPHAPOSE.replace("LOSS: {TYPE: MSELoss}", f"LOSS: {loss}")).regression == norm
+
+
+def test_networks_of_other_types_may_have_keys_of_their_own(tmp_path):
+    text = ALPHAPOSE.replace("TYPE: FastPose", "TYPE: HRNet\n  STAGE2: {NUM_MODULES: 1}")
+    assert load(tmp_path, text).network == "HRNet"
+
+
+@pytest.mark.parametrize("old, new, named", [
+    ("NUM_LAYERS: 50", "NUM_LAYER: 50", "MODEL.NUM_LAYER"),
+    ("NUM_LAYERS: 50", "DCN: {DEFORM_GROUP: 1}", "MODEL.DCN"),
+    ("SIGMA: 2", "MEANS: [0, 0, 0]", "DATA_PRESET.MEANS"),
+    ("NUM_JOINTS: 17", "NUM_JOINTS: 136", "NUM_JOINTS"),
+    ("IMAGE_SIZE: [256, 192]", "IMAGE_SIZE: 256", "IMAGE_SIZE"),
+    ("IMAGE_SIZE: [256, 192]", "IMAGE_SIZE: [256, 192, 3]", "IMAGE_SIZE"),
+    ("IMAGE_SIZE: [256, 192]", "IMAGE_SIZE: [256.5, 192]", "IMAGE_SIZE"),
+    ("IMAGE_SIZE: [256, 192]", "IMAGE_SIZE: [256, .nan]", "IMAGE_SIZE"),
+    ("IMAGE_SIZE: [256, 192]", "IMAGE_SIZE: [256, 0]", "IMAGE_SIZE"),
+    ("IMAGE_SIZE: [256, 192]", "IMAGE_SIZE: [-256, 192]", "IMAGE_SIZE"),
+    ("IMAGE_SIZE: [256, 192]", "IMAGE_SIZE: [.inf, 192]", "IMAGE_SIZE"),
+    ("  IMAGE_SIZE: [256, 192]\n", "", "IMAGE_SIZE"),
+    ("HEATMAP_SIZE: [64, 48]", "HEATMAP_SIZE: ['64', 48]", "HEATMAP_SIZE"),
+    ("SIGMA: 2", "STD: [0, 1, 1]", "STD"),
+    ("SIGMA: 2", "MEAN: [.inf, 1, 1]", "MEAN"),
+    ("SIGMA: 2", "MEAN: [true, 1, 1]", "MEAN"),
+    ("NUM_LAYERS: 50", "NUM_LAYERS: -50", "NUM_LAYERS"),
+    ("NUM_LAYERS: 50", "WIDTH: 0", "WIDTH"),
+    ("NUM_LAYERS: 50", "WIDTH: .inf", "WIDTH"),
+    ("LOSS: {TYPE: MSELoss}", "LOSS: {TYPE: L1JointRegression, NORM_TYPE: tanh}", "LOSS"),
+    ("LOSS: {TYPE: MSELoss}", "LOSS: {TYPE: Cosine}", "LOSS"),
+    ("LOSS: {TYPE: MSELoss}", "LOSS: MSELoss", "LOSS"),
+    ("MODEL:", "MODELS:", "MODEL"),
+    ("DATA_PRESET:", "DATASET_PRESET:", "DATA_PRESET"),
+])
+def test_what_is_wrong_is_named_with_the_file(tmp_path, old, new, named):
+    assert old in ALPHAPOSE
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, ALPHAPOSE.replace(old, new))
+    assert named in str(caught.value) and "model.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "just text", "- a\n- list", "DATA_PRESET: [", "a: b: c", "\t- tab", "x: \x07",
+                                  "!!python/object/apply:os.getcwd []"])
+def test_what_is_no_config_is_refused_in_one_line(tmp_path, text):
+    with pytest.raises(UserError, match="^[^\n]*model.yaml[^\n]*$"):
+        load(tmp_path, text)
+
+
+def test_a_missing_config_and_one_that_is_not_text(tmp_path):
+    with pytest.raises(UserError, match="missing.yaml"):
+        load_config(tmp_path / "missing.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\xd8\x80")
+    with pytest.raises(UserError, match="binary.yaml"):
+        load_config(tmp_path / "binary.yaml")
+
+
+def test_the_configs_of_the_repository_can_be_read():
+    paths = sorted((ROOT / "configs").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        load_config(path)
+
+
+def test_a_written_config_is_read_back(tmp_path):
+    config = load_config(write_config(tmp_path / "c.yaml", MEAN=[0.1, 0.2, 0.3]))
+    assert config == PoseConfig((64, 48), (16, 12), (0.1, 0.2, 0.3))
+
+
+def test_only_the_part_that_decides_the_bytes_is_of_data():
+    assert PoseConfig(num_layers=101, width=0.5).of_data() == PoseConfig().of_data()
+    for other in (PoseConfig(input_size=(128, 96)), PoseConfig(std=(1, 1, 2)), PoseConfig(heatmap_size=(16, 12)),
+                  PoseConfig(mean=(0, 0, 0)), PoseConfig(regression="sigmoid")):
+        assert other.of_data() != PoseConfig().of_data()
+
+
+def test_flip_pairs_swap_cocos_left_and_right():
+    names = ("nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
+             "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle").split()
+    assert len(FLIP_PAIRS) == 8
+    for left, right in FLIP_PAIRS:
+        assert names[left].startswith("left_") and names[right] == names[left].replace("left_", "right_")

@@ -1,0 +1,226 @@
+"""Who imports whom, what --help needs, what names are taken, and how long a function may be: read from the sources."""
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Iterator, List, Set
+
+import pytest
+from conftest import ROOT
+
+OUTPUTS = {"data", "models", "runs", "results", "prep_data", "prep_data_flip"}  # what a clone fills, ignored by git
+SOURCES = sorted(path for path in ROOT.rglob("*.py")
+                 if not {part for part in path.relative_to(ROOT).parts if part[0] == "."} and
+                 path.relative_to(ROOT).parts[0] not in OUTPUTS)
+SCRIPTS = sorted(ROOT.glob("*.py"))
+ROOMS = sorted(path.parent for path in ROOT.glob("*/backend.py") if path.parent.name != "pose")
+OURS = {path.stem for path in SCRIPTS} | {path.relative_to(ROOT).parts[0] for path in SOURCES if path.parent != ROOT}
+DEVICE_PACKAGES = ("torch", "torchvision", "onnxruntime", "onnx", "onnxsim", "tensorrt", "cuda", "acl", "ais_bench",
+                   "aclruntime")
+# Real packages that a top-level folder or module of ours would hide.
+REAL_PACKAGES = {*DEVICE_PACKAGES, "numpy", "cv2", "yaml", "tqdm", "pycocotools", "pytest", "PIL", "scipy",
+                 "polygraphy", "detector", "trackers", "alphapose", "models", "datasets", "utils", "common", "test"}
+TORCH_HOMES = ("networks/", "pytorch/", "pth2onnx.py", "yolov3/export.py", "demo/", "tests/")
+PATH_SETTERS = ("tests", "benchmarks")  # these put the root on the path before they import from it
+MAX_FUNCTION_LINES = 60
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path, top_level_only: bool = False) -> List[str]:
+    """Full names of the modules that a file imports, also inside functions."""
+    found = []
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}: relative import"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def packages(path: Path, **options: bool) -> Set[str]:
+    return {module.split(".")[0] for module in imports(path, **options)}
+
+
+def standard_library() -> Set[str]:
+    known = getattr(sys, "stdlib_module_names", None)  # Python 3.10 or newer
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    files = {path.name.split(".")[0] for path in (*folder.iterdir(), *folder.glob("lib-dynload/*"))}
+    return set(known or files | set(sys.builtin_module_names))
+
+
+def sources_in(folder: str) -> List[Path]:
+    return [path for path in SOURCES if path.is_relative_to(ROOT / folder)]
+
+
+@pytest.mark.parametrize("path", sources_in("pose"), ids=name)
+def test_pose_needs_numpy_and_opencv_alone(path):
+    allowed = {"numpy", "cv2", "yaml", "pose"} | ({"pycocotools"} if path.name == "score.py" else set())
+    assert packages(path) - standard_library() <= allowed
+
+
+def parts_of_pose(path: Path) -> Set[str]:
+    return {".".join(module.split(".")[:2]) for module in imports(path) if module.split(".")[0] == "pose"}
+
+
+def needed_by_backend(room: Path) -> Set[Path]:
+    """A room's backend.py and the modules of the room that it imports; a room may also hold stages of its own."""
+    needed, new = set(), {room / "backend.py"}
+    while new:
+        needed |= new
+        modules = {module for path in new for module in imports(path)}
+        new = {path for path in sources_in(room.name) for module in modules
+               if f"{module}.".startswith(f"{room.name}.{path.stem}.")} - needed
+    return needed
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=name)
+def test_backends_know_errors_and_files_of_pose(room):
+    for path in needed_by_backend(room):
+        assert parts_of_pose(path) <= {"pose.errors", "pose.files"}, name(path)
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=name)
+def test_rooms_know_no_other_room_and_no_stage(room):
+    allowed = {room.name, "pose"} | ({"networks"} if room.name == "pytorch" else set())
+    for path in sources_in(room.name):
+        assert packages(path) & OURS <= allowed, name(path)
+
+
+def test_rooms_are_loaded_by_name_alone():
+    """Nothing names a room in an import: pose/backend.py loads it when it is asked for."""
+    names = {room.name for room in ROOMS}
+    for path in SOURCES:
+        folder = path.relative_to(ROOT).parts[0]
+        if folder not in names | {"tests", "benchmarks"}:
+            assert not packages(path) & names, name(path)
+
+
+def test_networks_know_errors_and_files_of_pose():
+    for path in sources_in("networks"):
+        assert parts_of_pose(path) <= {"pose.errors", "pose.files"}, name(path)
+
+
+def test_torch_is_imported_where_it_belongs():
+    assert any("torch" in packages(path) for path in sources_in("networks"))
+    for path in SOURCES:
+        if not name(path).startswith(TORCH_HOMES):
+            assert not packages(path) & {"torch", "torchvision"}, name(path)
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES
+                                  if name(path).split("/")[0] not in ("tests", "benchmarks", "demo")], ids=name)
+def test_no_stage_is_imported(path):
+    """Stages meet in files, and what two of them need is in pose/."""
+    assert not packages(path) & {script.stem for script in SCRIPTS}
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_scripts_import_no_device_package_at_the_top(path):
+    assert not packages(path, top_level_only=True) & set(DEVICE_PACKAGES)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory) -> dict:
+    """An environment in which no device package can be imported, and an attempt is told."""
+    folder = tmp_path_factory.mktemp("bare")
+    (folder / "sitecustomize.py").write_text(f"""
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {DEVICE_PACKAGES!r}:
+            print("ATTEMPT", name, file=sys.stderr)
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+""")
+    return {"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"}
+
+
+def test_the_bare_environment_is_bare(bare):
+    for package in ("torch", "onnx"):
+        finished = subprocess.run([sys.executable, "-c", f"import {package}"], env=bare, capture_output=True, text=True)
+        assert finished.returncode != 0 and f"ATTEMPT {package}" in finished.stderr
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_help_needs_no_device_package(path, bare, tmp_path):
+    finished = subprocess.run([sys.executable, str(path), "--help"], env=bare, cwd=tmp_path, capture_output=True,
+                              text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("usage:") and finished.stderr == ""
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_help_shows_defaults_and_flags_have_underscores(path, bare):
+    text = subprocess.run([sys.executable, str(path), "--help"], env=bare, capture_output=True, text=True).stdout
+    flags = {word.strip("[],") for word in text.split() if word.strip("[],").startswith("--")}
+    assert not [flag for flag in flags if "-" in flag[2:]]
+    assert "(default: " in " ".join(text.split())
+
+
+@pytest.mark.parametrize("backend, package", [("onnxruntime", "onnxruntime"), ("pytorch", "torch")])
+def test_a_backend_whose_package_is_missing_says_so(prepared, small_cfg, small_model, bare, tmp_path, backend, package):
+    finished = subprocess.run([sys.executable, str(ROOT / "infer.py"), "--backend", backend, "--model", small_model,
+                               "--input", prepared / "prep_data", "--cfg", small_cfg, "--output", tmp_path,
+                               "--output_dirname", "a"], env=bare, capture_output=True, text=True)
+    assert finished.returncode == 2
+    lines = [line for line in finished.stderr.splitlines() if not line.startswith("ATTEMPT")]
+    assert len(lines) == 1 and f" {package}," in lines[0] and "Install" in lines[0]
+
+
+def test_top_level_names_hide_nothing():
+    names = {path.stem if path.is_file() else path.name for path in ROOT.iterdir()
+             if path.suffix == ".py" or path.is_dir() and any(path.glob("*.py"))}
+    assert names >= OURS - {"tests"} and not names & (REAL_PACKAGES | standard_library())
+    for path in SOURCES:  # a module is at the top of the path when its folder's script is run
+        assert path.parent == ROOT or path.stem not in ("utils", "common"), name(path)
+
+
+def functions(path: Path) -> Iterator[ast.AST]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_functions_are_short(path):
+    for function in functions(path):
+        assert function.end_lineno - function.lineno < MAX_FUNCTION_LINES, f"{name(path)}: {function.name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_nothing_dangerous_is_called(path):
+    """No eval, no shell, no unpickling of more than tensors, no YAML that builds objects."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert called not in ("eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "yaml.load")
+            assert keywords.get("shell", "False") == "False", f"{name(path)}:{node.lineno}"
+            assert called != "torch.load" or keywords.get("weights_only") == "True", f"{name(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if name(path).split("/")[0] not in PATH_SETTERS],
+                         ids=name)
+def test_nothing_runs_at_import(path):
+    """Modules hold imports, definitions and constants; scripts end with their main guard."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        assert is_docstring or isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign,
+                                                 ast.AnnAssign, ast.If)), f"{name(path)}:{node.lineno}"
+        assert not isinstance(node, ast.If) or "__name__" in ast.unparse(node.test) or \
+            "TYPE_CHECKING" in ast.unparse(node.test), f"{name(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_sources_say_nothing_that_python_3_9_cannot_read(path):
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
