@@ -1,0 +1,1 @@
+"""The ais_bench package, both generations: its behaviour as recorded, written anew."""

@@ -1,0 +1,1 @@
+"""aclruntime: the backend of the ais_bench package, both generations."""
