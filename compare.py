@@ -1,0 +1,96 @@
+"""Say whether results of two devices agree, at which stage they begin to differ, and the likely cause.
+
+    python3 compare.py cpu=results/cpu npu=results/bs16 --manifest prep_data/manifest.json --dataroot ./data/coco
+    python3 compare.py A_score/keypoints.json B_score/keypoints.json --dataroot ./data/coco --explain
+
+The first is the reference. Each is a folder of dumps, a keypoints.json, or LABEL=DUMPS[,DUMPS_OF_MIRRORED][,KEYPOINTS].
+Exit code 0: all agree with the first; 1: one differs; 2: bad input.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+from comparison.diagnosis import open_rerun
+from comparison.gates import GATES, LIMITS, choose_limits
+from comparison.pairs import Options, compare, describe
+from comparison.report import write_report
+from comparison.sides import Side, anonymous_manifest, label_apart, open_sides, parse_side
+from comparison.text import format_comparison
+from pose.config import load_config
+from pose.errors import DIFFERS, DONE, UserError, exit_code
+from pose.files import write_json
+from pose.heatmaps import FLIP_SHIFTS
+from pose.manifest import Manifest, load_manifest
+
+REPLICATES = 500  # the ends of the interval then move by about an eighth of the standard deviation from seed to seed
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog="limits: " + "; ".join(
+        f"{name}: {limit.meaning}" for name, limit in LIMITS.items()),
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("results", nargs="+", metavar="[LABEL=]RESULT",
+                        help="dumps, keypoints.json, or DUMPS,DUMPS_OF_MIRRORED,KEYPOINTS.json; the reference first")
+    parser.add_argument("--manifest", help="manifest.json beside the bins; without it dumps have no photographs and "
+                                           "boxes, and get no score")
+    parser.add_argument("--dataroot", help="folder with annotations/, for the COCO numbers; without it there are none")
+    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="read without --manifest only")
+    parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean", help="as in postprocess.py")
+    parser.add_argument("--gate", choices=list(GATES), default="fp16", help="set of limits that the results must keep")
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="replace one limit")
+    parser.add_argument("--atol", type=float, help="an element mismatches beyond both tolerances; the gate's if None")
+    parser.add_argument("--rtol", type=float, help="relative to the reference; the gate's if None")
+    parser.add_argument("--bootstrap", type=int, default=REPLICATES, help="replicates of the interval; 0 for none")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--explain", action="store_true", help="test what may be wrong against the data")
+    parser.add_argument("--model", help="with --explain: ONNX file that is run on the CPU to find faults of the input")
+    parser.add_argument("--input", help="with --model: folder of the normal bins that the reference was made from")
+    parser.add_argument("--json", help="write everything that was measured into this file")
+    parser.add_argument("--report", help="write one self-contained HTML page")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that read and measure")
+    args = parser.parse_args(argv)
+    if len(args.results) < 2:
+        parser.error("expected at least two results to compare")
+    if bool(args.model) != bool(args.input):
+        parser.error("--model and --input go together")
+    for name, least in (("bootstrap", 0), ("workers", 1)):
+        if getattr(args, name) < least:
+            parser.error(f"--{name} is {getattr(args, name)}, expected at least {least}")
+    return args
+
+
+def open_manifest(args: argparse.Namespace, sides: List[Side]) -> Optional[Manifest]:
+    if args.manifest:
+        return load_manifest(args.manifest)
+    unnamed = [side for side in sides if side.keypoints_path is None]
+    if args.dataroot and unnamed:
+        raise UserError(f"{unnamed[0].label}: dumps get a COCO score only with the --manifest of their bins. Give it, "
+                        "or leave out --dataroot")
+    return anonymous_manifest(sides, load_config(args.cfg)) if any(side.folders for side in sides) else None
+
+
+def main() -> int:
+    args = parse_args()
+    limits = choose_limits(args.gate, args.limit, args.atol, args.rtol)
+    sides = [parse_side(text) for text in args.results]
+    label_apart(sides)
+    manifest = open_manifest(args, sides)
+    config = manifest.data_config if manifest else load_config(args.cfg)
+    open_sides(sides, manifest)
+    options = Options(limits, args.flip_shift, args.bootstrap, args.seed, args.workers, args.explain)
+    rerun = open_rerun(args.model, Path(args.input), config) if args.explain and args.model else None
+    comparison = compare(sides, manifest, config, Path(args.dataroot) if args.dataroot else None, options, rerun)
+    print(format_comparison(comparison))
+    if args.json:
+        write_json(args.json, describe(comparison, limits))
+    if args.report:
+        write_report(args.report, comparison, limits, args.manifest, args.dataroot)
+    return DONE if comparison.agree else DIFFERS
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

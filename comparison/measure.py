@@ -1,0 +1,98 @@
+"""One pass over the dumps of all sides: everything that later steps need of a person, and no heatmap is kept."""
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import List, Tuple
+
+import numpy as np
+from tqdm import tqdm
+
+from comparison.sides import Side
+from pose.dumps import DumpReader
+from pose.errors import UserError
+from pose.heatmaps import heatmaps_to_keypoints
+from pose.manifest import Manifest
+from pose.metrics import SUMS, peak_cells, tensor_sums
+
+PEOPLE_AT_ONCE = 8  # the stacks of two sides this long stay near a core's cache
+
+
+@dataclasses.dataclass
+class Decoded:
+    """Of one side's F folders of dumps: (F, N, K) highest cells and their values; (N, K, 2) keypoints in photograph
+    pixels and (N, K) scores; `sums`, (F, N, K, 5), hold it against the first side."""
+
+    cells: np.ndarray
+    peaks: np.ndarray
+    keypoints: np.ndarray
+    scores: np.ndarray
+    sums: np.ndarray
+
+
+def measure_dumps(sides: List[Side], manifest: Manifest, flip_shift: str, tolerances: Tuple[float, float],
+                  workers: int) -> List[Decoded]:
+    """Read every dump of `sides` once, the first being the reference, and measure it."""
+    folders, people, joints = len(sides[0].readers), len(manifest), sides[0].readers[0].shape[0]
+    decoded = [Decoded(np.empty((folders, people, joints), np.int32), np.empty((folders, people, joints), np.float32),
+                       np.empty((people, joints, 2), np.float32), np.empty((people, joints), np.float32),
+                       np.empty((folders, people, joints, SUMS))) for _ in sides]
+
+    def measure(numbers: range) -> int:
+        rows = slice(numbers[0] * manifest.batch, min((numbers[-1] + 1) * manifest.batch, people))
+        stacks = [[read_dumps(reader, numbers) for reader in side.readers] for side in sides]
+        for side, mine in zip(decoded, stacks):
+            for folder, heatmaps in enumerate(mine):
+                side.cells[folder, rows], side.peaks[folder, rows] = peak_cells(heatmaps)
+                if side is not decoded[0]:
+                    side.sums[folder, rows] = tensor_sums(stacks[0][folder], heatmaps, *tolerances)
+            side.keypoints[rows], side.scores[rows] = heatmaps_to_keypoints(
+                mine[0], mine[1] if folders > 1 else None, manifest.crop_xyxy[rows], manifest.data_config, flip_shift)
+        return rows.stop - rows.start
+
+    files, at_once = len(manifest.bin_names), max(1, PEOPLE_AT_ONCE // manifest.batch)
+    chunks = [range(start, min(start + at_once, files)) for start in range(0, files, at_once)]
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=people, unit="person", desc="compare") as bar:
+        for done in pool.map(measure, chunks):
+            bar.update(done)
+    return decoded
+
+
+def require_finite(sides: List[Side], workers: int) -> None:
+    """Look through all dumps and raise UserError that says how many are not finite, where, and what that means.
+
+    Reading stops at the first such dump anyway; this is for who wants it explained.
+    """
+
+    def broken_values(reader: DumpReader, name: str) -> int:
+        return int((~np.isfinite(np.fromfile(Path(reader.folder) / name, reader.dtype))).sum())
+
+    for side in sides:
+        for reader in side.readers:
+            with ThreadPoolExecutor(workers) as pool:
+                broken = list(pool.map(broken_values, [reader] * len(reader.names), reader.names))
+            names = [name for name, count in zip(reader.names, broken) if count]
+            if names:
+                raise UserError(f"{reader.folder}: {len(names)} of {len(broken)} dumps hold NaN or infinite values "
+                                f"({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}; {max(broken)} in the "
+                                "worst). Something overflowed, in float16 beyond 65504: keep the layers before it in "
+                                "float32, and run the inference again")
+
+
+def read_dumps(reader: DumpReader, numbers: range) -> np.ndarray:
+    """The people of consecutive dumps: (rows, K, h, w) float32."""
+    manifest = reader.manifest
+    heatmaps = np.empty((sum(map(manifest.rows, numbers)), *reader.shape), np.float32)
+    first = 0
+    for number in numbers:
+        reader.read(number, heatmaps[first:first + manifest.rows(number)])
+        first += manifest.rows(number)
+    return heatmaps
+
+
+def read_people(reader: DumpReader, rows: np.ndarray) -> np.ndarray:
+    """Chosen people: (len(rows), K, h, w) float32."""
+    batch = reader.manifest.batch
+    stacks = {number: read_dumps(reader, range(number, number + 1)) for number in sorted(set((rows // batch).tolist()))}
+    return np.stack([stacks[row // batch][row % batch] for row in rows.tolist()])

@@ -1,0 +1,68 @@
+"""Whose result lies under a person's name: files shifted, permuted, or written twice.
+
+Peak heights of 17 joints are a fingerprint: no two people share them but by being the same crop.
+"""
+from __future__ import annotations
+
+from typing import List, Tuple
+
+import numpy as np
+
+from comparison.causes import FOUND, RULED_OUT, Finding, name_rows
+
+ROWS_LOOKED_UP = 400  # wrong people that are looked for among all; enough to see a rule
+LARGEST_BATCH = 64  # a tail is shorter than a batch
+SAME = 0.2  # a fingerprint this much nearer than the person's own is that of another
+MOST = 0.8  # of the wrong people must follow the rule
+
+
+def explain_order(peaks_a: np.ndarray, peaks_b: np.ndarray, wrong: np.ndarray) -> List[Finding]:
+    """(N, K) peak heights of both, rows of the wrong people -> findings on the order of files and on the tail."""
+    rows = wrong[np.linspace(0, len(wrong) - 1, min(len(wrong), ROWS_LOOKED_UP)).astype(int)]
+    source, elsewhere = find_sources(peaks_a, peaks_b, rows)
+    share = float(elsewhere.mean())
+    if share < MOST:
+        text = f"{100 * share:.0f} % of the wrong people in b look like somebody else in a"
+        return [Finding(cause, RULED_OUT, text, 1 - share) for cause in ("file_order", "batch_tail")]
+    rows, source = rows[elsewhere], source[elsewhere]
+    tail = is_tail(rows, source, wrong, len(peaks_a))
+    repeats = f"{name_rows(rows)} of b hold the results of {name_rows(source)} of a"
+    order = Finding("file_order", RULED_OUT if tail else FOUND, repeats if tail else describe_order(rows, source,
+                    len(peaks_a)), 1 - share)
+    return [order, Finding("batch_tail", FOUND if tail else RULED_OUT,
+                           repeats + "; they end the last batch, and the rest is right" if tail else
+                           "the wrong people are not the end of the last batch", 1 - share)]
+
+
+def find_sources(peaks_a: np.ndarray, peaks_b: np.ndarray, rows: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """For `rows` of b: the nearest row of a, and whether it is another row and clearly nearer than the own."""
+    source, elsewhere = np.empty(len(rows), np.int64), np.zeros(len(rows), bool)
+    for at, row in enumerate(rows):
+        distances = np.linalg.norm(peaks_a - peaks_b[row], axis=1)
+        source[at] = distances.argmin()
+        elsewhere[at] = distances[source[at]] < SAME * distances[row]
+    return source, elsewhere
+
+
+def is_tail(rows: np.ndarray, source: np.ndarray, wrong: np.ndarray, people: int) -> bool:
+    """The wrong people end the run, are fewer than a batch, and repeat results that stand elsewhere too."""
+    ends = wrong[-1] == people - 1 and wrong[0] == people - len(wrong)
+    repeated = len(set(source.tolist())) < len(source) or not set(source.tolist()) & set(wrong.tolist())
+    return bool(ends and repeated and len(wrong) < min(LARGEST_BATCH, people / 2))
+
+
+def describe_order(rows: np.ndarray, source: np.ndarray, people: int) -> str:
+    """The rule by which `rows` of b hold the results of rows `source` of a, in words."""
+    offsets, counts = np.unique((source - rows) % people, return_counts=True)
+    offset = int(offsets[counts.argmax()])
+    as_text = np.array(sorted(range(people), key=str))
+    if counts.max() >= MOST * len(rows) and len(rows) > 1:
+        by = offset if offset <= people // 2 else offset - people
+        return f"shifted: file i of b holds what file i {by:+d} of a holds, in {counts.max()} of {len(rows)} looked up"
+    if (as_text[rows] == source).mean() >= MOST:
+        return "permuted: b is in the order 0, 1, 10, 100, ...: names without leading zeros were sorted as text"
+    if (people - 1 - rows == source).mean() >= MOST:
+        return "permuted: b is in reversed order"
+    pairs = ", ".join(f"{row} holds {other}" for row, other in zip(rows[:4].tolist(), source[:4].tolist()))
+    kind = "permuted" if len(set(source.tolist())) == len(source) else "written more than once"
+    return f"{kind}: of b, file {pairs}, ..."

@@ -1,0 +1,180 @@
+"""compare.py --explain on real photographs and real weights: each fault is planted, and is the one that is named."""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Dict
+
+import numpy as np
+import pytest
+from compare_cases import BATCH, DECODING_FAULTS, FAULTS, PEOPLE, Bench, fused_keypoints, older_weights
+from conftest import IMAGENET_MEAN, IMAGENET_STD, ROOT, done, one_error, write_config
+
+from comparison.causes import CAUSES, FOUND, NOT_TESTED
+from pose.files import write_json
+from pose.heatmaps import flip_back, shift_clean
+
+
+@pytest.fixture(scope="session")
+def bench(shared, tmp_path_factory, script) -> Bench:
+    folder = tmp_path_factory.mktemp("diagnosis")
+    cfg = write_config(folder / "cfg.yaml", (256, 192), (64, 48), "TYPE: Ultralight", MEAN=IMAGENET_MEAN,
+                       STD=IMAGENET_STD)
+    detections = json.loads((shared / "golden" / "detections.json").read_text())
+    (folder / "detections.json").write_text(json.dumps(detections[:PEOPLE]))
+    model = shared / "models" / "ultralight_simplepose.onnx"
+    done(script("preprocess.py", "--dataroot", shared / "data" / "coco_mini", "--output", folder / "prep",
+                "--output_flip", folder / "prep_flip", "--cfg", cfg, "--detections", folder / "detections.json"))
+    for suffix in ("", "_flip"):
+        done(script("infer.py", "--model", model, "--input", f"{folder}/prep{suffix}", "--output", folder,
+                    "--output_dirname", f"real{suffix}", "--cfg", cfg, "--batchsize", BATCH))
+        (folder / f"real{suffix}" / "settings.json").unlink()  # as ais_bench leaves dumps: nothing says what made them
+    crops, dumps, flipped = (np.stack([np.fromfile(path, np.float32).reshape(shape)
+                                       for path in sorted((folder / name).glob("*.bin"))])
+                             for name, shape in (("prep", (3, 256, 192)), ("real", (17, 64, 48)),
+                                                 ("real_flip", (17, 64, 48))))
+    return Bench(folder, shared / "data" / "coco_mini", model, crops, dumps, flipped)
+
+
+@pytest.fixture()
+def explain(bench, main, tmp_path):
+    """Run compare.py --explain on two results; its exit code and the findings by cause."""
+
+    def run(a: object, b: object, *more: object):
+        finished = main("compare", a, b, "--manifest", bench.folder / "prep" / "manifest.json", "--explain", "--json",
+                        tmp_path / "out.json", *more)
+        assert finished.returncode in (0, 1), finished.stderr
+        findings = json.loads((tmp_path / "out.json").read_text())["pairs"][0]["diagnosis"]
+        assert sorted(finding["cause"] for finding in findings) == sorted(CAUSES)
+        return finished.returncode, findings
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def confusion():
+    """Fault -> what was planted and what was named; written as a table to $CONFUSION_TABLE, for docs/compare.md."""
+    rows: Dict[str, tuple] = {}
+    yield rows
+    if os.environ.get("CONFUSION_TABLE"):
+        lines = ["| fault planted | cause | named | falsely claimed |", "| --- | --- | --- | --- |"]
+        lines += [f"| {fault} | {cause} | {', '.join(names) or '-'} | {len(set(names) - {cause})} |"
+                  for fault, (cause, names) in rows.items()]
+        Path(os.environ["CONFUSION_TABLE"]).write_text("\n".join(lines) + "\n")
+
+
+def named(findings: list) -> list:
+    return [finding["cause"] for finding in findings if finding["status"] == FOUND]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_the_one_that_is_named(fault, bench, explain, confusion):
+    cause, change = FAULTS[fault]
+    planted = bench.plant(fault.replace(" ", "_"), change(bench))
+    code, findings = explain(bench.folder / "real", planted, "--model", bench.model, "--input", bench.folder / "prep")
+    confusion[fault] = cause, named(findings)
+    assert code == 1
+    assert named(findings) == [cause] and findings[0]["cause"] == cause, findings
+    assert not [finding for finding in findings if finding["status"] == NOT_TESTED]
+
+
+def test_the_documented_confusion_table_has_every_fault():
+    for page in ("compare.md", "compare.zh-CN.md"):
+        rows = (ROOT / "docs" / page).read_text().splitlines()
+        for fault, (cause, _) in {**FAULTS, **DECODING_FAULTS}.items():
+            assert f"| {fault} | {cause} | {cause} | 0 |" in rows, f"{page}: {fault}"
+
+
+@pytest.mark.parametrize("fault", DECODING_FAULTS)
+def test_a_fault_between_heatmaps_and_keypoints_is_named(fault, bench, explain, confusion, tmp_path):
+    cause, make = DECODING_FAULTS[fault]
+    write_json(tmp_path / "b.json", make(bench))
+    code, findings = explain(f"cpu={bench.folder / 'real'},{bench.folder / 'real_flip'}", tmp_path / "b.json")
+    confusion[fault] = cause, named(findings)
+    assert code == 1
+    assert named(findings) == [cause], findings
+
+
+@pytest.mark.parametrize("fault", ["all joints exchanged", "keypoints half a cell off", "joint scores halved",
+                                   "few people's keypoints"])
+def test_two_keypoints_files_tell_what_needs_no_heatmaps(fault, bench, explain, tmp_path):
+    cause, make = DECODING_FAULTS[fault]
+    write_json(tmp_path / "a.json", fused_keypoints(bench, shift_clean(flip_back(bench.flipped))))
+    write_json(tmp_path / "b.json", make(bench))
+    code, findings = explain(tmp_path / "a.json", tmp_path / "b.json")
+    assert code == 1
+    assert named(findings) == [cause], findings
+    assert {finding["cause"] for finding in findings if finding["status"] == NOT_TESTED} >= {"flip_shift", "transposed"}
+
+
+def test_where_the_dumps_agree_the_fault_is_after_them(bench, explain, tmp_path):
+    """Both sides complete: the same dumps, keypoints of one made without the shift."""
+    write_json(tmp_path / "a.json", fused_keypoints(bench, shift_clean(flip_back(bench.flipped))))
+    write_json(tmp_path / "b.json", fused_keypoints(bench, flip_back(bench.flipped)))
+    dumps = f"{bench.folder / 'real'},{bench.folder / 'real_flip'}"
+    code, findings = explain(f"cpu={dumps},{tmp_path / 'a.json'}", f"npu={dumps},{tmp_path / 'b.json'}")
+    assert (code, named(findings)) == (1, ["flip_shift"])
+    assert "npu" in findings[0]["evidence"] and "no shift by one column" in findings[0]["evidence"]
+    assert {finding["evidence"] for finding in findings if finding["cause"] in ("bgr", "weights", "transposed")} == {
+        "the dumps agree, so it is nothing before them"}
+
+
+def test_nothing_is_named_where_nothing_is_wrong(bench, explain, confusion):
+    """The same dumps, and what float16 leaves of them."""
+    for name, dumps in (("same", bench.dumps), ("float16", bench.dumps.astype(np.float16))):
+        code, findings = explain(bench.folder / "real", bench.plant(name, dumps), "--model", bench.model, "--input",
+                                 bench.folder / "prep")
+        confusion[f"none: {name} dumps"] = "-", named(findings)
+        assert (code, named(findings)) == (0, [])
+
+
+def test_float16_saturation_is_named(bench, explain, confusion):
+    """A model whose heatmaps reach beyond 65504, written as float16 by a device that saturates."""
+    large = bench.plant("large", bench.dumps * np.float32(1e5))
+    saturated = bench.plant("saturated", np.minimum(bench.dumps * np.float32(1e5), np.finfo(np.float16).max)
+                            .astype(np.float16))
+    code, findings = explain(large, saturated)
+    confusion["saturated at 65504"] = "saturation", named(findings)
+    assert (code, named(findings)) == (1, ["saturation"])
+    assert "65504" in findings[0]["evidence"]
+
+
+def test_overflow_to_infinity_is_explained_and_nothing_is_measured(bench, main, tmp_path):
+    dumps = bench.dumps.astype(np.float16)
+    dumps[[4, 9], 3] = np.inf
+    finished = main("compare", bench.folder / "real", bench.plant("infinite", dumps), "--explain", "--json",
+                    tmp_path / "out.json")
+    message = one_error(finished)
+    assert f"2 of {PEOPLE} dumps" in message and "000000000004_0.bin, 000000000009_0.bin" in message
+    assert "float16" in message and not (tmp_path / "out.json").exists()
+
+
+def test_the_side_that_the_model_does_not_reproduce_is_the_wrong_one(bench, explain):
+    """The reference may be the one at fault."""
+    wrong = bench.plant("bgr_reference", bench.infer(bench.crops[:, ::-1]))
+    code, findings = explain(wrong, bench.folder / "real", "--model", bench.model, "--input", bench.folder / "prep")
+    assert (code, named(findings)) == (1, ["bgr"])
+    assert "for a" in findings[0]["evidence"]
+
+
+def test_without_a_model_faults_of_the_input_are_not_claimed(bench, explain):
+    planted = bench.plant("bgr_alone", bench.infer(bench.crops[:, ::-1]))
+    code, findings = explain(bench.folder / "real", planted)
+    assert (code, named(findings)) == (1, [])
+    assert {finding["cause"] for finding in findings if finding["status"] == NOT_TESTED} == {
+        "bgr", "normalisation", "uint8", "weights"}
+
+
+def test_a_model_of_neither_side_is_said_to_be_so(bench, explain):
+    onnx = pytest.importorskip("onnx")
+    older_weights(bench)
+    model = onnx.load(bench.folder / "older.onnx")
+    last = [weights for weights in model.graph.initializer if len(weights.dims) == 4][-1]
+    last.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(last), last.name))
+    onnx.save(model, bench.folder / "neither.onnx")
+    planted = bench.plant("bgr_neither", bench.infer(bench.crops[:, ::-1]))
+    code, findings = explain(bench.folder / "real", planted, "--model", bench.folder / "neither.onnx", "--input",
+                             bench.folder / "prep")
+    assert (code, named(findings)) == (1, [])
+    assert "gives neither" in next(finding["evidence"] for finding in findings if finding["cause"] == "bgr")
