@@ -9,15 +9,10 @@ import cv2
 import numpy as np
 
 from comparison.sides import People
-from pose.coco import photograph_path
+from pose.coco import BONES, JOINTS, photograph_path
 from pose.crops import read_photograph
 from pose.oks import SCORED_JOINT
 
-JOINTS = ("nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder", "left elbow",
-          "right elbow", "left wrist", "right wrist", "left hip", "right hip", "left knee", "right knee", "left ankle",
-          "right ankle")
-BONES = ((0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12), (11, 13),
-         (13, 15), (12, 14), (14, 16))
 PICTURE = 300  # pixels across
 QUALITY = 80  # of the JPEG
 MARGIN = 1.1  # the window is this much wider than the crop

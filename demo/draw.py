@@ -16,8 +16,7 @@ from typing import Any, Dict, List, Optional
 import cv2
 import numpy as np
 
-from comparison.worst import BONES
-from pose.coco import photograph_path
+from pose.coco import BONES, photograph_path
 from pose.crops import read_photograph
 from pose.errors import UserError, exit_code
 from pose.files import read_json, write_file

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.random import Generator
 
 from demo.painting import Color, Part, shade, vary
+from pose.coco import JOINTS
 
-KEYPOINTS = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-             "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee",
-             "left_ankle", "right_ankle")
 SIDES = (("left_", 1), ("right_", -1))
 SKIN = ((246, 205, 170), (232, 182, 142), (214, 158, 112), (176, 118, 76), (132, 84, 52), (96, 60, 40))
 HAIR = ((34, 26, 22), (62, 42, 30), (104, 68, 38), (150, 104, 56), (206, 164, 98), (148, 64, 34), (158, 150, 142))
@@ -46,7 +44,7 @@ class Person:
         self._trunk(rng)
         self._head(rng)
         upper = turn(0, rng.normal(4, 6), rng.normal(0, 6))  # the body above the hips leans
-        for name in KEYPOINTS[:11]:
+        for name in JOINTS[:11]:
             self.joints[name] = self.joints[name] @ upper.T
         for part in self.parts[self.first_upper_part:]:
             part.centers = part.centers @ upper.T
@@ -65,7 +63,7 @@ class Person:
 
     def keypoints(self) -> np.ndarray:
         """(17, 3) in COCO's order."""
-        return np.stack([self.joints[name] for name in KEYPOINTS])
+        return np.stack([self.joints[name] for name in JOINTS])
 
     def _add(self, centers: Sequence, radii: Sequence[float], color: Color, **options) -> None:
         self.parts.append(Part(np.array(centers, float), np.array(radii, float), color, **options))

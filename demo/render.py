@@ -17,15 +17,15 @@ import numpy as np
 from numpy.random import Generator
 from tqdm import tqdm
 
-from demo.figures import KEYPOINTS
 from demo.scenes import Scene, render_scene
+from pose.coco import JOINTS
 from pose.errors import exit_code
 from pose.files import make_folder, read_json, remove_file, write_file, write_json
 
 TEST_SEED = 17  # of the data set that is measured; demo/train.py draws from another
 VERSION = 1  # of the renderer: a data set of another one is rendered anew
 SKELETON = ((16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9), (8, 10),
-            (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7))  # COCO's, counted from 1
+            (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7))  # COCO's own, counted from 1
 JPEG_QUALITY = 92
 
 
@@ -76,7 +76,7 @@ def render(output: Path, images: int, seed: int) -> None:
         annotations += annotate(scene, image_id, len(annotations) + 1)
         detections += [{"image_id": image_id, "category_id": 1, "bbox": box, "score": score}
                        for box, score in detect(np.random.default_rng([seed, image_id, 1]), scene)]
-    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": KEYPOINTS, "skeleton": SKELETON}
+    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": JOINTS, "skeleton": SKELETON}
     write_json(make_folder(output / "annotations") / "person_keypoints_val2017.json",
                {"images": entries, "annotations": annotations, "categories": [category]}, indent=None)
     write_json(output / "detections.json", detections, indent=None)

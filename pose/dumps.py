@@ -5,6 +5,7 @@ with `_0` (output number 0), as ais_bench writes it. A missing, extra, short or 
 """
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -124,7 +125,7 @@ class DumpReader:
                                 f"{np.dtype(self.dtype).name}). Run the inference again, or check --manifest")
 
     def _bytes(self, number: int, dtype: type) -> int:
-        return self.manifest.rows(number) * int(np.prod(self.shape)) * np.dtype(dtype).itemsize
+        return self.manifest.rows(number) * math.prod(self.shape) * np.dtype(dtype).itemsize
 
     def _read_settings(self) -> Optional[Dict[str, Any]]:
         """What made the dumps, if it is known; it must have read the bins of this manifest."""
@@ -137,13 +138,19 @@ class DumpReader:
         return settings
 
     def read(self, number: int, out: np.ndarray) -> None:
-        """Read dump `number` into `out`, (rows, K, h, w) float32. Raises UserError when a value is not finite."""
+        """Read dump `number` into `out`, (rows, K, h, w) float32 and contiguous. Raises UserError when a value is not
+        finite."""
         path = os.path.join(self.folder, self.names[number])
-        values = np.fromfile(path, self.dtype)
+        values = out if self.dtype == np.float32 else np.empty(out.shape, self.dtype)
+        with open(path, "rb") as file:
+            came = file.readinto(values.data.cast("B"))
+        if came != values.nbytes:
+            raise UserError(f"{path}: {came} bytes, expected {values.nbytes}. Is something still writing it?")
         with np.errstate(all="ignore"):
             suspicious = not np.isfinite(values.sum(dtype=np.float32))  # one pass, and no array of booleans
         broken = int((~np.isfinite(values)).sum()) if suspicious else 0
         if broken:
-            raise UserError(f"{path}: {broken} of {len(values)} values are NaN or infinite. Did the model overflow "
+            raise UserError(f"{path}: {broken} of {values.size} values are NaN or infinite. Did the model overflow "
                             "in float16?")
-        out[:] = values.reshape(out.shape)
+        if values is not out:
+            out[:] = values

@@ -9,10 +9,10 @@ import pytest
 from pycocotools.coco import COCO
 
 from demo import render as render_module
-from demo.figures import KEYPOINTS, Person, turn
+from demo.figures import Person, turn
 from demo.render import TEST_SEED, render
 from demo.scenes import render_scene
-from pose.coco import load_detections
+from pose.coco import JOINTS, load_detections
 from pose.config import FLIP_PAIRS
 from pose.crops import read_photograph
 
@@ -164,6 +164,6 @@ def test_left_and_right_have_no_colours_of_their_own():
             if part.joints and not part.flat:
                 colors.setdefault(part.joints, set()).add(part.color)
         for left, right in FLIP_PAIRS:
-            of_side = [{color for joints, these in colors.items() if KEYPOINTS[side] in joints for color in these}
+            of_side = [{color for joints, these in colors.items() if JOINTS[side] in joints for color in these}
                        for side in (left, right)]
             assert len(of_side[0] ^ of_side[1]) <= 1  # a watch
