@@ -120,7 +120,8 @@ def measure(dataroot: Path, work: Path, repeat: int) -> None:
     make_data_set(dataroot, work)
     prep, flip, dumps, dumps_flip = (work / name for name in ("prep", "flip", "dumps", "dumps_flip"))
     people = PHOTOGRAPHS * BOXES_PER_PHOTOGRAPH
-    stage = ["preprocess.py", "--dataroot", str(work), "--output", str(prep), "--output_flip", str(flip)]
+    stage = ["preprocess.py", "--dataroot", str(work), "--detections", str(work / "detections.json"),
+             "--output", str(prep), "--output_flip", str(flip)]
     commands = {
         "preprocess.py": stage,
         "its floor": ["-c", PREPROCESS_FLOOR, str(work / "val2017"), str(work / "floor"), str(work / "floor_flip"),
