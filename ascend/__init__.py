@@ -1,0 +1,1 @@
+"""The room of Ascend NPUs: atc, ais_bench, pyACL."""

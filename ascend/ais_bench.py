@@ -1,0 +1,172 @@
+"""Run ais_bench over a folder of bins: checked before, watched meanwhile, and its dumps verified after.
+
+    python3 -m ascend.ais_bench --model models/fast_res50_256x192_bs16.om --input ./prep_data --output ./results \\
+        --output_dirname bs16 --batchsize 16
+
+Leaves what infer.py leaves: dumps, settings.json and a summary. With several devices each has an ais_bench and a folder
+of its own, OUTPUT/NAME.parts, from which the dumps are moved. Run again after a failure, it continues.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from ascend.backend import Backend
+from ascend.generations import NEW, check_paths, find_generation
+from ascend.pyacl import call
+from ascend.shares import Share, collect, read_times, run_shares, share_dumps, share_out
+from pose.backend import open_pose_backend
+from pose.bins import BinReader
+from pose.config import load_config
+from pose.dumps import SETTINGS, claim_folder, describe_speed, dump_name, read_settings, summarize, whole_dumps
+from pose.errors import UserError, exit_code
+from pose.files import make_folder, read_json, remove_file, sha256_of_file, write_json
+from pose.manifest import settings_difference
+
+READ_BY_AIS_BENCH = (".bin", ".BIN", ".npy", ".NPY")
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python3 -m ascend.ais_bench", description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--model", required=True, help=".om")
+    parser.add_argument("--input", default="./prep_data", help="folder of bins")
+    parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
+    parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
+    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the model")
+    parser.add_argument("--batchsize", type=int, help="people at once; the model's own if None")
+    parser.add_argument("--device", default="0", help="id, or several, such as 0,1,2,3, which share the batches")
+    parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
+    args = parser.parse_args(argv)
+    if not re.fullmatch(r"\d+(,\d+)*", args.device) or len(set(args.device.split(","))) < args.device.count(",") + 1:
+        parser.error(f"--device is {args.device}, expected different ids, such as 0,1")
+    return args
+
+
+def choose_batch(om: Backend, batchsize: Optional[int], model: str) -> int:
+    if om.gears and batchsize not in om.gears:
+        raise UserError(f"{model}: has the gears {om.gears}, but --batchsize is {batchsize}. Give one of them")
+    if not om.gears and batchsize not in (None, om.input_shape[0]):
+        raise UserError(f"{model}: takes batches of {om.input_shape[0]}, but --batchsize is {batchsize}. "
+                        f"Build it with python3 -m ascend.atc --batch {batchsize}, or leave --batchsize out")
+    return batchsize or om.input_shape[0]
+
+
+def check_bins(bins: BinReader, om: Backend, batch: int) -> None:
+    """Refuse what ais_bench would take silently and get wrong, or fail at after loading the model."""
+    known = set(bins.names)
+    strange = sorted(entry.name for entry in os.scandir(bins.folder)
+                     if entry.name.endswith(READ_BY_AIS_BENCH) and not (entry.name in known and entry.is_file()))
+    if strange:
+        raise UserError(f"{bins.folder / strange[0]}: ais_bench would read it, but it is no bin. Move it away")
+    dotted = [name for name in bins.names if name.count(".") > 1]
+    if dotted:
+        raise UserError(f"{bins.folder / dotted[0]}: ais_bench names a dump after what comes before the first dot, so "
+                        "names with two collide. Rename it, or use --runner acl")
+    rows = set(bins.rows)
+    if len(rows) > 1 or batch % max(rows):
+        raise UserError(f"{bins.folder}: bins of {', '.join(map(str, sorted(rows)))} people do not fill batches of "
+                        f"{batch}. Run preprocess.py with --batch 1")
+    bin_bytes = os.path.getsize(bins.folder / bins.names[0])
+    batch_bytes = om.input.row_bytes() * batch
+    if bin_bytes * batch != batch_bytes * max(rows):
+        raise UserError(f"{bins.folder / bins.names[0]}: {bin_bytes} bytes, but the model takes {batch_bytes} for a "
+                        f"batch of {batch} ({om.input.dtype.name}). Build the .om for these bins with "
+                        "python3 -m ascend.atc")
+
+
+def check_places(generation: str, model: str, bins: BinReader, output: Path) -> None:
+    """The path rules of each generation."""
+    named = (model, bins.folder, output.parent, output)
+    if "," in os.fspath(bins.folder):
+        raise UserError(f"{bins.folder}: ais_bench takes a comma for the end of a path. Rename the folder, or use "
+                        "--runner acl")
+    if generation == NEW:
+        check_paths(path for path in named if os.path.lexists(path))
+        check_paths(entry.path for entry in os.scandir(bins.folder))
+
+
+def check_devices(devices: List[str]) -> None:
+    count, largest = call("rt.get_device_count"), max(map(int, devices))
+    if largest >= count:
+        raise UserError(f"--device {largest}: this machine has {count}, numbered from 0. NPU ids of npu-smi are "
+                        "others: python3 -m ascend.doctor shows both")
+
+
+def infer(model: str, bins: BinReader, output: Path, om: Backend, batch: int, devices: List[str],
+          settings: Dict[str, Any], replace: bool) -> Dict[str, Any]:
+    """Dumps of all `bins` in `output`, and the summary beside it, which is returned.
+
+    One device that starts from nothing is given the folders themselves; a rest, and several devices, folders of their
+    own.
+    """
+    summary_path, parts = Path(f"{output}_summary.json"), Path(f"{output}.parts")
+    person_bytes = om.output.row_bytes()
+    claim_folder(output, settings, bins, person_bytes, replace)
+    earlier = read_settings(parts)
+    if earlier and not settings_difference(settings, earlier):  # a run was killed
+        for dumps in sorted(parts.glob(share_dumps("*"))):
+            collect(dumps, output, bins, person_bytes)
+    shutil.rmtree(parts, ignore_errors=True)
+    whole = whole_dumps(output, bins, person_bytes)
+    groups = [group for group in bins.groups(batch) if not whole.issuperset(group)]
+    if not groups and summary_path.exists():
+        print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
+        return read_json(summary_path, "summary")
+    remove_file(summary_path)  # of an earlier run; it must not describe this one
+    if whole or len(devices) > 1:
+        write_json(make_folder(parts) / SETTINGS, settings)
+        shares = share_out(bins, groups, devices, parts)
+    else:
+        shares = [Share(devices[0], bins.folder, list(range(len(bins))), output.parent, output.name)]
+    summary = run_and_check(model, shares, bins, output, om, batch)
+    write_json(summary_path, summary)
+    shutil.rmtree(parts, ignore_errors=True)
+    return summary
+
+
+def run_and_check(model: str, shares: List[Share], bins: BinReader, output: Path, om: Backend,
+                  batch: int) -> Dict[str, Any]:
+    """Run the shares, bring their dumps together and verify them; the summary of all."""
+    person_bytes = om.output.row_bytes()
+    try:
+        watches = run_shares(model, shares, bins, batch, bool(om.gears))
+    finally:
+        for share in shares:
+            if share.dumps != output:
+                collect(share.dumps, output, bins, person_bytes)
+    times = [read_times(share, watches[share.device]) for share in shares]
+    broken = set(range(len(bins))) - whole_dumps(output, bins, person_bytes)
+    if broken:
+        name = output / dump_name(bins.names[min(broken)])
+        raise UserError(f"ais_bench succeeded, but {len(broken)} of {len(bins)} dumps are missing or not of "
+                        f"{person_bytes} bytes a person ({name}). Run the same command again")
+    spans = [(sum(bins.rows[number] for number in share.numbers), watches[share.device].started,
+              watches[share.device].ended) for share in shares]
+    return summarize(bins, output, batch, times, spans)
+
+
+def main() -> None:
+    args = parse_args()
+    config = load_config(args.cfg)
+    bins, devices = BinReader(Path(args.input), config), args.device.split(",")
+    output = Path(args.output) / args.output_dirname
+    generation = find_generation()
+    with closing(open_pose_backend("acl", args.model, config, devices[0])) as om:
+        check_devices(devices)
+        batch = choose_batch(om, args.batchsize, args.model)
+        check_bins(bins, om, batch)
+        check_places(generation, args.model, bins, output)
+        settings = {"backend": "ais_bench", "generation": generation, **om.describe(),
+                    "model": os.path.basename(args.model), "model_sha256": sha256_of_file(args.model), "batch": batch,
+                    "processes": len(devices), **bins.origin()}
+    summary = infer(args.model, bins, output, om, batch, devices, settings, args.replace)
+    print(describe_speed(summary, batch))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,193 @@
+"""Build the .om of an ONNX file for a chip with CANN's atc.
+
+    python3 -m ascend.atc models/fast_res50_256x192_bs16.onnx --soc_version Ascend310P3 --batch 16
+
+atc runs in a folder of its own, NAME.atc beside the .om, which keeps its output and logs. The .om appears when it is
+verified, and NAME.om.json says how it was made; one that was made in the same way is kept.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from ascend import cann
+from ascend.codes import explain_output
+from ascend.request import Input, check_opset, check_precision, choose_batch, read_input
+from ascend.soc import check_soc_version
+from pose.errors import UserError, exit_code
+from pose.files import FILE_MODE, make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
+from pose.workers import describe_exit, run_together
+
+PRECISION_MODES = ("force_fp16", "force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16", "must_keep_origin_dtype",
+                   "allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16", "allow_fp32_to_bf16")
+PRECISION_MODES_V2 = ("fp16", "origin", "cube_fp16in_fp32out", "mixed_float16", "mixed_bfloat16")
+KILLED = -9  # by the kernel, when memory is short
+INVALID_VALUE = "E10001"  # of --mode, to a release that has no mode 6
+SUCCESS, FAILURE = "ATC run success", "ATC run failed"
+
+# AIPP: uint8 HWC RGB in, (pixel - 255 c) / 255 out, with AlphaPose's c = 0.406, 0.457, 0.480. The whole part of 255 c
+# goes into mean_chn and the rest into min_chn: atc keeps min_chn in float16, where 122.4 alone would lose 0.025.
+AIPP = """aipp_op {{
+    aipp_mode: static
+    input_format: RGB888_U8
+    src_image_size_w: {width}
+    src_image_size_h: {height}
+    csc_switch: false
+    rbuv_swap_switch: false
+    mean_chn_0: 103
+    mean_chn_1: 116
+    mean_chn_2: 122
+    min_chn_0: 0.53
+    min_chn_1: 0.535
+    min_chn_2: 0.4
+    var_reci_chn_0: 0.00392156862745098
+    var_reci_chn_1: 0.00392156862745098
+    var_reci_chn_2: 0.00392156862745098
+}}
+"""
+AIPP_FILE = "aipp.cfg"
+_BUILT_FOR = re.compile(r"soc[_ ]version:\s*(\w[\w-]*)")  # in what --mode=6 prints
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python3 -m ascend.atc", description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("model", help=".onnx")
+    parser.add_argument("--soc_version", required=True, help="the chip, such as Ascend310P3; python3 -m ascend.soc")
+    parser.add_argument("--output", help="the .om; if None, named after the model and beside it")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--batch", type=int, help="people at once; the model's own if None")
+    sizes.add_argument("--gears", help="batch sizes of one .om that takes several, such as 1,4,8,16")
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument("--precision_mode", choices=PRECISION_MODES, help="atc's own default if None: force_fp16")
+    precision.add_argument("--precision_mode_v2", choices=PRECISION_MODES_V2, help="the same in the words of new CANN")
+    parser.add_argument("--output_type", choices=("FP32", "FP16"), help="of the heatmaps; the model's own if None")
+    parser.add_argument("--extra", action="append", default=[], metavar="OPTION",
+                        help="one more option for atc, such as --extra=--op_precision_mode=/FILE")
+    parser.add_argument("--uint8", action="store_true", help="take uint8 HWC crops; AIPP normalises them on the chip")
+    return parser.parse_args(argv)
+
+
+def atc_command(model: Path, output_stem: str, source: Input, soc_version: str, sizes: List[int],
+                args: argparse.Namespace) -> List[str]:
+    """The command line, to be run in the folder that gets the .om."""
+    batch = sizes[0] if len(sizes) == 1 else -1
+    shape = ",".join(map(str, (batch, *source.shape[1:])))
+    command = ["atc", "--framework=5", f"--model={model}", f"--output={output_stem}", "--input_format=NCHW",
+               f"--input_shape={source.name}:{shape}"]
+    if len(sizes) > 1:
+        command.append(f"--dynamic_batch_size={','.join(map(str, sizes))}")
+    command += [f"--soc_version={soc_version}", "--log=error"]
+    command += [f"--{name}={getattr(args, name)}" for name in ("precision_mode", "precision_mode_v2", "output_type")
+                if getattr(args, name)]
+    if args.uint8:
+        command += [f"--insert_op_conf={AIPP_FILE}", "--enable_small_channel=1"]
+    return command + args.extra
+
+
+def default_output(model: Path, source: Input, sizes: List[int], uint8: bool) -> Path:
+    batch = "" if source.shape[0] else f"_bs{sizes[0]}" if len(sizes) == 1 else "_gears"
+    return model.with_name(f"{model.stem}{batch}{'_uint8' if uint8 else ''}.om")
+
+
+def build(model: Path, output: Path, command: List[str], soc_version: str, record: Dict[str, Any], uint8: bool,
+          size: Tuple[int, int]) -> None:
+    """Run atc in a folder of its own and put the verified .om and its record at `output`."""
+    scratch = output.with_suffix(".atc")
+    remove_file(output)
+    remove_file(f"{output}.json")
+    shutil.rmtree(scratch, ignore_errors=True)
+    make_folder(scratch)
+    if uint8:
+        write_file(scratch / AIPP_FILE, AIPP.format(height=size[0], width=size[1]).encode())
+    print(f"in {scratch}: {shlex.join(command)}", flush=True)
+    run_atc(command, scratch)
+    found = sorted(path for path in scratch.glob(f"{output.stem}*.om") if path.stat().st_size)
+    if not found:
+        raise UserError(f"atc says it succeeded, but left no {output.name} in {scratch}. Read atc.log there")
+    built_for = _BUILT_FOR.search(read_facts(found[0], scratch))
+    if built_for and not soc_version.startswith(built_for.group(1)):
+        raise UserError(f"atc made an .om for {built_for.group(1)}, not {soc_version}. Read {scratch}/facts.txt")
+    os.chmod(found[0], FILE_MODE)
+    os.replace(found[0], output)
+    shutil.rmtree(scratch / "kernel_meta", ignore_errors=True)
+    write_json(f"{output}.json", {**record, "om_sha256": sha256_of_file(output)})
+
+
+def run_atc(command: List[str], scratch: Path) -> None:
+    """Run atc, showing and keeping what it prints. Raises UserError with its error codes explained."""
+    output: List[str] = []
+
+    def show(name: str, text: str) -> None:
+        output.append(text)
+        print(text, end="", flush=True)
+
+    environment = {**os.environ, "ASCEND_PROCESS_LOG_PATH": str(scratch.resolve() / "log")}
+    try:
+        code = run_together({"atc": command}, show, cwd=scratch, env=environment)["atc"]
+    except FileNotFoundError:
+        raise UserError(f"atc is not on PATH: {cann.set_env_advice()}") from None
+    finally:
+        write_file(scratch / "atc.log", "".join(output).encode())
+    text = "".join(output)
+    if code or FAILURE in text or SUCCESS not in text:
+        reasons = explain_output(text)
+        if code in (KILLED, 128 - KILLED):
+            reasons.append("Memory was short: set TE_PARALLEL_COMPILER=1, or build on a larger machine, x86 too, and "
+                           "copy the .om")
+        raise UserError(f"atc {describe_exit(code)}. {'. '.join(reasons) or 'It names no known code'}. "
+                        f"Its output and logs are in {scratch}")
+
+
+def read_facts(om: Path, scratch: Path) -> str:
+    """What `atc --mode=6` tells of an .om, also kept in facts.txt; empty when this atc has no such mode.
+
+    Raises UserError when atc cannot read what it wrote.
+    """
+    output: List[str] = []
+    code = run_together({"atc": ["atc", "--mode=6", f"--om={om.name}"]}, lambda name, text: output.append(text),
+                        cwd=scratch)["atc"]
+    text = "".join(output)
+    write_file(scratch / "facts.txt", text.encode())
+    if code and INVALID_VALUE not in text:
+        raise UserError(f"atc says it succeeded, but cannot read {scratch / om.name} (--mode=6): "
+                        f"{'. '.join(explain_output(text))}. Is the disk full? Run the same command again")
+    return "" if code else text
+
+
+def is_kept(output: Path, record: Dict[str, Any]) -> bool:
+    if not (output.exists() and os.path.exists(f"{output}.json")):
+        return False
+    earlier = read_json(f"{output}.json", "build record")
+    return earlier == {**record, "om_sha256": sha256_of_file(output)}
+
+
+def main() -> None:
+    args = parse_args()
+    model = Path(args.model)
+    soc_version, version = check_soc_version(args.soc_version), cann.version()
+    precision = args.precision_mode or args.precision_mode_v2
+    check_precision(soc_version, precision)
+    source = read_input(model)
+    sizes = choose_batch(model, source.shape, args.batch, args.gears)
+    check_opset(model, source.opset, version)
+    output = Path(args.output) if args.output else default_output(model, source, sizes, args.uint8)
+    command = atc_command(model.resolve(), output.stem, source, soc_version, sizes, args)
+    record = {"command": command, "soc_version": soc_version, "cann": version, "onnx_sha256": sha256_of_file(model),
+              "precision": precision or "force_fp16"}
+    if is_kept(output, record):
+        print(f"{output}: kept, of the same ONNX, chip and CANN")
+        return
+    make_folder(output.parent)
+    build(model, output, command, soc_version, record, args.uint8, source.shape[2:])
+    print(f"{output}: written")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,157 @@
+"""Check that this machine can run a model on its NPU, and say how to mend what is wrong.
+
+    python3 -m ascend.doctor --soc_version Ascend310P3
+
+Prints a table of what is ok, what deserves a look (note) and what is a problem; exit code 2 when there is a problem.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import sys
+from typing import Iterator, List, Optional
+
+from ascend import cann
+from ascend.findings import NOTE, OK, PROBLEM, Finding, format_table, halves
+from ascend.generations import NEW, find_generation
+from ascend.pyacl import call, close_device, initialise, open_device
+from ascend.soc import check_soc_version, detect, npu_smi, parse_board, parse_npu_smi, parse_versions
+from ascend.toolkit_checks import check_python, check_set_env
+from pose.errors import BAD_INPUT, DONE, UserError, exit_code
+
+NODES = ("davinci_manager", "devmm_svm", "hisi_hdc")  # in /dev, besides davinci0, davinci1, ...
+LITTLE_MEMORY = 8 << 30  # bytes; atc compiles in 8 processes unless told otherwise
+ACLRUNTIME = "0.0.2"  # the version that both generations of ais_bench expect
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python3 -m ascend.doctor", description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--soc_version", help="the chip that is meant; compared with the one that is there")
+    parser.add_argument("--device", default="0", help="id, or several, such as 0,1, that are meant to be used")
+    parser.add_argument("--runner", choices=("ais_bench", "acl"), default="ais_bench",
+                        help="what will run the model; a missing ais_bench is a problem to the first only")
+    return parser.parse_args(argv)
+
+
+def check_driver() -> Iterator[Finding]:
+    try:
+        text = npu_smi()
+    except UserError as error:
+        yield Finding("npu-smi", PROBLEM, *halves(error))
+        return
+    tool, driver = parse_versions(text)
+    yield Finding("driver", OK, f"{driver}, npu-smi {tool}")
+    devices = parse_npu_smi(text)
+    if not devices:
+        yield Finding("devices", PROBLEM, "npu-smi info lists none", "is the card seated, and its driver loaded?")
+    for npu_id in sorted({device.npu_id for device in devices}):
+        yield check_firmware(npu_id)
+    for device in devices:
+        facts = f"{device.name}, NPU id {device.npu_id}, chip {device.chip}, bus {device.bus_id}, {device.health}"
+        healthy = device.health in ("OK", "NA")
+        yield Finding(f"device {device.device_id}", OK if healthy else NOTE, facts,
+                      "" if healthy else f"npu-smi info -t health -i {device.npu_id} tells more")
+
+
+def check_firmware(npu_id: int) -> Finding:
+    """Of one card, and whether its driver says that they fit."""
+    what = f"firmware of NPU {npu_id}"
+    try:
+        board = parse_board(npu_smi("-t", "board", "-i", str(npu_id)))
+    except UserError as error:
+        return Finding(what, NOTE, *halves(error))
+    version, fit = board.get("Firmware Version", "not told"), board.get("Compatibility", "OK")
+    if fit not in ("OK", "NA"):
+        return Finding(what, PROBLEM, f"{version}, compatibility {fit}", "install the firmware of the driver's release")
+    return Finding(what, OK, version)
+
+
+def check_acl(wanted: List[int]) -> Iterator[Finding]:
+    """Whether the devices can be opened, by opening them."""
+    try:
+        initialise()
+        count = call("rt.get_device_count")
+    except UserError as error:
+        yield Finding("pyACL", PROBLEM, *halves(error))
+        return
+    visible = os.environ.get("ASCEND_RT_VISIBLE_DEVICES")
+    yield Finding("pyACL", OK, f"{count} devices" + (f", ASCEND_RT_VISIBLE_DEVICES={visible}" if visible else ""))
+    for device in wanted:
+        try:
+            open_device(device)
+            close_device(device)
+            yield Finding(f"open device {device}", OK, "opened and closed")
+        except UserError as error:
+            found, remedy = halves(error)
+            yield Finding(f"open device {device}", PROBLEM, found, remedy)
+            yield from check_nodes(device)
+
+
+def check_nodes(device: int) -> Iterator[Finding]:
+    """Of a device that cannot be opened: whether its nodes are there and ours to use."""
+    for name in (f"davinci{device}", *NODES):
+        path = f"/dev/{name}"
+        if not os.path.exists(path):
+            yield Finding(path, PROBLEM, "not there", f"in a container pass --device={path}; else load the driver")
+        elif not os.access(path, os.R_OK | os.W_OK):
+            yield Finding(path, PROBLEM, "not yours to read and write", "join the group HwHiAiUser, or run as root")
+
+
+def check_soc(wanted: Optional[str]) -> Iterator[Finding]:
+    try:
+        found = detect()
+        if wanted and check_soc_version(wanted) != found:
+            yield Finding("soc version", PROBLEM, f"{found}, but {wanted} is asked for",
+                          f"use {found}: an .om for another chip does not load (507008)")
+        else:
+            yield Finding("soc version", OK, found)
+    except UserError as error:
+        yield Finding("soc version", PROBLEM, *halves(error))
+
+
+def check_ais_bench(needed: bool) -> Iterator[Finding]:
+    try:
+        generation, python = find_generation(), cann.ask_python()
+    except UserError as error:
+        yield Finding("ais_bench", PROBLEM if needed else NOTE, *halves(error))
+        return
+    version, gate = python["packages"]["aclruntime"], []
+    if version != ACLRUNTIME:
+        gate.append(f"install the wheel of aclruntime {ACLRUNTIME}")
+    if not python["modules"]["pkg_resources"]:
+        gate.append(f"{cann.PYTHON} -m pip install 'setuptools<81', which has the pkg_resources that it imports")
+    # On either, the release of 2023 goes on in a slower mode, and that of 2024 ends with an UnboundLocalError.
+    state = OK if not gate else PROBLEM if needed and generation == NEW else NOTE
+    yield Finding("ais_bench", state, f"the generation of {generation}, aclruntime {version}", "; ".join(gate))
+
+
+def check_memory() -> Iterator[Finding]:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    facts = f"{total / (1 << 30):.1f} GiB, {platform.machine()}, {os.cpu_count()} cores"
+    if total < LITTLE_MEMORY and "TE_PARALLEL_COMPILER" not in os.environ:
+        yield Finding("memory", NOTE, facts, "export TE_PARALLEL_COMPILER=1 before atc, or build the .om elsewhere")
+    else:
+        yield Finding("memory", OK, facts)
+
+
+def examine(soc_version: Optional[str], wanted: List[int], ais_bench: bool) -> List[Finding]:
+    return [*check_set_env(), *check_python(), *check_driver(), *check_acl(wanted), *check_soc(soc_version),
+            *check_ais_bench(ais_bench), *check_memory()]
+
+
+def main() -> int:
+    args = parse_args()
+    if not re.fullmatch(r"\d+(,\d+)*", args.device):
+        raise UserError(f"--device {args.device}: expected ids, such as 0 or 0,1")
+    findings = examine(args.soc_version, [int(device) for device in args.device.split(",")], args.runner == "ais_bench")
+    print(format_table(findings))
+    problems = sum(finding.state == PROBLEM for finding in findings)
+    print(f"{problems} problems" if problems else "ready")
+    return BAD_INPUT if problems else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,77 @@
+"""What is asked of atc, checked against the ONNX file, the chip and CANN before atc is run."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+from ascend import cann
+from pose.errors import UserError
+
+NO_BF16 = re.compile(r"Ascend(310$|310P|910(A|B|Pro.|PremiumA)$|610)")
+GEARS, LARGEST_GEAR = (2, 100), 2048  # how many, and how large, atc takes
+
+
+class Input(NamedTuple):
+    """Of an ONNX file: name, shape with None for a symbolic size, and the opset of ai.onnx."""
+
+    name: str
+    shape: Tuple[Optional[int], ...]
+    opset: int
+
+
+def read_input(model: Path) -> Input:
+    """The one input of an ONNX file. Raises UserError when there is not one, or the file is not ONNX."""
+    import onnx
+
+    if not model.exists():
+        raise UserError(f"{model}: no such ONNX file. pth2onnx.py makes it")
+    try:
+        content = onnx.load(model, load_external_data=False)
+    except Exception as error:  # protobuf's errors have no public base class
+        raise UserError(f"{model}: not an ONNX file, or damaged ({' '.join(str(error).split())}). "
+                        "Export it again") from None
+    constants = {tensor.name for tensor in content.graph.initializer}
+    inputs = [value for value in content.graph.input if value.name not in constants]
+    if len(inputs) != 1:
+        raise UserError(f"{model}: expected one input, got {', '.join(value.name for value in inputs) or 'none'}")
+    shape = tuple(size.dim_value or None for size in inputs[0].type.tensor_type.shape.dim)
+    opset = next((entry.version for entry in content.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    return Input(inputs[0].name, shape, opset)
+
+
+def choose_batch(model: Path, shape: Sequence[Optional[int]], batch: Optional[int], gears: Optional[str]) -> List[int]:
+    """The batch, or the gears, ascending. Raises UserError for what atc would refuse, or silently misread."""
+    if None in shape[1:] or len(shape) != 4:
+        raise UserError(f"{model}: its input is {shape}, expected (batch, channels, height, width) with only the batch "
+                        "symbolic")
+    if gears:
+        if not re.fullmatch(r"\d+(,\d+)*", gears):
+            raise UserError(f"--gears {gears}: expected batch sizes, such as 1,4,8,16")
+        sizes = sorted(set(map(int, gears.split(","))))
+        if not GEARS[0] <= len(sizes) <= GEARS[1] or not 1 <= sizes[0] <= sizes[-1] <= LARGEST_GEAR:
+            raise UserError(f"--gears {gears}: atc takes {GEARS[0]} to {GEARS[1]} sizes of 1 to {LARGEST_GEAR}")
+        if shape[0] is not None:
+            raise UserError(f"{model}: its batch is fixed at {shape[0]}, and --gears needs a symbolic one. "
+                            "Give the .onnx that pth2onnx.py writes without _bs")
+        return sizes
+    if batch is not None and (batch < 1 or shape[0] not in (None, batch)):
+        raise UserError(f"{model}: its batch is fixed at {shape[0]}, but --batch is {batch}. "
+                        f"Export it with pth2onnx.py --batch {batch}")
+    if batch is None and shape[0] is None:
+        raise UserError(f"{model}: its batch is symbolic. Give --batch or --gears")
+    return [batch or shape[0]]  # type: ignore[list-item]
+
+
+def check_precision(soc_version: str, precision: Optional[str]) -> None:
+    if precision and ("bf16" in precision or "bfloat16" in precision) and NO_BF16.match(soc_version):
+        raise UserError(f"{precision}: {soc_version} has no bfloat16; 310B, 910B1 to B4, A3 and 950 have. "
+                        "Choose a mode of float16 or float32")
+
+
+def check_opset(model: Path, opset: int, version: Optional[str]) -> None:
+    """Refuse what this CANN has no parser for before atc says so as E19010, minutes later."""
+    limits = cann.limits(version)
+    if limits and not limits.opset[0] <= opset <= limits.opset[1]:
+        raise UserError(f"{model}: its opset is {opset}, and CANN {version} takes {limits.opset[0]} to "
+                        f"{limits.opset[1]}. Export it with --opset 11, which every CANN takes")

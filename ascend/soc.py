@@ -1,0 +1,155 @@
+"""Which chip it is: its name for `atc --soc_version`, and the ids that its devices go by.
+
+    python3 -m ascend.soc
+
+The name comes from ACL or, without it, from `npu-smi info`, whose layouts differ between chips. The id that --device
+takes is the logical one, which is not the NPU id that npu-smi takes: a card with NPU id 8 can be device 0.
+"""
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import re
+import subprocess
+import sys
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from pose.errors import UserError, exit_code
+
+# Names that atc of CANN 8.1 takes, without their prefix "Ascend"; the 31 and 610 families are not for this job.
+KNOWN = ("310", "310B1", "310B2", "310B3", "310B4", "310P1", "310P3", "310P5", "310P7", "610", "610Lite", "910A",
+         "910ProA", "910ProB", "910PremiumA", "910B1", "910B2", "910B2C", "910B3", "910B4", "910B4-1", "910_9362",
+         "910_9372", "910_9381", "910_9382", "910_9391", "910_9392")
+PREFIX = "Ascend"
+NEWER = re.compile(r"Ascend(?:910_\d{4}|950\w*_\w+)$")  # <Chip Name>_<NPU Name> of later products
+HALF_NAMES = (PREFIX, "950")  # A3 prints Ascend910, 950 its number: the other half is on the board
+SECONDS_FOR_NPU_SMI = 60
+
+# A device is two rows of the table. The second is known by its bus id and is tried first: on 310P its first cell is
+# two numbers, which would pass for a device's id and name.
+_CHIP_ROW = re.compile(r"\|\s*(\d+)(?:\s+(\d+))?\s*\|\s*([0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.\d|NA)\s*\|")
+_NAME_ROW = re.compile(r"\|\s*(\d+)\s+([A-Za-z0-9][\w-]*)\s*\|\s*([^|]*?)\s*\|")
+_VERSIONS = re.compile(r"npu-smi\s+(\S+)\s+Version:\s*(\S+)")
+_BOARD_FIELD = re.compile(r"^\s*([A-Za-z][\w \-()/]*?)\s*:\s*(.*?)\s*$", re.MULTILINE)
+
+
+class Device(NamedTuple):
+    npu_id: int  # for npu-smi -i
+    chip: int  # for npu-smi -c
+    device_id: int  # for --device and acl.rt.set_device
+    name: str  # as in the table, 310P3
+    health: str
+    bus_id: str
+
+    @property
+    def soc_version(self) -> Optional[str]:
+        """None where the table does not tell and the board has to be asked."""
+        return None if self.name.startswith(HALF_NAMES) else PREFIX + self.name
+
+
+def parse_npu_smi(text: str) -> List[Device]:
+    """The devices in the output of `npu-smi info`. Where no logical id is printed it is the order of appearance."""
+    devices: List[Device] = []
+    name_row = None
+    for line in text.splitlines():
+        if "Process id" in line:
+            break
+        chip_row = _CHIP_ROW.match(line)
+        if chip_row and name_row:
+            chip, logical, bus_id = chip_row.groups()
+            npu_id, name, health = name_row.groups()
+            devices.append(Device(int(npu_id), int(chip), len(devices) if logical is None else int(logical), name,
+                                  health, bus_id))
+        else:
+            name_row = _NAME_ROW.match(line) or name_row
+    return devices
+
+
+def parse_versions(text: str) -> Tuple[Optional[str], Optional[str]]:
+    """(version of npu-smi, version of the driver) in the head of `npu-smi info`."""
+    match = _VERSIONS.search(text)
+    return match.groups() if match else (None, None)
+
+
+def parse_board(text: str) -> Dict[str, str]:
+    """The fields of `npu-smi info -t board`."""
+    return dict(_BOARD_FIELD.findall(text))
+
+
+def npu_smi(*arguments: str) -> str:
+    """What `npu-smi info ARGUMENTS` prints. Raises UserError when it cannot be run or fails."""
+    try:
+        done = subprocess.run(["npu-smi", "info", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=SECONDS_FOR_NPU_SMI)
+    except FileNotFoundError:
+        raise UserError("npu-smi is not on PATH: the driver is not installed or, in a container, not mounted "
+                        "(/usr/local/bin/npu-smi, /usr/local/Ascend/driver, /usr/local/dcmi)") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"npu-smi info did not answer in {SECONDS_FOR_NPU_SMI} s. The driver hangs: restart the "
+                        "machine, or ask whoever runs it") from None
+    text = done.stdout.decode(errors="replace")
+    if "-8005" in text:
+        raise UserError("npu-smi reports -8005: another container holds the device, or this one lacks its device "
+                        "nodes and driver mounts. Stop the other one, or mount /dev/davinci* and the driver")
+    if done.returncode:
+        raise UserError(f"npu-smi info failed with code {done.returncode}: {' '.join(text.split())[:300]}. "
+                        "Is the driver loaded?")
+    return text
+
+
+def board_soc_version(device: Device) -> str:
+    """<Chip Name>_<NPU Name> of a device whose table shows only half of its name (A3, 950)."""
+    chip = [] if "950" in device.name else ["-c", str(device.chip)]
+    fields = parse_board(npu_smi("-t", "board", "-i", str(device.npu_id), *chip))
+    try:
+        return f"{fields['Chip Name']}_{fields['NPU Name']}"
+    except KeyError as error:
+        raise UserError(f"npu-smi info -t board -i {device.npu_id} shows no {error}, expected Chip Name and NPU Name. "
+                        "Give the soc version by hand") from None
+
+
+def detect() -> str:
+    """The soc version of this machine. Raises UserError when neither ACL nor npu-smi tells."""
+    name = _acl_soc_name()
+    if name:
+        return name
+    devices = parse_npu_smi(npu_smi())
+    if not devices:
+        raise UserError("npu-smi info lists no device. Is a card in this machine, and its driver loaded?")
+    return devices[0].soc_version or board_soc_version(devices[0])
+
+
+def _acl_soc_name() -> Optional[str]:
+    try:
+        name = importlib.import_module("acl").get_soc_name()
+    except (ImportError, AttributeError):
+        return None
+    return name if name and name.startswith(PREFIX) else None
+
+
+def check_soc_version(name: str) -> str:
+    """`name` when atc can mean only one chip by it. Raises UserError with what was probably meant."""
+    names = [PREFIX + known for known in KNOWN]
+    if name in names or NEWER.match(name):
+        return name
+    if name.lower() in ("ascend910b", "910b"):
+        raise UserError(f"{name} is the first-generation 910 to atc, whose .om does not load on a 910B card (507008). "
+                        "npu-smi info shows which it is: Ascend910B1, B2, B2C, B3, B4 or B4-1; the old one is "
+                        "Ascend910A")
+    full = name if name.lower().startswith(PREFIX.lower()) else PREFIX + name
+    longer = [known for known in names if known.lower().startswith(full.lower())]
+    same = [known for known in names if known.lower() == full.lower()]
+    near = same or longer or difflib.get_close_matches(PREFIX + full[len(PREFIX):], names, n=3)
+    advice = f"Did you mean {', '.join(near)}?" if near else f"Known are {', '.join(names)}."
+    raise UserError(f"unknown soc version {name}. {advice} npu-smi info shows it in the column Name, and "
+                    "python3 -m ascend.soc prints it whole")
+
+
+def main() -> None:
+    argparse.ArgumentParser(prog="python3 -m ascend.soc", description=__doc__.split("\n")[0]).parse_args()
+    print(detect())
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

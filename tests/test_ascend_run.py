@@ -1,0 +1,99 @@
+"""The whole job as a user types it, on an emulated card and on the CPU: the same keypoints, to the last digit."""
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from ascend_cases import run
+from conftest import ROOT, done
+
+from tests.emulator import environment
+
+SOC = "Ascend310P3"
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """Run the script of batch 4 on a few rendered photographs with the demo's weights; all runs share the exports."""
+    folder = tmp_path_factory.mktemp("job")
+    for name in ("fastpose_small.pth", "yolov3_demo.weights"):
+        shutil.copy(ROOT / "demo" / name, folder)
+    env = {**environment(devices=4), "VIRTUAL_ENV": sys.prefix}
+    done(run(env, "-m", "demo.render", "--output", folder / "data", "--images", 3))
+    options = ["--dataroot", folder / "data", "--checkpoint", folder / "fastpose_small.pth", "--config",
+               "configs/demo_fastpose.yaml", "--weights", folder / "yolov3_demo.weights", "--yolo_cfg",
+               "configs/demo_yolov3_tiny.cfg", "--work", folder / "work"]
+
+    def call(target: str, *more: object, **config: object):
+        return run({**env, **({"EMULATOR_CONFIG": json.dumps(config)} if config else {})}, "scripts/run_bs4.sh", target,
+                   *options, *more)
+
+    call.results = folder / "work" / "results"
+    return call
+
+
+@pytest.fixture(scope="module")
+def cpu(job) -> bytes:
+    done(job("cpu"))
+    return keypoints(job.results / "cpu_bs4_score")
+
+
+def keypoints(folder: Path) -> bytes:
+    return (folder / "keypoints.json").read_bytes()
+
+
+@pytest.mark.parametrize("options", [["--runner", "ais_bench"], ["--runner", "acl", "--device", "0,1,2,3"],
+                                     ["--gears", "1,2,4", "--device", "1,3"]], ids=" ".join)
+def test_a_card_gives_the_keypoints_of_the_cpu(job, cpu, options):
+    output = done(job(SOC, *options))
+    assert keypoints(job.results / f"{SOC}_bs4_score") == cpu
+    row = output.strip().splitlines()[-1].split(" | ")
+    assert row[0].endswith(".om") and row[1] == "4"
+    assert all(float(cell.strip(" |")) > 0 for cell in row[-2:])  # in the model, and from bins to dumps
+    assert output.index("set_env.sh") < output.index("ATC") if "ATC" in output else "kept" in output  # doctor first
+
+
+def test_a_machine_that_is_ill_is_told_before_anything_is_done(job):
+    finished = job(SOC, devices=4, cann="8.5.0", errors=[{"call": "aclrtSetDevice", "code": 507033}])
+    assert finished.returncode == 2 and "driver, firmware and CANN" in finished.stdout
+    assert "preprocess" not in finished.stderr
+
+
+@pytest.mark.parametrize("target, hint", [("ascend310p3", "Did you mean Ascend310P3?"), ("Ascend910B", "Ascend910B1"),
+                                          ("Ascend310", "is asked for")])
+def test_a_target_that_is_not_this_card(job, target, hint):
+    finished = job(target)
+    assert finished.returncode == 2 and hint in finished.stdout
+
+
+@pytest.mark.parametrize("options, hint", [(["--runner", "x"], "ais_bench or acl"), (["--device"], "needs a value")])
+def test_usage(job, options, hint):
+    finished = job(SOC, *options)
+    assert finished.returncode == 2 and hint in finished.stderr
+
+
+def test_the_published_table_is_that_of_the_reference(shared):
+    """Rows of run_all_batches.sh against the sentence of section 1.1 that quotes them."""
+    text = (shared / "reference" / "ascend.md").read_text()
+    sentence = re.search(r"310P throughput (.*?); 310: (.*?); accuracy (.*?) mAP \(pth\), (\S+) \(310\), "
+                         r"(\S+) \(310P\)", text, re.DOTALL)
+    script = (ROOT / "scripts" / "run_all_batches.sh").read_text()
+    assert script.count('"0.') == 9
+    for soc, figures, accuracy in (("Ascend310P*", sentence[1], sentence[5]), ("Ascend310", sentence[2], sentence[4])):
+        for speed, batch in re.findall(r"(\d+)\W* \(bs(\d+)\)", figures.replace("**", "")):
+            assert f'{soc}:{batch}) echo "{float(accuracy) / 100:.4f} | {speed}"' in script
+
+
+def test_a_table_of_all_batches(tmp_path):
+    """One row a batch; run.sh is replaced by one that prints a row at once."""
+    (tmp_path / "run.sh").write_text('echo "| model | batch |"; echo "| --- | --- |"; echo "| m | $1 |"\n')
+    (tmp_path / "run_all_batches.sh").write_text((ROOT / "scripts" / "run_all_batches.sh").read_text())
+    output = done(run(dict(os.environ), tmp_path / "run_all_batches.sh", "Ascend310P3"))
+    assert output.strip().splitlines()[0] == "| model | batch | published AP | published crops/s |"
+    assert [line.split("|")[2].strip() for line in output.strip().splitlines()[2:]] == ["1", "4", "8", "16", "32", "64"]
+    assert "| m | 16 | 0.7147 | 1772 |" in output
