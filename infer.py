@@ -51,6 +51,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.batchsize is not None and args.batchsize < 1:
         parser.error(f"--batchsize is {args.batchsize}, expected at least 1")
+    devices = (args.device or "").split(",")
+    if len(set(devices)) < len(devices):
+        parser.error(f"--device is {args.device}, expected each once")
     try:
         part, parts = map(int, args.part.split("/"))
     except ValueError:

@@ -20,8 +20,8 @@ from networks.fastpose import load_fastpose  # noqa: E402
 from pose.config import load_config  # noqa: E402
 from pose.heatmaps import find_peaks, flip_back, heatmaps_to_keypoints  # noqa: E402
 from pose.manifest import Manifest, load_manifest  # noqa: E402
-from pose.score import score_keypoints  # noqa: E402
 from pose.results import results_of  # noqa: E402
+from pose.score import score_keypoints  # noqa: E402
 from preprocess import preprocess  # noqa: E402
 
 CONFIG = ROOT / "configs" / "demo_fastpose.yaml"

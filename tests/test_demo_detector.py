@@ -22,8 +22,8 @@ from networks.fastpose import load_fastpose  # noqa: E402
 from pose.config import load_config  # noqa: E402
 from pose.heatmaps import heatmaps_to_keypoints  # noqa: E402
 from pose.manifest import load_manifest  # noqa: E402
-from pose.score import score_keypoints  # noqa: E402
 from pose.results import results_of  # noqa: E402
+from pose.score import score_keypoints  # noqa: E402
 from preprocess import preprocess  # noqa: E402
 from yolov3.boxes import Thresholds, anchor_rows, find_people  # noqa: E402
 from yolov3.darknet import read_cfg  # noqa: E402
