@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 import numpy as np
 
@@ -73,13 +73,17 @@ def annotations(manifest: Manifest, keypoints: np.ndarray) -> Dict[str, List[dic
             "categories": [{"id": 1, "name": "person"}]}
 
 
-def main() -> None:
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--people", type=int, default=10000)
+    parser.add_argument("--people", type=int, default=10000, help="rows of each folder")
     parser.add_argument("--repeat", type=int, default=3, help="interleaved repetitions")
     parser.add_argument("--work", help="folder for the temporary data; the system's if None")
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    args = parse_args()
     with tempfile.TemporaryDirectory(dir=args.work) as folder:
         make_data(Path(folder), args.people)
         compare = ["compare.py", f"{folder}/a", f"{folder}/b", "--manifest", f"{folder}/manifest.json", "--dataroot",

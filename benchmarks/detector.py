@@ -17,7 +17,7 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 import numpy as np
 
@@ -45,7 +45,7 @@ MAX_RELATIVE_ERROR = 1e-5  # of the largest value, between the two: no speed-up 
 OBJECTNESS = -7.0  # bias of random heads: some dozens of 22,743 rows pass 0.1, as in a photograph with people
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--images", default="./data/coco/val2017", help="folder of photographs")
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--weights", help="darknet's .weights of --yolo_cfg; random numbers if None")
     parser.add_argument("--photographs", type=int, default=10, help="photographs in a turn, the first by id")
     parser.add_argument("--turns", type=int, default=5, help="turns of each runtime; the median is printed")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def random_weights(network: Network) -> List[Arrays]:

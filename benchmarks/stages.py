@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -105,13 +105,17 @@ def run(command: List[str]) -> Tuple[float, float]:
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
-def main() -> None:
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--dataroot", type=Path, default=Path("./data/demo"), help="where the photographs come from")
     parser.add_argument("--work", type=Path, help="where 1.3 GB are written; a temporary folder if None")
     parser.add_argument("--repeat", type=int, default=5, help="interleaved repetitions; medians are printed")
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    args = parse_args()
     with tempfile.TemporaryDirectory(dir=args.work) as folder:
         measure(args.dataroot, Path(folder), args.repeat)
 
