@@ -146,8 +146,12 @@ def check_soc_version(name: str) -> str:
                     "python3 -m ascend.soc prints it whole")
 
 
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    return argparse.ArgumentParser(prog="python3 -m ascend.soc", description=__doc__.split("\n")[0]).parse_args(argv)
+
+
 def main() -> None:
-    argparse.ArgumentParser(prog="python3 -m ascend.soc", description=__doc__.split("\n")[0]).parse_args()
+    parse_args()
     print(detect())
 
 
