@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
-from conftest import patch_model
+from conftest import ROOT, patch_model
 
 from tests.emulator.loaded import H2D, Loaded, build_models, rows
 from tests.emulator.local import configured, load
@@ -91,4 +92,7 @@ def test_the_overflow_mode_is_the_chips():
 
 
 def test_nothing_of_it_is_imported_by_accident():
-    assert "acl" not in sys.modules and "aclruntime" not in sys.modules
+    """Not by importing its package, where the packages of a card are installed or not."""
+    code = "import sys, tests.emulator; print(*{'acl', 'aclruntime', 'ais_bench'} & set(sys.modules))"
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == ""
