@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pose.backend import ROOMS, Backend, infer_rows, open_pose_backend
-from pose.bins import BinReader
+from pose.bins import BinReader, share_of
 from pose.config import load_config
 from pose.dumps import Span, claim_folder, describe_speed, dump_name, summarize
 from pose.errors import UserError, exit_code
@@ -74,7 +74,8 @@ def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, A
     """
     summary_path = summary_of(output, part)
     whole = claim_folder(output, settings, bins, 4 * math.prod(backend.output_shape[1:]), replace)
-    groups = [group for group in part_of(bins.groups(batch), part) if not whole.issuperset(group)]
+    ours = share_of(bins.groups(batch), *map(int, part.split("/")))
+    groups = [group for group in ours if not whole.issuperset(group)]
     if not groups and summary_path.exists():
         print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
         return read_json(summary_path, "summary")
@@ -84,13 +85,9 @@ def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, A
         spans, times = infer_on_devices(devices, output, part)
     else:
         spans, times = infer_groups(backend, bins, groups, output, batch)
-    write_json(summary_path, summarize(bins, output, batch, times, spans))
-    return read_json(summary_path, "summary")
-
-
-def part_of(groups: List[range], part: str) -> List[range]:
-    number, parts = map(int, part.split("/"))
-    return groups[len(groups) * number // parts:len(groups) * (number + 1) // parts]
+    summary = summarize(bins, output, batch, times, spans)
+    write_json(summary_path, summary)
+    return summary
 
 
 def summary_of(output: Path, part: str) -> Path:
@@ -106,17 +103,18 @@ def infer_on_devices(devices: List[str], output: Path, part: str) -> Tuple[List[
     number, count = map(int, part.split("/"))
     parts = {device: f"{number * len(devices) + place}/{count * len(devices)}" for place, device in enumerate(devices)}
     arguments = [argument for argument in sys.argv if argument != "--replace"]  # it was done
-    for part in parts.values():
-        remove_file(summary_of(output, part))
-    codes = run_together({device: [sys.executable, *arguments, "--device", device, "--part", part]
-                          for device, part in parts.items()})
+    paths = [summary_of(output, its_part) for its_part in parts.values()]
+    for path in paths:
+        remove_file(path)
+    codes = run_together({device: [sys.executable, *arguments, "--device", device, "--part", its_part]
+                          for device, its_part in parts.items()})
     failed = [f"the process of device {device} {describe_exit(code)}" for device, code in codes.items() if code]
     if failed:
         raise UserError(f"{'; '.join(failed)}. Whole dumps are kept in {output}: run the same command again for the "
                         "rest")
-    summaries = [read_json(summary_of(output, part), "summary") for part in parts.values()]
-    for part in parts.values():
-        remove_file(summary_of(output, part))
+    summaries = [read_json(path, "summary") for path in paths]
+    for path in paths:
+        remove_file(path)
     spans = [(end["people"], end["started"], end["started"] + end["seconds"])
              for end in (summary["end_to_end"] for summary in summaries) if end]
     return spans, [summary["npu_compute_time_list"] for summary in summaries]

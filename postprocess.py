@@ -88,21 +88,15 @@ def decode_dumps(readers: List[DumpReader], flip_shift: str, workers: int) -> Tu
     scores = np.empty(keypoints.shape[:2], np.float32)
 
     def decode(numbers: range) -> int:
-        rows = slice(numbers[0] * manifest.batch, min((numbers[-1] + 1) * manifest.batch, len(manifest)))
-        stacks = [np.empty((rows.stop - rows.start, *shape), np.float32) for _ in readers]
-        for reader, stack in zip(readers, stacks):
-            for number in numbers:
-                first = (number - numbers[0]) * manifest.batch
-                reader.read(number, stack[first:first + manifest.rows(number)])
+        rows = manifest.rows_of(numbers)
+        stacks = [reader.read_all(numbers) for reader in readers]
         keypoints[rows], scores[rows] = heatmaps_to_keypoints(
             stacks[0], stacks[1] if len(stacks) > 1 else None, manifest.crop_xyxy[rows], manifest.data_config,
             flip_shift)
         return rows.stop - rows.start
 
-    files, at_once = len(manifest.bin_names), max(1, PEOPLE_AT_ONCE // manifest.batch)
-    chunks = [range(start, min(start + at_once, files)) for start in range(0, files, at_once)]
     with ThreadPoolExecutor(workers) as pool, tqdm(total=len(manifest), unit="person", desc="postprocess") as bar:
-        for people in pool.map(decode, chunks):
+        for people in pool.map(decode, manifest.chunks(PEOPLE_AT_ONCE)):
             bar.update(people)
     return keypoints, scores
 

@@ -8,7 +8,6 @@ who each one is. Run again after an interruption, it continues.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,7 @@ from pose.coco import (
 from pose.config import PoseConfig, load_config
 from pose.crops import Normalizer, crop_person, mirror, read_photograph
 from pose.errors import UserError, exit_code
-from pose.files import sha256_of_file
+from pose.files import sha256_of_file, sha256_of_rows
 from pose.manifest import DETECTED, GROUND_TRUTH, Manifest, build_manifest
 
 
@@ -67,10 +66,11 @@ def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseConf
     `detections_file` None takes the annotated boxes. What is whole and of the same settings is kept.
     """
     boxes, source = (DETECTED, detections_file) if detections_file else (GROUND_TRUTH, annotations_path(dataroot))
-    detections = load_detections(source) if detections_file else ground_truth_boxes(load_annotations(dataroot))
+    annotations = load_annotations(dataroot) if limit is not None or not detections_file else None
+    detections = load_detections(source) if detections_file else ground_truth_boxes(annotations)
     images = None
     if limit is not None:
-        images = sorted(image["id"] for image in load_annotations(dataroot)["images"])[:limit]
+        images = sorted(image["id"] for image in annotations["images"])[:limit]
         detections = detections.of_images(images)
     if not len(detections):
         raise UserError(f"{source}: no person on the photographs asked for. Raise --limit, or take other boxes")
@@ -96,15 +96,15 @@ def fingerprint_photographs(dataroot: Path, detections: Detections) -> str:
 
     Raises UserError when one is missing, before anything is written.
     """
-    digest = hashlib.sha256()
+    rows = []
     for image_id in sorted(set(detections.image_ids.tolist())):
         path = photograph_path(dataroot, image_id)
         try:
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+            rows.append((path.name, path.stat().st_size))
         except FileNotFoundError:
             raise UserError(f"{path}: no such photograph, but a detection names it. Do the detections belong to "
                             f"--dataroot {dataroot}?") from None
-    return digest.hexdigest()
+    return sha256_of_rows(rows)
 
 
 def report_unusual_boxes(detections: Detections) -> None:

@@ -22,11 +22,9 @@ import numpy as np
 
 from pose.config import PoseConfig, load_config
 from pose.errors import UserError, exit_code
+from pose.export import IR_VERSIONS, MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from pose.files import make_folder, sha256_of_file, write_file
 
-# IR version that was current with each opset: an older reader refuses a newer one, whatever the graph needs.
-IR_VERSIONS = {11: 6, 13: 7, 17: 8}
-MAX_RELATIVE_ERROR = 1e-5  # of the largest heatmap value, ONNX Runtime against torch, both float32
 ARITHMETIC_ON_SHAPES = {"Shape", "Gather", "ConstantOfShape", "Range", "NonZero"}
 
 
@@ -35,15 +33,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("config", help="AlphaPose's YAML or ours")
     parser.add_argument("checkpoint", help="state_dict, such as fast_res50_256x192.pth")
-    parser.add_argument("output", help="the .onnx that takes any batch; the others are named after it, ..._bs16.onnx")
-    parser.add_argument("--batch", type=int, nargs="*", default=[], help="batch sizes to make a simplified file for")
-    parser.add_argument("--opset", type=int, choices=sorted(IR_VERSIONS), default=11, help="11 suits every CANN")
-    args = parser.parse_args(argv)
-    if not args.output.endswith(".onnx"):
-        parser.error(f"the output is {args.output}, expected a name that ends in .onnx")
-    if any(batch < 1 for batch in args.batch):
-        parser.error(f"--batch is {args.batch}, expected at least 1 each")
-    return args
+    add_arguments(parser)
+    return parse_export_args(parser, argv)
 
 
 def pth2onnx(config: PoseConfig, checkpoint: str, output: str, batches: List[int], opset: int = 11) -> List[str]:
@@ -52,7 +43,7 @@ def pth2onnx(config: PoseConfig, checkpoint: str, output: str, batches: List[int
         raise UserError(f"{checkpoint}: no such checkpoint")
     origin = {"checkpoint_sha256": sha256_of_file(checkpoint), "opset": str(opset),
               "config": json.dumps(dataclasses.asdict(config), sort_keys=True)}
-    paths = {None: output, **{batch: f"{output[:-len('.onnx')]}_bs{batch}.onnx" for batch in batches}}
+    paths = {batch: str(path) for batch, path in paths_by_batch(output, batches).items()}
     wanted = {batch: path for batch, path in paths.items() if read_origin(path) != origin}
     if wanted:
         make_folder(os.path.dirname(output) or ".")

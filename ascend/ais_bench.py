@@ -30,6 +30,8 @@ from pose.files import make_folder, read_json, remove_file, sha256_of_file, writ
 from pose.manifest import settings_difference
 
 READ_BY_AIS_BENCH = (".bin", ".BIN", ".npy", ".NPY")
+
+
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m ascend.ais_bench", description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ascend.cann import PYTHON
 from ascend.codes import explain_output
-from pose.bins import BinReader
+from pose.bins import BinReader, share_of
 from pose.dumps import dump_name
 from pose.errors import UserError
 from pose.files import make_folder, read_json, write_file
@@ -51,7 +51,7 @@ def share_out(bins: BinReader, groups: List[range], devices: List[str], parts: P
     devices = devices[:len(groups)]
     shares = []
     for place, device in enumerate(devices):
-        own = groups[len(groups) * place // len(devices):len(groups) * (place + 1) // len(devices)]
+        own = share_of(groups, place, len(devices))
         dumps = parts / share_dumps(device)
         share = Share(device, make_folder(dumps.with_name("bins")), [number for group in own for number in group],
                       dumps.parent, dumps.name)

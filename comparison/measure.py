@@ -40,8 +40,8 @@ def measure_dumps(sides: List[Side], manifest: Manifest, flip_shift: str, tolera
                        np.empty((folders, people, joints, SUMS))) for _ in sides]
 
     def measure(numbers: range) -> int:
-        rows = slice(numbers[0] * manifest.batch, min((numbers[-1] + 1) * manifest.batch, people))
-        stacks = [[read_dumps(reader, numbers) for reader in side.readers] for side in sides]
+        rows = manifest.rows_of(numbers)
+        stacks = [[reader.read_all(numbers) for reader in side.readers] for side in sides]
         for side, mine in zip(decoded, stacks):
             for folder, heatmaps in enumerate(mine):
                 side.cells[folder, rows], side.peaks[folder, rows] = peak_cells(heatmaps)
@@ -51,10 +51,8 @@ def measure_dumps(sides: List[Side], manifest: Manifest, flip_shift: str, tolera
                 mine[0], mine[1] if folders > 1 else None, manifest.crop_xyxy[rows], manifest.data_config, flip_shift)
         return rows.stop - rows.start
 
-    files, at_once = len(manifest.bin_names), max(1, PEOPLE_AT_ONCE // manifest.batch)
-    chunks = [range(start, min(start + at_once, files)) for start in range(0, files, at_once)]
     with ThreadPoolExecutor(workers) as pool, tqdm(total=people, unit="person", desc="compare") as bar:
-        for done in pool.map(measure, chunks):
+        for done in pool.map(measure, manifest.chunks(PEOPLE_AT_ONCE)):
             bar.update(done)
     return decoded
 
@@ -80,19 +78,8 @@ def require_finite(sides: List[Side], workers: int) -> None:
                                 "float32, and run the inference again")
 
 
-def read_dumps(reader: DumpReader, numbers: range) -> np.ndarray:
-    """The people of consecutive dumps: (rows, K, h, w) float32."""
-    manifest = reader.manifest
-    heatmaps = np.empty((sum(map(manifest.rows, numbers)), *reader.shape), np.float32)
-    first = 0
-    for number in numbers:
-        reader.read(number, heatmaps[first:first + manifest.rows(number)])
-        first += manifest.rows(number)
-    return heatmaps
-
-
 def read_people(reader: DumpReader, rows: np.ndarray) -> np.ndarray:
     """Chosen people: (len(rows), K, h, w) float32."""
     batch = reader.manifest.batch
-    stacks = {number: read_dumps(reader, range(number, number + 1)) for number in sorted(set((rows // batch).tolist()))}
+    stacks = {number: reader.read_all(range(number, number + 1)) for number in sorted(set((rows // batch).tolist()))}
     return np.stack([stacks[row // batch][row % batch] for row in rows.tolist()])

@@ -1,7 +1,6 @@
 """Writing and reading folders of bins: only what is missing is written, and only what is whole is read."""
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from pose.config import PoseConfig
 from pose.errors import UserError
-from pose.files import make_folder, remove_file, write_file
+from pose.files import make_folder, remove_file, sha256_of_rows, write_file
 from pose.manifest import (
     MANIFEST,
     UNFINISHED,
@@ -111,8 +110,8 @@ class BinReader:
         if self.manifest:
             return {"bins": self.manifest.settings}
         states = [(name, os.stat(self.folder / name)) for name in self.names]
-        lines = "".join(f"{name} {state.st_size} {state.st_mtime_ns}\n" for name, state in states)
-        return {"bins": None, "files": hashlib.sha256(lines.encode()).hexdigest()}
+        return {"bins": None, "files": sha256_of_rows((name, state.st_size, state.st_mtime_ns)
+                                                      for name, state in states)}
 
     def _check_manifest(self, found: Dict[str, int], config: PoseConfig) -> None:
         difference = settings_difference(config.of_data(), self.manifest.settings["config"])
@@ -146,6 +145,11 @@ class BinReader:
         """The people of consecutive bins: (rows, 3, H, W) float32."""
         parts = [np.fromfile(self.folder / self.names[number], np.float32) for number in group]
         return np.concatenate(parts).reshape(-1, *self.shape)
+
+
+def share_of(groups: List[range], number: int, shares: int) -> List[range]:
+    """Share `number`, from 0, of groups that are cut into `shares` runs of nearly the same length."""
+    return groups[len(groups) * number // shares:len(groups) * (number + 1) // shares]
 
 
 def natural_order(name: str) -> List[tuple]:

@@ -124,6 +124,16 @@ class DumpReader:
                                 f"{self._bytes(number, self.dtype)} ({rows} x {joints} x {height} x {width} "
                                 f"{np.dtype(self.dtype).name}). Run the inference again, or check --manifest")
 
+    def read_all(self, numbers: range) -> np.ndarray:
+        """The people of consecutive dumps: (rows, K, h, w) float32."""
+        counts = [self.manifest.rows(number) for number in numbers]
+        heatmaps = np.empty((sum(counts), *self.shape), np.float32)
+        first = 0
+        for number, rows in zip(numbers, counts):
+            self.read(number, heatmaps[first:first + rows])
+            first += rows
+        return heatmaps
+
     def _bytes(self, number: int, dtype: type) -> int:
         return self.manifest.rows(number) * math.prod(self.shape) * np.dtype(dtype).itemsize
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Iterable, Union
 
 from pose.errors import UserError
 
@@ -67,6 +67,14 @@ def read_json(path: PathLike, what: str) -> Any:
         raise UserError(f"{path}: no such {what} file") from None
     except (ValueError, RecursionError) as error:  # no JSON, no text, digits without end, brackets without end
         raise UserError(f"{path}: expected JSON ({what}), but {error}") from None
+
+
+def sha256_of_rows(rows: Iterable[tuple]) -> str:
+    """Digest of a table, a line a row: what tells folders apart by their files' names and sizes."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update((" ".join(map(str, row)) + "\n").encode())
+    return digest.hexdigest()
 
 
 def sha256_of_file(path: PathLike) -> str:

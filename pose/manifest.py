@@ -62,6 +62,15 @@ class Manifest:
         """People in bin number `name_index`: `batch`, or fewer in the last."""
         return min(self.batch, len(self) - name_index * self.batch)
 
+    def chunks(self, people: int) -> List[range]:
+        """Numbers of consecutive bins, about `people` people at a time."""
+        files, at_once = len(self.bin_names), max(1, people // self.batch)
+        return [range(start, min(start + at_once, files)) for start in range(0, files, at_once)]
+
+    def rows_of(self, numbers: range) -> slice:
+        """The rows, among all people, of consecutive bins."""
+        return slice(numbers[0] * self.batch, min((numbers[-1] + 1) * self.batch, len(self)))
+
     def bin_bytes(self, name_index: int) -> int:
         return self.rows(name_index) * self.data_config.input_bytes
 

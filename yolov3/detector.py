@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import tempfile
 from collections import deque
@@ -23,7 +22,7 @@ from pose.backend import Backend, format_shape, infer_rows, open_backend
 from pose.coco import PERSON
 from pose.crops import read_photograph
 from pose.errors import UserError
-from pose.files import PathLike, sha256_of_file, write_file
+from pose.files import PathLike, sha256_of_file, sha256_of_rows, write_file
 from yolov3.blocks import Network
 from yolov3.boxes import Thresholds, anchor_rows, find_people
 from yolov3.darknet import read_cfg, read_weights
@@ -133,8 +132,7 @@ def find_photographs(folder: PathLike) -> List[Photograph]:
 
 def fingerprint_photographs(photographs: Sequence[Photograph]) -> str:
     """Digest of their names and sizes."""
-    names = "".join(f"{photograph.path.name} {photograph.size}\n" for photograph in photographs)
-    return hashlib.sha256(names.encode()).hexdigest()
+    return sha256_of_rows((photograph.path.name, photograph.size) for photograph in photographs)
 
 
 @contextlib.contextmanager

@@ -15,11 +15,9 @@ from typing import List, Optional, Sequence
 import numpy as np
 
 from pose.errors import UserError, exit_code
+from pose.export import MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from pose.files import PathLike, make_folder, write_file
 from yolov3.darknet import read_cfg, read_weights
-
-OPSETS = (11, 13, 17)
-MAX_RELATIVE_ERROR = 1e-5  # of the largest value, ONNX Runtime against torch, both float32
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -27,15 +25,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("cfg", help="darknet's .cfg")
     parser.add_argument("weights", help="darknet's .weights of that cfg")
-    parser.add_argument("output", help="the .onnx that takes any batch; the others are named after it, ..._bs16.onnx")
-    parser.add_argument("--batch", type=int, nargs="*", default=[], help="batch sizes to make a static file for")
-    parser.add_argument("--opset", type=int, choices=OPSETS, default=11, help="11 suits every CANN")
-    args = parser.parse_args(argv)
-    if not args.output.endswith(".onnx"):
-        parser.error(f"the output is {args.output}, expected a name that ends in .onnx")
-    if any(batch < 1 for batch in args.batch):
-        parser.error(f"--batch is {args.batch}, expected at least 1 each")
-    return args
+    add_arguments(parser)
+    return parse_export_args(parser, argv)
 
 
 def export(cfg: PathLike, weights: PathLike, output: PathLike, batches: Sequence[int] = (),
@@ -43,11 +34,11 @@ def export(cfg: PathLike, weights: PathLike, output: PathLike, batches: Sequence
     """Write `output` and one file for each of `batches`; their paths. Nothing is written that differs from torch."""
     from yolov3.onnx_graph import build_onnx
 
-    network, output = read_cfg(cfg), Path(output)
+    network = read_cfg(cfg)
     arrays = read_weights(weights, network)
     oracle = _load_oracle(network, weights)
-    make_folder(output.parent)
-    paths = {None: output, **{batch: output.with_name(f"{output.stem}_bs{batch}.onnx") for batch in batches}}
+    paths = paths_by_batch(output, batches)
+    make_folder(paths[None].parent)
     for batch, path in paths.items():
         content = build_onnx(network, arrays, batch, opset).SerializeToString()
         error = relative_error(content, oracle, (batch or 2, *network.input_shape))

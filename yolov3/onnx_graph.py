@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from pose.export import IR_VERSIONS
 from yolov3.blocks import (
     BN_EPS,
     BOX_ATTRIBUTES,
@@ -26,7 +27,6 @@ from yolov3.blocks import (
 )
 from yolov3.darknet import Arrays
 
-IR_VERSIONS = {11: 6, 13: 7, 17: 8}  # of the file, current with each opset: an older reader refuses a newer one
 LOWEST = -65504.0  # of float16: never wins against an activation, and survives the conversion to float16
 BATCH_NAME = "N"  # of a dynamic batch
 
