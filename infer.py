@@ -21,7 +21,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 import numpy as np
 from tqdm import tqdm
 
-from pose.backend import ROOMS, Backend, infer_rows, open_pose_backend
+from pose.backend import ROOMS, Backend, add_options, given_options, infer_rows, open_pose_backend
 from pose.bins import BinReader, share_of
 from pose.config import load_config
 from pose.dumps import Span, claim_folder, describe_speed, dump_name, summarize
@@ -45,6 +45,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--batchsize", type=int, help=f"people at once; the model's own, or {DEFAULT_BATCH}, if None")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1: a process each, which share "
                         "the batches; the backend's default if None")
+    add_options(parser)
     parser.add_argument("--part", default="0/1", help="K/N: only part K, from 0, of the batches cut into N; for "
                         "machines that share --output, one a part")
     parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
@@ -183,7 +184,8 @@ def main() -> None:
     config = load_config(args.cfg)
     bins = BinReader(Path(args.input), config)
     devices = (args.device or "").split(",")
-    with closing(open_pose_backend(args.backend, args.model, config, devices[0] or None)) as backend:
+    with closing(open_pose_backend(args.backend, args.model, config, devices[0] or None,
+                                   **given_options(args))) as backend:
         batch = choose_batch(backend, args.batchsize, args.model)
         settings = {"backend": args.backend, **backend.describe(), "model": os.path.basename(args.model),
                     "model_sha256": sha256_of_file(args.model), "batch": batch,
