@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from pose.backend import ROOMS, Backend, add_options, given_options, infer_rows, open_pose_backend
 from pose.bins import BinReader, share_of
-from pose.config import load_config
 from pose.dumps import Span, claim_folder, describe_speed, dump_name, summarize
 from pose.errors import UserError, exit_code
 from pose.files import read_json, remove_file, sha256_of_file, write_file, write_json
 from pose.workers import describe_exit, run_together
+from yolov3.darknet import load_any_config
 
 DEFAULT_BATCH = 16  # of a model that takes any
 BATCHES_AHEAD = 3  # being read, in the backend, and being written, each
@@ -41,7 +41,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
     parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the model")
+    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the model; darknet's "
+                        ".cfg where the bins are what python3 -m yolov3.bins writes")
     parser.add_argument("--batchsize", type=int, help=f"people at once; the model's own, or {DEFAULT_BATCH}, if None")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1: a process each, which share "
                         "the batches; the backend's default if None")
@@ -181,7 +182,7 @@ def choose_batch(backend: Backend, batchsize: Optional[int], model: str) -> int:
 
 def main() -> None:
     args = parse_args()
-    config = load_config(args.cfg)
+    config = load_any_config(args.cfg)
     bins = BinReader(Path(args.input), config)
     devices = (args.device or "").split(",")
     with closing(open_pose_backend(args.backend, args.model, config, devices[0] or None,

@@ -73,10 +73,10 @@ def open_backend(name: str, model: PathLike, device: Optional[str] = None, confi
 
 def open_pose_backend(name: str, model: PathLike, config: PoseConfig, device: Optional[str] = None,
                       **options: Any) -> Backend:
-    """As `open_backend`, for a pose model: refuses one whose shapes are not those of `config`."""
+    """As `open_backend`, for a model of bins: refuses one whose shapes are not those of `config`."""
     backend = open_backend(name, model, device, config, **options)
     for what, shape, expected in (("input", backend.input_shape, config.input_shape),
-                                  ("output", backend.output_shape, config.heatmap_shape)):
+                                  ("output", backend.output_shape, config.output_shape)):
         if tuple(shape[1:]) != expected:
             backend.close()
             raise UserError(f"{model}: its {what} is {format_shape(shape)}, but the config says "
