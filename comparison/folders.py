@@ -21,8 +21,10 @@ def gate_of(*precisions: object) -> str:
 
 def measure_folders(dumps: Path, reference: Path, shape: Tuple[int, ...], gate: str) -> Dict[str, float]:
     """How all values differ, by the names of comparison.gates, and `largest`, the largest difference as a share of the
-    largest value of the reference. `shape` is a row's: (K, h, w), or (rows, columns) of a detector."""
-    maps = shape[0] if len(shape) == 3 else 1  # a detector's rows are taken as one
+    largest value of the reference. `shape` is a row's: (K, h, w), or (rows, columns) of a detector, whose raw numbers
+    have neither highest cells nor the scale that the gates' tolerances of single elements are made for."""
+    is_pose = len(shape) == 3
+    maps = shape[0] if is_pose else 1
     elements = math.prod(shape) // maps
     sums, same, biggest = [], [], 0.0
     for path in sorted(reference.glob("*.bin")):
@@ -34,8 +36,10 @@ def measure_folders(dumps: Path, reference: Path, shape: Tuple[int, ...], gate: 
     every = np.concatenate(sums)
     metrics = tensor_metrics(every, elements)
     measured = {"largest": metrics["MaxAbsoluteError"] / biggest, "cosine": metrics["CosineSimilarity"],
-                "cosine_worst": float(cosines(every.sum(axis=1)).min()), "mismatched": metrics["Mismatched"]}
-    return {**measured, "argmax": float(np.concatenate(same).mean())} if len(shape) == 3 else measured
+                "cosine_worst": float(cosines(every.sum(axis=1)).min())}
+    if is_pose:
+        measured.update(mismatched=metrics["Mismatched"], argmax=float(np.concatenate(same).mean()))
+    return measured
 
 
 def agree(measured: Dict[str, float], gate: str) -> bool:

@@ -19,8 +19,8 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 class Backend:
     """FastPose's checkpoint with its PoseConfig, or darknet's weights with their cfg. Any batch, float32 in and out.
 
-    `precision` is that of the weights and of the arithmetic between; half of it on a CPU is slower than float32 and
-    there to look at numbers. `cuda_graph` counts on CUDA alone, where `times` has the milliseconds of each batch.
+    `precision` is that of the weights and of the arithmetic between. `cuda_graph` counts on CUDA alone, where `times`
+    has the milliseconds of each batch.
 
     cuDNN's benchmark mode stays off: it chooses algorithms by timing them, and a run that is continued, or done again,
     must give the same bytes.
