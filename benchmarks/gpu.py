@@ -214,7 +214,7 @@ def profile(args: argparse.Namespace, crops: np.ndarray) -> None:
                                 cuda_graph=False)
     rows = np.resize(crops, (max(args.batch), *crops.shape[1:]))
     backend.infer(rows)
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         for _ in range(WARM_UP):
             backend.infer(rows)
     print(profiler.key_averages().table(sort_by="self_device_time_total", row_limit=20))

@@ -72,7 +72,7 @@ def test_the_tables_on_a_stand_in(monkeypatch, main, tmp_path):
                         ("open_pose_backend", Timed)):
         monkeypatch.setattr(gpu, name, value)
     output = done(main("benchmarks.gpu", "--model", tmp_path / "model.pth", "--cfg", cfg, "--input",
-                       tmp_path / "bins", "--batch", 1, 4, "--repeat", 2, "--people", 6, "--profile"))
+                       tmp_path / "bins", "--batch", 1, 4, "--repeat", 2, "--people", 6))
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in output.splitlines() if line.startswith("|")]
     assert [row[0] for row in rows[2:5]] == ["fp32", "fp16", "bf16"] and rows[2][1] == "0.00e+00"
     assert rows[2][4].endswith("argmax >= 1: kept")
