@@ -28,6 +28,7 @@ from pose.config import load_config
 from pose.dumps import read_settings
 from pose.errors import UserError, exit_code
 from pose.files import make_folder, read_json, write_file, write_json
+from pose.manifest import save_manifest
 
 SAME = 1e-3  # largest difference of two float32 runs, of the largest heatmap value, for a ratio to be printed
 LIBRARIES = ("onnxruntime", "torch")  # names under which a backend gives its version
@@ -107,10 +108,13 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
 
 def copy_bins(source: Path, cfg: str, people: int, target: Path) -> int:
     """The first `people` bins of `source` in a folder of their own; how many there are."""
-    names = BinReader(source, load_config(cfg)).names[:people]
+    bins = BinReader(source, load_config(cfg))
+    names = bins.names[:people]
     make_folder(target)
     for name in names:
         shutil.copyfile(source / name, target / name)
+    if bins.manifest:
+        save_manifest(target, bins.manifest.of_rows(bins.manifest.rows_of(range(len(names)))))
     return len(names)
 
 

@@ -5,8 +5,9 @@ Axes: B batch, K joints, H W crop, h w heatmap = H/4, W/4.
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Dict, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from networks.checkpoint import PathLike, load_checkpoint
@@ -118,6 +119,22 @@ class DUC(nn.Module):
         return self.shuffle(self.relu(self.bn(self.conv(x))))
 
 
+class PixelInput(nn.Module):
+    """The crop's own bytes to what the network takes: (B, H, W, 3) uint8 -> (B, 3, H, W) float32.
+
+    With the constants and in the order of Ascend's AIPP, which does the same in front of an .om.
+    """
+
+    def __init__(self, constants: Dict[str, Sequence[float]]):
+        super().__init__()
+        for name, values in constants.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        values = ((pixels.float() - self.mean_chn) - self.min_chn) * self.var_reci_chn
+        return values.permute(0, 3, 1, 2).contiguous()  # else the heatmaps too have their channels last
+
+
 def scaled_channels(count: int, width: float) -> int:
     """`count` channels of the full network in one `width` times as wide, rounded to a multiple of CHANNEL_STEP."""
     return count if width == 1 else max(1, round(count * width / CHANNEL_STEP)) * CHANNEL_STEP
@@ -130,11 +147,12 @@ def build_fastpose(config: Any) -> FastPose:
     return FastPose(config.num_layers, config.conv_dim, config.width)
 
 
-def load_fastpose(config: Any, checkpoint: PathLike) -> FastPose:
+def load_fastpose(config: Any, checkpoint: PathLike) -> nn.Module:
     """The network of a config with a checkpoint's weights, in eval mode on the CPU, float32.
 
+    With the config's dtype uint8 it takes bytes, (B, H, W, 3), and begins with their normalisation.
     Raises UserError for a file that is no checkpoint, or the checkpoint of another network.
     """
     network = build_fastpose(config)
     load_checkpoint(network, checkpoint)
-    return network.eval()
+    return (nn.Sequential(PixelInput(config.pixel_constants), network) if config.dtype == "uint8" else network).eval()

@@ -13,7 +13,7 @@ from pose.files import PathLike
 
 
 class Backend:
-    """FastPose's checkpoint with its PoseConfig, or darknet's weights with their cfg. float32, any batch."""
+    """FastPose's checkpoint with its PoseConfig, or darknet's weights with their cfg, in float32. Takes any batch."""
 
     def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None):
         if config is None:
@@ -23,12 +23,13 @@ class Backend:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         load = load_darknet if hasattr(config, "blocks") else load_fastpose
         self.network = load(config, model).to(self.device)
+        self.input_dtype = np.dtype(getattr(config, "dtype", np.float32))
         self.input_shape = (None, *config.input_shape)
-        self.output_shape = (None, *self.infer(np.zeros((1, *config.input_shape), np.float32)).shape[1:])
+        self.output_shape = (None, *self.infer(np.zeros((1, *config.input_shape), self.input_dtype)).shape[1:])
 
     def infer(self, rows: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            rows = torch.from_numpy(np.ascontiguousarray(rows, np.float32)).to(self.device)
+            rows = torch.from_numpy(np.ascontiguousarray(rows, self.input_dtype)).to(self.device)
             return self.network(rows).cpu().numpy()
 
     def describe(self) -> dict:

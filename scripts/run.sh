@@ -22,6 +22,7 @@ TARGET  cpu                 ONNX Runtime on this machine's CPU
 --detections FILE   boxes of another detector instead, COCO results JSON
 --gt_boxes          annotated boxes instead
 --limit N           only the first N photographs
+--uint8             bins of bytes, a quarter of the size, which the model normalises
 --work DIR          bins, models and results                (./runs/NAME_OF_CHECKPOINT)
 
 On an Ascend NPU:
@@ -46,7 +47,7 @@ esac
 demo=; dataroot=./data/coco; checkpoint=./models/fast_res50_256x192.pth; work=
 config=./configs/256x192_res50_lr1e-3_1x.yaml; boxes=(); limit=()
 weights=./models/yolov3-spp.weights; yolo_cfg=./configs/yolov3-spp.cfg
-runner=; device=0; gears=; precision=()
+dtype=float32; uint8=; runner=; device=0; gears=; precision=()
 while [ $# -gt 0 ]; do
     case "$1" in
         --dataroot | --checkpoint | --config | --weights | --yolo_cfg | --detections | --limit | --work | \
@@ -56,6 +57,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --demo) demo=1; shift ;;
         --gt_boxes) boxes=(--gt_boxes); shift ;;
+        --uint8) dtype=uint8; uint8=_uint8; shift ;;
         --dataroot) dataroot=$(from_here "$2"); shift 2 ;;
         --checkpoint) checkpoint=$(from_here "$2"); shift 2 ;;
         --config) config=$(from_here "$2"); shift 2 ;;
@@ -78,9 +80,11 @@ done
 # What a target does in its own way.
 check_machine() { :; }
 find_people() { :; }  # preprocess.py finds them, on the CPU
-build_model() { :; }
+build_model() {
+    "$PYTHON" pth2onnx.py "$config" "$checkpoint" "$onnx" --batch "$BATCH" --dtype "$dtype"
+}
 run_model() {  # BINS NAME_OF_DUMPS
-    "$PYTHON" infer.py --backend onnxruntime --model "${onnx%.onnx}_bs$BATCH.onnx" --cfg "$config" --input "$1" \
+    "$PYTHON" infer.py --backend onnxruntime --model "${onnx%.onnx}_bs$BATCH$uint8.onnx" --cfg "$config" --input "$1" \
         --output "$results" --output_dirname "$2" --replace
 }
 
@@ -97,15 +101,16 @@ name=$(basename "$checkpoint" .pth)
 work=${work:-./runs/$name${limit[*]:+_limit${limit[1]}}}
 onnx=$work/models/$name.onnx
 results=$work/results
+bins=$work/prep_data$uint8
+dumps=${TARGET}_bs$BATCH$uint8
 
 find_people
-"$PYTHON" preprocess.py --dataroot "$dataroot" --output "$work/prep_data" --output_flip "$work/prep_data_flip" \
+"$PYTHON" preprocess.py --dataroot "$dataroot" --output "$bins" --output_flip "${bins}_flip" --dtype "$dtype" \
     --cfg "$config" --weights "$weights" --yolo_cfg "$yolo_cfg" --replace \
     ${boxes[@]+"${boxes[@]}"} ${limit[@]+"${limit[@]}"}
-"$PYTHON" pth2onnx.py "$config" "$checkpoint" "$onnx" --batch "$BATCH"
 build_model
 for flip in "" _flip; do
-    run_model "$work/prep_data$flip" "${TARGET}_bs$BATCH$flip"
+    run_model "$bins$flip" "$dumps$flip"
 done
-"$PYTHON" postprocess.py --dataroot "$dataroot" --manifest "$work/prep_data/manifest.json" \
-    --dump_dir "$results/${TARGET}_bs$BATCH" --dump_dir_flip "$results/${TARGET}_bs${BATCH}_flip"
+"$PYTHON" postprocess.py --dataroot "$dataroot" --manifest "$bins/manifest.json" \
+    --dump_dir "$results/$dumps" --dump_dir_flip "$results/${dumps}_flip"
