@@ -11,6 +11,7 @@ usage() {
 usage: bash scripts/run_bs$BATCH.sh TARGET [options]
 
 TARGET  cpu                 ONNX Runtime on this machine's CPU
+        pytorch             the checkpoint itself on the CPU, which the others are compared with
         Ascend310P3, ...    this Ascend NPU; python3 -m ascend.soc prints its name
 
 --demo              synthetic people and the small network that come with this project
@@ -24,6 +25,7 @@ TARGET  cpu                 ONNX Runtime on this machine's CPU
 --limit N           only the first N photographs
 --uint8             bins of bytes, a quarter of the size, which the model normalises
 --work DIR          bins, models and results                (./runs/NAME_OF_CHECKPOINT)
+--check             only examine the machine
 
 On an Ascend NPU:
 --runner NAME       ais_bench or acl                        (ais_bench where it is installed)
@@ -38,13 +40,13 @@ from_here() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }  # the 
 
 BATCH=$1; shift
 case "${1:-}" in
-    cpu | [Aa]scend* | [39]10*) TARGET=$1; shift ;;
+    cpu | pytorch | [Aa]scend* | [39]10*) TARGET=$1; shift ;;
     -h | --help) usage; exit 0 ;;
     "") usage >&2; exit 2 ;;
-    *) fail "unknown target $1, expected one of: cpu, or a soc version such as Ascend310P3" ;;
+    *) fail "unknown target $1, expected one of: cpu, pytorch, or a soc version such as Ascend310P3" ;;
 esac
 
-demo=; dataroot=./data/coco; checkpoint=./models/fast_res50_256x192.pth; work=
+check=; demo=; dataroot=./data/coco; checkpoint=./models/fast_res50_256x192.pth; work=
 config=./configs/256x192_res50_lr1e-3_1x.yaml; boxes=(); limit=()
 weights=./models/yolov3-spp.weights; yolo_cfg=./configs/yolov3-spp.cfg
 dtype=float32; uint8=; runner=; device=0; gears=; precision=()
@@ -55,6 +57,7 @@ while [ $# -gt 0 ]; do
             [ $# -gt 1 ] || fail "$1 needs a value" ;;
     esac
     case "$1" in
+        --check) check=1; shift ;;
         --demo) demo=1; shift ;;
         --gt_boxes) boxes=(--gt_boxes); shift ;;
         --uint8) dtype=uint8; uint8=_uint8; shift ;;
@@ -89,8 +92,18 @@ run_model() {  # BINS NAME_OF_DUMPS
 }
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"  # changes to the project's root and sets PYTHON
-[ "$TARGET" = cpu ] || source scripts/ascend.sh
+case "$TARGET" in
+    cpu) ;;
+    pytorch)
+        build_model() { :; }
+        run_model() {
+            "$PYTHON" infer.py --backend pytorch --model "$checkpoint" --cfg "$config" --input "$1" \
+                --output "$results" --output_dirname "$2" --batchsize "$BATCH" --replace
+        } ;;
+    *) source scripts/ascend.sh ;;
+esac
 check_machine
+[ -z "$check" ] || exit 0
 
 if [ -n "$demo" ]; then
     dataroot=./data/demo; checkpoint=./demo/fastpose_small.pth; config=./configs/demo_fastpose.yaml
