@@ -30,6 +30,7 @@ from pose.bins import BinReader
 from pose.dumps import read_settings
 from pose.errors import UserError, exit_code
 from pose.files import make_folder, read_json, write_file, write_json
+from pose.manifest import save_manifest
 from yolov3.darknet import load_any_config
 
 LIBRARIES = ("onnxruntime", "tensorrt", "torch")  # names under which a backend gives its version
@@ -123,6 +124,8 @@ def copy_bins(source: BinReader, people: int, target: Path) -> int:
     make_folder(target)
     for name in names:
         shutil.copyfile(source.folder / name, target / name)
+    if source.manifest:
+        save_manifest(target, source.manifest.of_rows(source.manifest.rows_of(range(len(names)))))
     return len(names)
 
 

@@ -182,10 +182,9 @@ def choose_batch(backend: Backend, batchsize: Optional[int], model: str) -> int:
 
 def main() -> None:
     args = parse_args()
-    config = load_any_config(args.cfg)
-    bins = BinReader(Path(args.input), config)
+    bins = BinReader(Path(args.input), load_any_config(args.cfg))
     devices = (args.device or "").split(",")
-    with closing(open_pose_backend(args.backend, args.model, config, devices[0] or None,
+    with closing(open_pose_backend(args.backend, args.model, bins.config, devices[0] or None,
                                    **given_options(args))) as backend:
         batch = choose_batch(backend, args.batchsize, args.model)
         settings = {"backend": args.backend, **backend.describe(), "model": os.path.basename(args.model),

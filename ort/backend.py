@@ -12,10 +12,11 @@ from pose.errors import UserError
 from pose.files import PathLike
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+INPUT_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
 
 
 class Backend:
-    """An ONNX file with one float32 input; of several outputs, the first. The batch is None where it is symbolic.
+    """An ONNX file with one input; of several outputs, the first. The batch is None where it is symbolic.
 
     `provider` is one of PROVIDERS; `device` says which GPU. float32 without TF32 on all of them.
     """
@@ -34,15 +35,17 @@ class Backend:
                             f"{' '.join(str(error).split())}") from None
         self._check_provider()
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+        if len(inputs) != 1 or inputs[0].type not in INPUT_TYPES:
             came = ", ".join(f"{tensor.name} {tensor.type}" for tensor in inputs)
-            raise UserError(f"{model}: expected one input of tensor(float), got {came}")
+            raise UserError(f"{model}: expected one input of {' or '.join(INPUT_TYPES)}, got {came}")
         self.model, self.input_name, self.output_name = model, inputs[0].name, outputs[0].name
+        self.input_dtype = INPUT_TYPES[inputs[0].type]
         self.input_shape, self.output_shape = _shape(inputs[0].shape), _shape(outputs[0].shape)
 
     def infer(self, rows: np.ndarray) -> np.ndarray:
         try:
-            return self.session.run([self.output_name], {self.input_name: np.ascontiguousarray(rows, np.float32)})[0]
+            rows = np.ascontiguousarray(rows, self.input_dtype)
+            return self.session.run([self.output_name], {self.input_name: rows})[0]
         except Exception as error:  # of the same many kinds: an operator that this release does not take so
             raise UserError(f"{self.model}: ONNX Runtime {onnxruntime.__version__} cannot run it: "
                             f"{' '.join(str(error).split())}") from None

@@ -23,12 +23,13 @@ OPTIONS = ("precision", "provider", "cuda_graph")  # of one room or another, as 
 class Backend(Protocol):
     """A loaded model. Shapes are as the model file states them, batch first; a batch of None takes any number.
 
-    `infer` takes contiguous or strided float32 rows of `input_shape`, exactly the batch where there is one, and
-    returns float32 rows of `output_shape` that are the caller's to keep. A room may have more: `slots`, the threads
-    that may call `infer` at once and gain by it, and `times`, the milliseconds that each batch took on the device
-    alone.
+    `infer` takes contiguous or strided rows of `input_shape` and `input_dtype`, float32 or uint8, exactly the batch
+    where there is one, and returns float32 rows of `output_shape` that are the caller's to keep. A room may have more:
+    `slots`, the threads that may call `infer` at once and gain by it, and `times`, the milliseconds that each batch
+    took on the device alone.
     """
 
+    input_dtype: np.dtype
     input_shape: Tuple[Optional[int], ...]
     output_shape: Tuple[Optional[int], ...]
 
@@ -73,8 +74,12 @@ def open_backend(name: str, model: PathLike, device: Optional[str] = None, confi
 
 def open_pose_backend(name: str, model: PathLike, config: PoseConfig, device: Optional[str] = None,
                       **options: Any) -> Backend:
-    """As `open_backend`, for a model of bins: refuses one whose shapes are not those of `config`."""
+    """As `open_backend`, for a model of bins: refuses one whose shapes or dtype are not those of `config`."""
     backend = open_backend(name, model, device, config, **options)
+    if backend.input_dtype != config.dtype:
+        backend.close()
+        raise UserError(f"{model}: takes {backend.input_dtype} bins, but these are {config.dtype}. Give the model for "
+                        f"{config.dtype} bins, or make bins with preprocess.py --dtype {backend.input_dtype}")
     for what, shape, expected in (("input", backend.input_shape, config.input_shape),
                                   ("output", backend.output_shape, config.output_shape)):
         if tuple(shape[1:]) != expected:

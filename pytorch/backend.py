@@ -5,10 +5,10 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from networks.darknet import load_darknet
-from networks.fastpose import load_fastpose
+from networks.fastpose import PixelInput, load_fastpose
 from pose.errors import UserError
 from pose.files import PathLike
 from pytorch.cuda_graph import CudaRunner
@@ -17,7 +17,7 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 
 
 class Backend:
-    """FastPose's checkpoint with its PoseConfig, or darknet's weights with their cfg. Any batch, float32 in and out.
+    """FastPose's checkpoint with its PoseConfig, or darknet's weights with their cfg. Any batch, float32 out.
 
     `precision` is that of the weights and of the arithmetic between. `cuda_graph` counts on CUDA alone, where `times`
     has the milliseconds of each batch.
@@ -34,6 +34,9 @@ class Backend:
         # TF32 keeps 10 bits of a float32's 23; a baseline keeps them all.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         load = load_darknet if hasattr(config, "blocks") else load_fastpose
+        self.input_dtype = np.dtype(config.dtype)
+        takes_bytes = self.input_dtype == np.uint8
+        self.normalize = PixelInput(config.pixel_constants).to(self.device) if takes_bytes else nn.Identity()
         # Half precision runs on tensor cores, which take channels last; float32 keeps the layout of the checkpoint.
         self.layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
         self.network = load(config, model).to(self.device, self.dtype, memory_format=self.layout)
@@ -41,13 +44,14 @@ class Backend:
         if self.runner:
             self.times = self.runner.times
         self.input_shape = (None, *config.input_shape)
-        self.output_shape = (None, *self.infer(np.zeros((1, *config.input_shape), np.float32)).shape[1:])
+        self.output_shape = (None, *self.infer(np.zeros((1, *config.input_shape), self.input_dtype)).shape[1:])
 
     def _forward(self, rows: Tensor) -> Tensor:
-        return self.network(rows.to(self.dtype, memory_format=self.layout)).float().contiguous()
+        crops = self.normalize(rows).to(self.dtype, memory_format=self.layout)
+        return self.network(crops).float().contiguous()
 
     def infer(self, rows: np.ndarray) -> np.ndarray:
-        rows = np.ascontiguousarray(rows, np.float32)
+        rows = np.ascontiguousarray(rows, self.input_dtype)
         try:
             if self.runner:
                 return self.runner(rows)

@@ -1,6 +1,6 @@
 # The stages that run on an NVIDIA GPU, for run.sh, which sources this file. TensorRT, or PyTorch on CUDA without it.
-# Uses what run.sh has set: BATCH TARGET PYTHON config checkpoint dataroot weights yolo_cfg boxes limit work onnx results
-# and the options device, runner, gpu_precision.
+# Uses what run.sh has set: BATCH TARGET PYTHON config checkpoint dataroot weights yolo_cfg boxes limit work bins onnx
+# results and the options device, runner, gpu_precision, dtype, uint8.
 
 choose_runner() {  # prints why PyTorch, if so
     [ -z "$runner" ] || return 0
@@ -54,9 +54,9 @@ find_people() {
 
 build_model() {
     [ "$runner" = tensorrt ] || return 0
-    "$PYTHON" pth2onnx.py "$config" "$checkpoint" "$onnx" --batch "$BATCH"
-    local static=${onnx%.onnx}_bs$BATCH calibration=()
-    [ "$gpu_precision" != int8 ] || calibration=(--calibration "$work/prep_data" --cfg "$config")
+    "$PYTHON" pth2onnx.py "$config" "$checkpoint" "$onnx" --batch "$BATCH" --dtype "$dtype"
+    local static=${onnx%.onnx}_bs$BATCH$uint8 calibration=()
+    [ "$gpu_precision" != int8 ] || calibration=(--calibration "$bins" --cfg "$config")
     engine=${static}_$gpu_precision.engine
     build_engine "$gpu_precision" "$static.onnx" "$engine" ${calibration[@]+"${calibration[@]}"}
 }
