@@ -53,7 +53,7 @@ def read_table(path: PathLike) -> Table:
         with open(path, encoding="utf-8") as file:
             first, *lines = file.read().splitlines() or [""]
     except FileNotFoundError:
-        raise UserError(f"{path}: no such CalibrationTable. python3 -m trt.build_engine --calibration makes it") from None
+        raise UserError(f"{path}: no such CalibrationTable. trt.build_engine --calibration makes it") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a CalibrationTable: it holds more than text") from None
     header = _HEADER.fullmatch(first.strip())

@@ -51,8 +51,8 @@ def abilities_of_version(version: Version) -> Abilities:
 def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -> Recipe:
     """Raises UserError where graph, precision and TensorRT do not go together."""
     if source.quantized and precision != "int8":
-        raise UserError(f"{model}: holds QuantizeLinear, so it is int8, but --precision is {precision}. Give --precision "
-                        "int8, or the .onnx before it was quantized")
+        raise UserError(f"{model}: holds QuantizeLinear, so it is int8, but --precision is {precision}. Give "
+                        "--precision int8, or the .onnx before it was quantized")
     if source.half and precision == "fp32":
         raise UserError(f"{model}: holds float16 weights, but --precision is fp32. Give --precision fp16, or the .onnx "
                         "before it was converted")
@@ -64,8 +64,8 @@ def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -
         return Recipe(flags=("FP16",)) if can.half_flag else Recipe(typed=True, convert=True)
     if source.quantized or can.calibrators:
         return Recipe(flags=("INT8", "FP16"), calibrate=not source.quantized)
-    quantize = (f"python3 -m modelopt.onnx.quantization --onnx_path {model} --output_path {model.with_suffix('')}_qdq.onnx "
-                "--quantize_mode int8 --calibration_method max --high_precision_dtype fp32 --calibration_eps cpu "
+    quantize = (f"python3 -m modelopt.onnx.quantization --onnx_path {model} --output_path {model.with_suffix('')}_qdq"
+                ".onnx --quantize_mode int8 --calibration_method max --high_precision_dtype fp32 --calibration_eps cpu "
                 f"--calibration_data_path CROPS.npz, which holds crops as {source.name}")
     raise UserError(f"{model}: this TensorRT takes int8 from the graph alone. Quantize it first: {quantize}")
 

@@ -107,9 +107,10 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def read_times(path: PathLike) -> Dict[str, Dict[str, float]]:
     """What --exportTimes wrote, in the words of the log."""
-    rows = read_json(path, "trtexec --exportTimes")
+    queries = read_json(path, "trtexec --exportTimes")
     try:
-        columns = {"Latency": [row["latencyMs"] for row in rows], "GPU Compute Time": [row["computeMs"] for row in rows]}
+        columns = {label: [query[key] for query in queries]
+                   for label, key in (("Latency", "latencyMs"), ("GPU Compute Time", "computeMs"))}
         return {label: {"median": statistics.median(values), "percentile(99%)": percentile(values, 99)}
                 for label, values in columns.items()}
     except (KeyError, TypeError, statistics.StatisticsError):
@@ -172,7 +173,8 @@ def main() -> None:
     check_log(log, args.log)
     if args.times:
         log = log._replace(times={**log.times, **read_times(args.times)})
-    print(f"{markdown_row(COLUMNS)}\n{markdown_row(['---'] * len(COLUMNS))}\n{table_row(Path(args.log).name, log, args.batch)}")
+    print(markdown_row(COLUMNS), markdown_row(["---"] * len(COLUMNS)),
+          table_row(Path(args.log).name, log, args.batch), sep="\n")
     if args.dump:
         make_folder(Path(args.dump).parent)
         write_file(args.dump, read_output(args.output))
