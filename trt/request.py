@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from pose.errors import UserError
 
+DTYPES = ("float32", "uint8")  # of inputs
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 Sizes = Tuple[int, int, int]  # smallest, usual and largest batch
 
@@ -37,8 +38,11 @@ def read_source(model: Path) -> Source:
     if len(inputs) != 1:
         raise UserError(f"{model}: expected one input, got {', '.join(value.name for value in inputs) or 'none'}")
     tensor = inputs[0].type.tensor_type
-    return Source(inputs[0].name, tuple(size.dim_value or None for size in tensor.shape.dim),
-                  onnx.TensorProto.DataType.Name(tensor.elem_type).lower(),
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    if dtype not in DTYPES:
+        raise UserError(f"{model}: takes {dtype}, expected {' or '.join(DTYPES)}, which bins hold. Convert it with its "
+                        "inputs and outputs kept as they are (--keep_io_types of ModelOpt)")
+    return Source(inputs[0].name, tuple(size.dim_value or None for size in tensor.shape.dim), dtype,
                   any(node.op_type in QUANTIZERS for node in graph.node),
                   onnx.TensorProto.FLOAT16 in weights.values())
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from pose.errors import UserError, exit_code
 from pose.files import PathLike, make_folder, read_json, write_file
+from pose.workers import run_together
 from trt.calibration import Version, decode_version, dotted
 from trt.precision import Recipe
 from trt.request import Sizes, Source
@@ -71,6 +72,31 @@ def build_command(version: Version, model: Path, engine: Path, source: Source, s
     command += [] if args.tf32 else ["--noTF32"]
     command += ["--useCudaGraph", "--useSpinWait", "--noDataTransfers"] if version < DEFAULTS_TURNED else []
     return command + [f"--warmUp={WARM_UP_MS}", f"--duration={DURATION_S}"]
+
+
+def own_version() -> Version:
+    """Of the trtexec on PATH, which says it above whatever it prints."""
+    match = _VERSION.search(run_and_keep(["trtexec", "--help"], show=False))
+    if not match:
+        raise UserError("trtexec --help does not say its version. Is the trtexec on PATH TensorRT's?")
+    return decode_version(int(match.group(1)))
+
+
+def run_and_keep(command: List[str], show: bool = True) -> str:
+    """What a run of trtexec prints; with `show`, the user sees it as well."""
+    output: List[str] = []
+
+    def listen(name: str, text: str) -> None:
+        output.append(text)
+        if show:
+            print(text, end="", flush=True)
+
+    try:
+        run_together({"trtexec": command}, listen)
+    except FileNotFoundError:
+        raise UserError("trtexec is not on PATH. It comes with TensorRT's archive and packages, often in "
+                        "/usr/src/tensorrt/bin, and not with pip") from None
+    return "".join(output)
 
 
 def read_log(text: str) -> Log:
