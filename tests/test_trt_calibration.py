@@ -37,7 +37,7 @@ def test_ranges_are_127_scales(table):
     assert read.version == (8, 6, 1) and read.algorithm == "EntropyCalibration2"
     assert list(read.amax) == ["image", "(Unnamed Layer* 0) [Shuffle]_output", "341"]
     assert read.amax["image"] == pytest.approx(0.99634, abs=1e-5) and read.amax["341"] == 0
-    assert read.amax["(Unnamed Layer* 0) [Shuffle]_output"] == pytest.approx(2.008 * 127, rel=1e-4)
+    assert read.amax["(Unnamed Layer* 0) [Shuffle]_output"] == pytest.approx(2.008 * 127, rel=1e-3)
 
 
 def test_any_range_survives_the_file(tmp_path):
