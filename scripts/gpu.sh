@@ -20,9 +20,9 @@ check_machine() {
         *) fail "--precision is $gpu_precision, expected fp32, fp16, int8 of tensorrt or bf16 of pytorch" ;;
     esac
     local probe='import torch; torch.zeros(1, device="cuda")' answer
-    [ "$runner" = pytorch ] || probe='import trt.cuda; trt.cuda.open_device(0)'
+    [ "$runner" = pytorch ] || probe='from trt import cuda, library; library.load(); cuda.open_device(0)'
     answer=$("$PYTHON" -c "$probe" 2>&1) ||
-        fail "no NVIDIA GPU can be used here with $runner (${answer##*$'\n'})${BATCH:+. cpu in place of gpu runs without one}"
+        fail "no NVIDIA GPU can be used with $runner: ${answer##*Error: }${BATCH:+. The target cpu needs none}"
 }
 
 export_detector() {  # ONNX [--batch N]; sets detector, the file for that batch
