@@ -33,8 +33,8 @@ def runtime() -> Any:
             return importlib.import_module(name)
         except ImportError as error:
             reasons.append(str(error))
-    raise UserError(f"--backend tensorrt needs the Python package cuda-python ({'; '.join(reasons)}). Install it: "
-                    "pip install cuda-python, of the CUDA that the driver serves")
+    raise UserError(f"--backend tensorrt needs the Python package cuda-python, which cannot be imported "
+                    f"({'; '.join(reasons)}). Install it: pip install cuda-python, of the CUDA that the driver serves")
 
 
 def call(name: str, *arguments: Any) -> Any:

@@ -25,6 +25,7 @@ class Failure(Exception):
 
 class ILogger:
     Severity = Severity
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = Severity
 
     def __init__(self) -> None:
         self._called = True
@@ -45,10 +46,6 @@ class Logger(ILogger):
             import sys
 
             print(f"[TRT] [{severity.name[0]}] {msg}", file=sys.stderr)
-
-
-for _name, _severity in Severity.__members__.items():
-    setattr(Logger, _name, _severity)
 
 
 class Thing:
