@@ -14,7 +14,8 @@ from pose.config import PoseConfig
 from pose.errors import UserError
 from pose.files import PathLike
 
-ROOMS = {"acl": "ascend.backend", "onnxruntime": "ort.backend", "pytorch": "pytorch.backend"}
+ROOMS = {"acl": "ascend.backend", "onnxruntime": "ort.backend", "pytorch": "pytorch.backend",
+         "tensorrt": "trt.backend"}
 
 
 class Backend(Protocol):
