@@ -16,7 +16,8 @@ from pose.config import PoseConfig
 from pose.errors import UserError
 from pose.files import PathLike
 
-ROOMS = {"acl": "ascend.backend", "onnxruntime": "ort.backend", "pytorch": "pytorch.backend"}
+ROOMS = {"acl": "ascend.backend", "onnxruntime": "ort.backend", "pytorch": "pytorch.backend",
+         "tensorrt": "trt.backend"}
 OPTIONS = ("precision", "provider", "cuda_graph")  # of one room or another, as `add_options` names them
 
 

@@ -25,6 +25,7 @@ FACTORIES = ("createInferBuilder_INTERNAL", "createInferRuntime_INTERNAL", "crea
              "getBuilderPluginRegistry", "getPluginRegistry", "initLibNvInferPlugins",
              "_ZN14nvcaffeparser117createCaffeParserEv", "_ZN14nvcaffeparser123shutdownProtobufLibraryEv",
              "_ZN11nvuffparser15createUffParserEv", "_ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi")
+CYTHON_SOURCES = (".cpp", ".pyx", ".pxd", ".pxi", ".h")  # three quarters of cuda-python's bytes
 DESCRIBE = """
 import importlib, json, sys
 
@@ -36,7 +37,7 @@ def signatures(value):
 
 def members(owner):
     return {name: signatures(value) for name, value in ((name, getattr(owner, name)) for name in dir(owner))
-            if callable(value) or not name.startswith("__")}
+            if callable(value) or not name.startswith("__") or name == "__version__"}
 
 module = importlib.import_module(sys.argv[1])
 classes = {name: members(value) for name, value in vars(module).items() if isinstance(value, type)}
@@ -60,7 +61,7 @@ def install(wheel: str, cache: Path) -> Path:
         reason = finished.stderr.strip().splitlines() or ["no wheel"]
         pytest.skip(f"the package index gives no {wheel} for Python {sys.version.split()[0]}: {reason[-1]}")
     with zipfile.ZipFile(wheels[0]) as archive:
-        archive.extractall(partial)
+        archive.extractall(partial, [name for name in archive.namelist() if not name.endswith(CYTHON_SOURCES)])
     wheels[0].unlink()
     os.rename(partial, folder)
     return folder
@@ -137,8 +138,8 @@ class Reader:
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 (types if in_function else self.fields)[node.target.id] = self._annotated(node.annotation)
         for node in ast.walk(scope) if in_function else ():
-            for target in node.targets if isinstance(node, ast.Assign) else ():
-                found = self._type(node.value, types)
+            for target, value in assignments(node):
+                found = self._type(value, types)
                 if found:
                     (types if isinstance(target, ast.Name) else self.fields)[ast.unparse(target).split(".")[-1]] = found
         for node in ast.walk(scope) if in_function else ():
@@ -176,7 +177,9 @@ class Reader:
         if owner is None:
             return self.returns.get(name)
         starred = any(isinstance(argument, ast.Starred) for argument in node.args)
-        arguments = None if starred else (len(node.args), tuple(keyword.arg for keyword in node.keywords))
+        of_class = isinstance(function.value, ast.Attribute) and self._owner(function.value, types) == "" and \
+            function.value.attr in self.api  # such as MODULE.Class.__init__(self)
+        arguments = None if starred else (len(node.args) - of_class, tuple(keyword.arg for keyword in node.keywords))
         if owner == "" and name in self.api:
             self._note(owner, function, None)
             self.uses.add(Use(name, "__init__", arguments, f"{self.path.name}:{node.lineno}"))
@@ -188,6 +191,15 @@ class Reader:
     def _note(self, owner: str, node: ast.Attribute, arguments: Optional[tuple]) -> None:
         self.resolved.add(id(node))
         self.uses.add(Use(owner, node.attr, arguments, f"{self.path.name}:{node.lineno}"))
+
+
+def assignments(node: ast.AST) -> Iterator[Tuple[ast.AST, ast.AST]]:
+    """The targets and values of an assignment, those of `a, b = c, d` one by one."""
+    for target in node.targets if isinstance(node, ast.Assign) else ():
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            yield from zip(target.elts, node.value.elts)
+        else:
+            yield target, node.value
 
 
 def parameters(signature: str) -> List[Tuple[str, bool]]:
@@ -209,3 +221,16 @@ def takes(signature: str, arguments: Tuple[int, Tuple[str, ...]]) -> bool:
     rest = known[by_position:]
     return by_position <= len(known) and set(by_name) <= {name for name, _ in rest} and \
         all(optional or name in by_name for name, optional in rest)
+
+
+def cuda_uses(path: Path) -> Tuple[Set[str], Set[Tuple[str, int]]]:
+    """Names of CUDA's runtime that a file has, in text or as attributes; and, of cuda.call("cudaX", ...), how many
+    arguments follow the name."""
+    tree, calls = ast.parse(path.read_text(encoding="utf-8")), set()
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("call", "cuda.call") and \
+                isinstance(node.args[0], ast.Constant):
+            calls.add((node.args[0].value, len(node.args) - 1))
+    return {name for name in texts | attributes if re.fullmatch(r"cuda[A-Z]\w+", name)}, calls

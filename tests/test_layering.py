@@ -167,7 +167,8 @@ def test_help_shows_defaults_and_flags_have_underscores(path, bare):
     assert "(default: " in " ".join(text.split())
 
 
-@pytest.mark.parametrize("backend, package", [("onnxruntime", "onnxruntime"), ("pytorch", "torch")])
+@pytest.mark.parametrize("backend, package", [("onnxruntime", "onnxruntime"), ("pytorch", "torch"),
+                                              ("tensorrt", "cuda-python")])
 def test_a_backend_whose_package_is_missing_says_so(prepared, small_cfg, small_model, bare, tmp_path, backend, package):
     finished = subprocess.run([sys.executable, str(ROOT / "infer.py"), "--backend", backend, "--model", small_model,
                                "--input", prepared / "prep_data", "--cfg", small_cfg, "--output", tmp_path,

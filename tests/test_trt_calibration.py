@@ -27,7 +27,8 @@ def test_versions_are_one_number(number, version):
     assert decode_version(number) == version
 
 
-@pytest.mark.parametrize("text, version", [("8.6.1.post1", (8, 6, 1)), ("10.16.1.11", (10, 16, 1)), ("11.4", (11, 4, 0))])
+@pytest.mark.parametrize("text, version", [("8.6.1.post1", (8, 6, 1)), ("10.16.1.11", (10, 16, 1)),
+                                           ("11.4", (11, 4, 0))])
 def test_versions_of_packages(text, version):
     assert version_of(text) == version
 

@@ -103,5 +103,9 @@ class Engine:
     def set_batch(self, context: tensorrt.IExecutionContext, rows: int) -> None:
         """Plain integers: one of numpy's is not what every release takes."""
         shape = (int(rows), *map(int, self.input.shape[1:]))
-        if not context.set_input_shape(self.input.name, shape) or context.infer_shapes():
+        try:
+            refused = not context.set_input_shape(self.input.name, shape) or context.infer_shapes()
+        except RuntimeError:  # this is how infer_shapes tells an error; it returns what lacks a shape
+            refused = True
+        if refused:
             raise self.failure(f"refuses the shape {shape}")

@@ -1,4 +1,4 @@
-"""trtexec: its command line by version, and what its log and its exported JSON say.
+"""What the log and the exported JSON of a trtexec say, 8.0 to 11.
 
     python3 -m trt.trtexec trtexec.log --batch 16
 
@@ -18,14 +18,7 @@ import numpy as np
 
 from pose.errors import UserError, exit_code
 from pose.files import PathLike, make_folder, read_json, write_file
-from pose.workers import run_together
 from trt.calibration import Version, decode_version, dotted
-from trt.precision import Recipe
-from trt.request import Sizes, Source
-
-OLDEST = (8, 6, 0)  # of the flags below
-DEFAULTS_TURNED = (11, 0, 0)  # from here on CUDA graph and spinning are on, and copies are off, unless asked otherwise
-WARM_UP_MS, DURATION_S = 500, 10
 
 PASSED, FAILED = "&&&& PASSED", "&&&& FAILED"
 TIMES = ("Latency", "End-to-End Host Latency", "Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency")
@@ -49,54 +42,6 @@ class Log(NamedTuple):
     facts: Dict[str, float]  # keys of FACTS
     warnings: List[str]  # about how far the times can be trusted
     errors: List[str]
-
-
-def build_command(version: Version, model: Path, engine: Path, source: Source, sizes: Sizes, recipe: Recipe,
-                  table: Optional[Path], args: argparse.Namespace) -> List[str]:
-    """Builds the engine that trt.build_engine builds, then times it, with the same switches in every release."""
-    if version < OLDEST:
-        raise UserError(f"trtexec is of TensorRT {dotted(version)}, expected {dotted(OLDEST)} or newer")
-    command = ["trtexec", f"--onnx={model}", f"--saveEngine={engine}"]
-    if source.shape[0] is None:
-        shapes = [f"{source.name}:{'x'.join(map(str, (size, *source.shape[1:])))}" for size in sizes]
-        kinds = ("min", "opt", "max")
-        command += [f"--{kind}Shapes={shape}" for kind, shape in zip(kinds, shapes)]
-        command += [f"--{kind}ShapesCalib={shapes[1]}" for kind in kinds if recipe.calibrate]
-    command += [f"--{flag.lower()}" for flag in recipe.flags]
-    if recipe.typed and version < DEFAULTS_TURNED:
-        command.append("--stronglyTyped")
-    options = {"calib": table if recipe.calibrate else None, "timingCacheFile": args.timing_cache,
-               "memPoolSize": args.workspace and f"workspace:{args.workspace}",
-               "builderOptimizationLevel": args.optimization_level}
-    command += [f"--{name}={value}" for name, value in options.items() if value is not None]
-    command += [] if args.tf32 else ["--noTF32"]
-    command += ["--useCudaGraph", "--useSpinWait", "--noDataTransfers"] if version < DEFAULTS_TURNED else []
-    return command + [f"--warmUp={WARM_UP_MS}", f"--duration={DURATION_S}"]
-
-
-def own_version() -> Version:
-    """Of the trtexec on PATH, which says it above whatever it prints."""
-    match = _VERSION.search(run_and_keep(["trtexec", "--help"], show=False))
-    if not match:
-        raise UserError("trtexec --help does not say its version. Is the trtexec on PATH TensorRT's?")
-    return decode_version(int(match.group(1)))
-
-
-def run_and_keep(command: List[str], show: bool = True) -> str:
-    """What a run of trtexec prints; with `show`, the user sees it as well."""
-    output: List[str] = []
-
-    def listen(name: str, text: str) -> None:
-        output.append(text)
-        if show:
-            print(text, end="", flush=True)
-
-    try:
-        run_together({"trtexec": command}, listen)
-    except FileNotFoundError:
-        raise UserError("trtexec is not on PATH. It comes with TensorRT's archive and packages, often in "
-                        "/usr/src/tensorrt/bin, and not with pip") from None
-    return "".join(output)
 
 
 def read_log(text: str) -> Log:
@@ -168,6 +113,10 @@ def table_row(name: str, log: Log, batch: Optional[int]) -> str:
     return markdown_row(cells)
 
 
+def markdown_table(rows: Sequence[str]) -> str:
+    return "\n".join([markdown_row(COLUMNS), markdown_row(["---"] * len(COLUMNS)), *rows])
+
+
 def markdown_row(cells: Sequence[Any]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -199,8 +148,7 @@ def main() -> None:
     check_log(log, args.log)
     if args.times:
         log = log._replace(times={**log.times, **read_times(args.times)})
-    print(markdown_row(COLUMNS), markdown_row(["---"] * len(COLUMNS)),
-          table_row(Path(args.log).name, log, args.batch), sep="\n")
+    print(markdown_table([table_row(Path(args.log).name, log, args.batch)]))
     if args.dump:
         make_folder(Path(args.dump).parent)
         write_file(args.dump, read_output(args.output))

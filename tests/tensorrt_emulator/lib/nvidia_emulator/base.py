@@ -75,7 +75,7 @@ def api(failed: Any = None, unsafe: bool = False) -> Callable[[Callable], Callab
         @functools.wraps(method)
         def call(self: Thing, *args: Any, **named: Any) -> Any:
             bound = signature.bind(self, *args, **named)
-            name = f"{type(self).__name__}.{method.__name__}"
+            name = f"{type(self).__name__}.{method.__name__.lstrip('_')}"
             if self._thread != threading.get_ident():
                 machine().note(f"{name} is called from another thread than made the object")
             with STATE.lock:

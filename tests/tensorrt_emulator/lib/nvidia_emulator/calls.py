@@ -16,10 +16,11 @@ STATELESS = ("cudaGetErrorName", "cudaGetErrorString", "cudaGetLastError", "cuda
 GLOBAL, RELAXED = 0, 2  # capture modes
 
 
-def api(values: int = 0, unsafe: bool = False) -> Callable[[Callable], Callable]:
+def api(values: int = 0, unsafe: bool = False, counted: bool = True) -> Callable[[Callable], Callable]:
     """A function that raises CudaFailure -> the call, which returns (code, its `values` or as many None).
 
     unsafe: it may synchronise behind the scenes, so it is not allowed, and spoils the capture, while one is made.
+    counted: False for one that counts itself, because a fault leaves something to do.
     """
 
     def wrap(function: Callable) -> Callable:
@@ -31,6 +32,8 @@ def api(values: int = 0, unsafe: bool = False) -> Callable[[Callable], Callable]
             result: Any = None
             with STATE.lock:
                 try:
+                    if counted:
+                        enter(name)
                     _check(name, unsafe)
                     result, code = function(*args), 0
                 except CudaFailure as failure:
@@ -45,10 +48,13 @@ def api(values: int = 0, unsafe: bool = False) -> Callable[[Callable], Callable]
     return wrap
 
 
-def _check(name: str, unsafe: bool) -> None:
+def enter(name: str) -> None:
     fault = machine().enter(name)
     if fault is not None:
         raise CudaFailure(fault.code)
+
+
+def _check(name: str, unsafe: bool) -> None:
     if name in STATELESS:
         return
     if not machine().libcuda:

@@ -78,9 +78,15 @@ class IExecutionContext(Thing):
             self._revision += 1
         return True
 
-    @api(None)
     def infer_shapes(self) -> List[str]:
         """Names of the inputs whose shape is still missing."""
+        missing = self._infer_shapes()
+        if missing is None:
+            raise RuntimeError("infer_shapes error code: -1")
+        return missing
+
+    @api(None)
+    def _infer_shapes(self) -> List[str]:
         return [name for name, shape in self._shapes.items() if -1 in shape]
 
     @api(Dims())

@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 from . import codes
-from .calls import api, raise_lost
+from .calls import api, enter, raise_lost
 from .codes import cudaError_t
 from .device import (
     CAPTURE_INVALIDATED,
@@ -130,10 +130,12 @@ def cudaStreamBeginCapture(stream: Any, mode: Any) -> None:
     queue.capture = Capture(int(codes.cudaStreamCaptureMode(mode)))
 
 
-@api(1)
+@api(1, counted=False)
 def cudaStreamEndCapture(stream: Any) -> Any:
+    """Ends it also where it fails."""
     queue = STATE.stream(stream)
     capture, queue.capture = queue.capture, None
+    enter("cudaStreamEndCapture")
     if capture is None:
         raise CudaFailure(cudaError_t.cudaErrorStreamCaptureUnmatched)
     if capture.thread != threading.get_ident():
