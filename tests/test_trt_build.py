@@ -8,8 +8,11 @@ import pytest
 from conftest import ROOT, done, one_error, patch_model
 from trt_build_cases import VERSIONS, builder, half, plan_of, quantized, record_of
 from trt_cases import typed_model
+from yolov3_cases import narrow_spp_cfg, random_weights
 
 from tests.tensorrt_emulator import load
+from yolov3.darknet import read_cfg
+from yolov3.onnx_graph import build_onnx
 
 
 @pytest.fixture()
@@ -120,6 +123,16 @@ def test_a_static_onnx_needs_no_profile(build, tmp_path):
     model = patch_model(tmp_path / "m_bs4.onnx", 4)
     done(build(model))
     assert plan_of(tmp_path / "m_bs4_fp32.engine")["profiles"] == []
+
+
+def test_the_detector_is_built_by_the_same_builder(build, tmp_path):
+    (tmp_path / "narrow.cfg").write_text(narrow_spp_cfg())
+    network = read_cfg(tmp_path / "narrow.cfg")
+    detector = tmp_path / "yolov3-spp.onnx"
+    detector.write_bytes(build_onnx(network, random_weights(network), None, 11).SerializeToString())
+    done(build(detector, "--profile", "1,4,16", "--precision", "fp16"))
+    assert plan_of(tmp_path / "yolov3-spp_bs1-16_fp16.engine")["profiles"] == [
+        {"image": [[size, 3, 64, 96] for size in (1, 4, 16)]}]
 
 
 def test_an_onnx_of_bytes_is_built_unchanged(build, tmp_path):

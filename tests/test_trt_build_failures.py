@@ -40,7 +40,8 @@ def test_a_static_onnx_of_another_batch(build, tmp_path):
 
 
 def test_files_that_are_no_onnx(build, model, tmp_path):
-    assert "takes float16" in one_error(build(typed_model(tmp_path / "h.onnx", "FLOAT16"), "--batch", 2))
+    halves = typed_model(tmp_path / "h.onnx", "FLOAT16")
+    assert "takes FLOAT16, expected FLOAT or UINT8" in one_error(build(halves, "--batch", 2))
     model.write_bytes(model.read_bytes()[:100])
     assert "damaged" in one_error(build(model, "--batch", 2))
     assert "no such" in one_error(build(tmp_path / "x.onnx", "--batch", 2))
@@ -90,24 +91,33 @@ def run(*arguments: object, **options: object) -> subprocess.CompletedProcess:
                           capture_output=True, text=True, timeout=60, **options)
 
 
-def test_without_tensorrt_it_is_one_line(model):
-    """Of a missing cuda-python, which is asked first."""
-    assert "which cannot be imported" in one_error(run(model, "--batch", 2))
+def site(folder: Path, source: str) -> dict:
+    """The environment of an emulated machine where this is run first."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(source)
+    env = environment()
+    return {**env, "PYTHONPATH": f"{folder}{os.pathsep}{env['PYTHONPATH']}"}
 
 
-def test_help_needs_nothing():
-    assert "--timing_cache" in done(run("--help"))
+@pytest.mark.parametrize("package, name", [("cuda", "cuda-python"), ("tensorrt", "tensorrt")])
+def test_without_its_packages_it_is_one_line(model, tmp_path, package, name):
+    env = site(tmp_path / "site", f"import sys\nsys.modules[{package!r}] = None\n")
+    assert f"the Python package {name}, which cannot be imported" in one_error(run(model, "--batch", 2, env=env))
+
+
+@pytest.mark.parametrize("module", ["trt.build_engine", "trt.calibration", "trt.trtexec"])
+def test_help_needs_nothing(module):
+    source = (f"import sys, {module} as stage\n"
+              "assert not {'onnx', 'onnxruntime', 'torch', 'tensorrt', 'cuda'} & set(sys.modules)\n"
+              "stage.parse_args(['--help'])")
+    assert "usage: " in done(subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_killed_in_the_middle_it_leaves_nothing(model, tmp_path, number):
     """While TensorRT builds, where Python's own handler of Ctrl-C would wait for it."""
-    (tmp_path / "slow").mkdir()
-    (tmp_path / "slow" / "sitecustomize.py").write_text(
-        "import tensorrt, time\n"
-        "tensorrt.Builder.build_serialized_network = lambda *_: (print('building', flush=True), time.sleep(600))\n")
-    env = environment()
-    env["PYTHONPATH"] = f"{tmp_path / 'slow'}{os.pathsep}{env['PYTHONPATH']}"
+    env = site(tmp_path / "slow", "import tensorrt, time\ntensorrt.Builder.build_serialized_network = "
+               "lambda *_: (print('building', flush=True), time.sleep(600))\n")
     process = subprocess.Popen([sys.executable, "-m", "trt.build_engine", str(model), "--batch", "2"], cwd=ROOT,
                                env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     while "building" != process.stdout.readline().strip():
