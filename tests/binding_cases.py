@@ -186,7 +186,8 @@ class Reader:
             return name
         self._note(owner, function, arguments)
         result = re.search(r"-> .*?(\w+)$", (self.api.get(owner, {}).get(name) or [""])[0])
-        return result.group(1) if result and result.group(1) in self.api else None
+        name = result.group(1) if result else ""
+        return next((known for known in (name, name[1:]) if known in self.api), None)  # IParserError is ParserError
 
     def _note(self, owner: str, node: ast.Attribute, arguments: Optional[tuple]) -> None:
         self.resolved.add(id(node))

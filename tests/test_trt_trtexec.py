@@ -1,56 +1,17 @@
-"""trtexec: command lines by version, and what is read from logs and JSON of several releases.
+"""What is read from logs and exported JSON of trtexec, of several releases.
 
 The logs below are written after the grammar of trtexec's sources, not by a trtexec.
 """
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import done, one_error
 
 from pose.errors import UserError
-from trt.build_engine import parse_args
-from trt.precision import abilities_of_version, choose_recipe
-from trt.request import Source
 from trt.trtexec import percentile, read_log, read_times
-from trt.trtexec_build import build_command
-
-DYNAMIC = Source("image", (None, 3, 256, 192), "float32", False, False)
-STATIC = DYNAMIC._replace(shape=(16, 3, 256, 192))
-QDQ = STATIC._replace(quantized=True)
-TIMED = "--useCudaGraph --useSpinWait --noDataTransfers"
-END = "--warmUp=500 --duration=10"
-SHAPES = "--minShapes=image:1x3x256x192 --optShapes=image:16x3x256x192 --maxShapes=image:64x3x256x192"
-CALIBRATED = ("--minShapesCalib=image:16x3x256x192 --optShapesCalib=image:16x3x256x192 "
-              "--maxShapesCalib=image:16x3x256x192")
-
-
-@pytest.mark.parametrize("version, source, options, expected", [
-    ((8, 6, 1), STATIC, "", f"--noTF32 {TIMED}"),
-    ((10, 3, 0), DYNAMIC, "--precision fp16 --workspace 4096", f"{SHAPES} --fp16 --memPoolSize=workspace:4096 --noTF32 "
-     f"{TIMED}"),
-    ((11, 4, 0), DYNAMIC, "--tf32 --optimization_level 5 --timing_cache t.cache",
-     f"{SHAPES} --timingCacheFile=t.cache --builderOptimizationLevel=5"),
-    ((8, 6, 1), QDQ, "--precision int8", f"--int8 --fp16 --noTF32 {TIMED}"),
-    ((10, 16, 1), QDQ, "--precision int8", f"--stronglyTyped --noTF32 {TIMED}"),
-    ((11, 0, 0), QDQ, "--precision int8", "--noTF32"),
-    ((10, 0, 1), DYNAMIC, "--precision int8", f"{SHAPES} {CALIBRATED} --int8 --fp16 --calib=CalibrationTable --noTF32 "
-     f"{TIMED}")])
-def test_command_lines(version, source, options, expected):
-    args = parse_args(["m.onnx", *options.split()])
-    recipe = choose_recipe(Path("m.onnx"), source, args.precision, abilities_of_version(version))
-    command = build_command(version, Path("m.onnx"), Path("m.engine"), source, (1, 16, 64), recipe,
-                            Path("CalibrationTable"), args)
-    assert " ".join(command) == f"trtexec --onnx=m.onnx --saveEngine=m.engine {expected} {END}"
-
-
-def test_a_trtexec_that_is_too_old():
-    recipe = choose_recipe(Path("m.onnx"), STATIC, "fp32", abilities_of_version((8, 5, 3)))
-    with pytest.raises(UserError, match="8.5.3, expected 8.6.0"):
-        build_command((8, 5, 3), Path("m"), Path("m"), STATIC, (1, 1, 1), recipe, None, parse_args(["m"]))
 
 
 def times(label: str, median: float, last: str = "percentile(99%) = 16.5 ms") -> str:

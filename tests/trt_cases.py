@@ -1,15 +1,20 @@
 """What the tests of trt/ share: plans that the emulated builder makes, and models of other types."""
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any, Optional, Sequence, Tuple
+from types import SimpleNamespace
+from typing import Any, Iterator, Optional, Sequence, Tuple
 
+import numpy as np
 import onnx
-from conftest import SMALL_INPUT, patch_weights
+from conftest import SMALL_INPUT, patch_heatmaps, patch_model, patch_weights
 
 from tests.tensorrt_emulator import emulated
+from trt.backend import Backend
 
 Sizes = Tuple[int, int, int]
+TOLERANCE = 2e-6
 
 
 def build_plan(model: Path, output: Path, sizes: Sequence[Sizes] = (), record: Optional[str] = None,
@@ -68,3 +73,33 @@ def typed_model(path: Path, input_type: str = "FLOAT", output_type: str = "FLOAT
     path.write_bytes(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)],
                                             ir_version=8).SerializeToString())
     return path
+
+
+def make_plans(folder: Path) -> SimpleNamespace:
+    """Of the default version: for batches of 4, and with a profile of 1 to 8."""
+    static, symbolic = patch_model(folder / "m4.onnx", 4), patch_model(folder / "m.onnx")
+    return SimpleNamespace(static=build_plan(static, folder / "m4.engine"), symbolic=symbolic,
+                           profile=build_plan(symbolic, folder / "m.engine", [(1, 4, 8)]))
+
+
+def rows(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.6, (count, 3, 64, 48)).astype(np.float32)
+
+
+def assert_right(heatmaps: np.ndarray, crops: np.ndarray) -> None:
+    assert heatmaps.dtype == np.float32 and len(heatmaps) == len(crops)
+    np.testing.assert_allclose(heatmaps, patch_heatmaps(crops), atol=TOLERANCE)
+
+
+@contextlib.contextmanager
+def gpu(**config: Any) -> Iterator[Any]:
+    """The emulated machine; nothing may be left open, or be done that the real one does not report."""
+    with emulated(**config) as machine:
+        yield machine
+        assert machine.state.leaks() == {} and machine.notes == [] and machine.state.pageable == 0
+
+
+@contextlib.contextmanager
+def opened(plan: Path, **options: Any) -> Iterator[Backend]:
+    with contextlib.closing(Backend(plan, **options)) as backend:
+        yield backend

@@ -41,6 +41,7 @@ def call(name: str, *arguments: Any) -> Any:
     """What CUDA's function `name` ("cudaMalloc") returns, without the code. Raises UserError when that is not 0."""
     error, *values = getattr(runtime(), name)(*arguments)
     if int(error):
+        runtime().cudaGetLastError()  # forgets it, or who asks next takes it for an error of its own
         advice = ADVICE.get(error.name)
         raise UserError(f"{name} failed with {error.name} ({int(error)})" + (f". {advice}" if advice else ""))
     return values[0] if len(values) == 1 else tuple(values)

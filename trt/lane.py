@@ -34,14 +34,12 @@ class Lane:
 
     def prepare(self, stream: Any) -> None:
         """Before a run: capture the graph when it is time, and go on without one where that fails."""
-        if self.graphs and self.runs == 1:
+        if self.graphs and self.runs == 1 and self.graph is None:
             try:
                 self._capture(stream)
             except UserError as error:
                 self.graphs = False
-                cuda.runtime().cudaGetLastError()  # or TensorRT takes it for one of its own
                 print(f"{self.engine.plan}: runs without a CUDA graph: {error}", file=sys.stderr)
-        self.runs += 1
 
     def _capture(self, stream: Any) -> None:
         """In the mode that lets other threads go on: they may serve other models on the same GPU."""
@@ -61,6 +59,7 @@ class Lane:
             cuda.call("cudaGraphLaunch", self.graph, stream)
         elif not self.context.execute_async_v3(int(stream)):
             raise self.engine.failure("cannot execute")
+        self.runs += 1
 
     def close(self) -> None:
         if self.graph is not None:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from pose.errors import UserError
 
-DTYPES = ("float32", "uint8")  # of inputs
+DTYPES = {"FLOAT": "float32", "UINT8": "uint8"}  # of inputs: ONNX's name -> numpy's
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 Sizes = Tuple[int, int, int]  # smallest, usual and largest batch
 
@@ -38,11 +38,11 @@ def read_source(model: Path) -> Source:
     if len(inputs) != 1:
         raise UserError(f"{model}: expected one input, got {', '.join(value.name for value in inputs) or 'none'}")
     tensor = inputs[0].type.tensor_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    if dtype not in DTYPES:
-        raise UserError(f"{model}: takes {dtype}, expected {' or '.join(DTYPES)}, which bins hold. Convert it with its "
+    kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+    if kind not in DTYPES:
+        raise UserError(f"{model}: takes {kind}, expected {' or '.join(DTYPES)}, which bins hold. Convert it with its "
                         "inputs and outputs kept as they are (--keep_io_types of ModelOpt)")
-    return Source(inputs[0].name, tuple(size.dim_value or None for size in tensor.shape.dim), dtype,
+    return Source(inputs[0].name, tuple(size.dim_value or None for size in tensor.shape.dim), DTYPES[kind],
                   any(node.op_type in QUANTIZERS for node in graph.node),
                   onnx.TensorProto.FLOAT16 in weights.values())
 

@@ -7,7 +7,7 @@ import threading
 from typing import Any, Callable, Dict, Tuple
 
 from .codes import cudaError_t
-from .device import CAPTURE_UNSUPPORTED, STATE, CudaFailure
+from .device import CAPTURE_UNSUPPORTED, NOT_READY, STATE, CudaFailure
 from .machine import machine
 
 FUNCTIONS: Dict[str, Callable] = {}
@@ -38,7 +38,7 @@ def api(values: int = 0, unsafe: bool = False, counted: bool = True) -> Callable
                     result, code = function(*args), 0
                 except CudaFailure as failure:
                     code = failure.code
-                    if name != "cudaGetLastError":
+                    if name != "cudaGetLastError" and code != NOT_READY:
                         STATE.thread.last_error = code
             return (cudaError_t(code), *((result,) if values == 1 else result or (None,) * values if values else ()))
 

@@ -69,15 +69,15 @@ class ICudaEngine(Thing):
     num_optimization_profiles = property(lambda self: max(1, len(self._facts["profiles"])))
 
     @property
-    def device_memory_size_v2(self) -> int:
+    def _workspace(self) -> int:
         """What a context takes: here, four times its largest inputs."""
         shapes = [self.profile(name, index)[2] for name in self.inputs
                   for index in range(self.num_optimization_profiles)]
         return 16 * int(sum(np.prod(shape) for shape in shapes))
 
     def __getattr__(self, name: str) -> Any:
-        if name == "device_memory_size" and machine().major < 11:
-            return self.device_memory_size_v2
+        if name == ("device_memory_size_v2" if machine().major >= 11 else "device_memory_size"):
+            return self._workspace
         raise AttributeError(name)
 
     def _tensor(self, name: str) -> ITensor:
@@ -98,7 +98,7 @@ class ICudaEngine(Thing):
     def get_tensor_shape(self, name: str) -> Dims:
         return self._tensor(name).shape
 
-    @api(Enums.DataType.FLOAT)
+    @api()
     def get_tensor_dtype(self, name: str) -> Any:
         return self._tensor(name).dtype
 
@@ -123,7 +123,7 @@ class ICudaEngine(Thing):
     @api(unsafe=True)
     def create_execution_context(self, *strategy: Any) -> IExecutionContext:
         """Takes the first profile that is free; where none is, the context has none until one is set."""
-        need, total = self.device_memory_size_v2, machine().memory_mb << 20
+        need, total = self._workspace, machine().memory_mb << 20
         if STATE.used(self.device) + need > total:
             raise Failure("Error Code 2: OutOfMemory (no further information)")
         free = [index for index in range(self.num_optimization_profiles) if self.may_take(index)]

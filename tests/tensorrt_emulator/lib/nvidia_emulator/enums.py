@@ -39,16 +39,16 @@ def make(name: str, members: Dict[str, int]) -> Type[enum.Enum]:
 
 
 class Enums:
-    """Those of one version. Modes of tensors, types and severities are the same objects in all of them."""
+    """Those of one version. Modes of tensors and severities are the same objects in all of them."""
 
     Severity = make("Severity", SEVERITIES)
     TensorIOMode = make("TensorIOMode", {"NONE": 0, "INPUT": 1, "OUTPUT": 2})
     TensorLocation = make("TensorLocation", {"DEVICE": 0, "HOST": 1})
     MemoryPoolType = make("MemoryPoolType", POOLS)
     CalibrationAlgoType = make("CalibrationAlgoType", CALIBRATION)
-    DataType = make("DataType", {**TYPES, **NEW_TYPES})
 
     def __init__(self, major: int):
+        self.DataType = make("DataType", {**TYPES, **(NEW_TYPES if major >= 10 else {})})
         self.BuilderFlag = make("BuilderFlag", FLAGS[major])
         self.NetworkDefinitionCreationFlag = make("NetworkDefinitionCreationFlag", NETWORK_FLAGS[major])
         self.PreviewFeature = make("PreviewFeature", PREVIEW[major])

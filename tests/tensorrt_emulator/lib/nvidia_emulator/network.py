@@ -30,7 +30,7 @@ class ITensor:
         tensor = value.type.tensor_type
         self.name = value.name
         self.shape = Dims(size.dim_value or -1 for size in tensor.shape.dim)
-        self.dtype = Enums.DataType[KINDS[onnx.TensorProto.DataType.Name(tensor.elem_type)]]
+        self.dtype = enums_of(machine().major).DataType[KINDS[onnx.TensorProto.DataType.Name(tensor.elem_type)]]
 
 
 class INetworkDefinition(Thing):
