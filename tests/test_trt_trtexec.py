@@ -70,6 +70,7 @@ def test_the_whole_log_is_read():
 @pytest.mark.parametrize("text, hint", [
     (log(100300, "E|[TRT] Error Code 4: Internal Error", *SUMMARY, end="FAILED"), "Error Code 4"),
     (LOGS["8.6.1"].rsplit("&&&& PASSED", 1)[0], "did not print PASSED"),
+    (LOGS["8.6.1"] + log(8601, "E|[TRT] of the second run", end="FAILED"), "of the second run"),
     (log(8601, "Engine built in 3 sec."), "--skipInference"),
     (log(8601, *SUMMARY, command="trtexec --onnx=m_bs16.onnx"), "--batch"), ("", "did not print PASSED")])
 def test_a_log_that_tells_no_speed(main, tmp_path, text, hint):

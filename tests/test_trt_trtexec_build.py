@@ -133,7 +133,7 @@ def test_commands_are_printed_without_a_gpu(build, model, tmp_path):
 
 def test_where_the_graph_says_the_precision_it_is_converted_first(build, model, tmp_path):
     lines = done(build("--precision", "fp16", how="print", version=110400)).splitlines()
-    halves = tmp_path / "m_bs2_fp16.build" / "m.fp16.onnx"
+    halves = tmp_path / "m.fp16.onnx"
     assert lines[0].startswith("python3 -m modelopt.onnx.autocast") and str(halves) in lines[0]
     assert lines[1].startswith(f"trtexec --onnx={halves} --saveEngine={tmp_path}/m_bs2_fp16.engine")
     half(model)

@@ -22,7 +22,7 @@ from trt import cuda, library, sidecar
 from trt.builder import Builder
 from trt.calibration import ALGORITHMS, version_of
 from trt.calibrator import Calibration, open_calibrator, plan_calibration
-from trt.precision import PRECISIONS, Recipe, abilities_of, autocast, choose_recipe
+from trt.precision import PRECISIONS, Recipe, abilities_of, autocast, check_autocast, choose_recipe
 from trt.request import Sizes, Source, choose_sizes, describe_sizes, read_source
 from trt.trtexec_build import build_command, check_trtexec, print_commands, run_trtexec
 
@@ -72,6 +72,8 @@ def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: 
     if is_kept(output, {**facts, "calibration": calibration and calibration.describe()}):
         print(f"{output}: kept, of the same ONNX, options, TensorRT and GPU")
         return
+    if recipe.convert:
+        check_autocast(model)
     if args.trtexec:
         check_trtexec(version, table)
     remove_file(output)

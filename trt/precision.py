@@ -76,13 +76,18 @@ def autocast_command(model: Path, output: Path) -> List[str]:
             "--low_precision_type", "fp16", "--keep_io_types"]
 
 
+def check_autocast(model: Path) -> None:
+    """Raises UserError, with the command, where ModelOpt is not installed."""
+    if importlib.util.find_spec("modelopt") is None:
+        command = shlex.join(autocast_command(model, model.with_suffix(".fp16.onnx")))
+        raise UserError("this TensorRT takes float16 from the graph alone, and the converter is not installed. pip "
+                        f"install nvidia-modelopt[onnx], or run elsewhere: {command}, then build that file")
+
+
 def autocast(model: Path, folder: Path) -> Path:
-    """A float16 twin of `model` in `folder`. Raises UserError with the command where ModelOpt is not installed."""
+    """A float16 twin of `model` in `folder`."""
     output = make_folder(folder) / f"{model.stem}.fp16.onnx"
     command = autocast_command(model, output)
-    if importlib.util.find_spec("modelopt") is None:
-        raise UserError("this TensorRT takes float16 from the graph alone, and the converter is not installed. pip "
-                        f"install nvidia-modelopt[onnx], or run elsewhere: {shlex.join(command)}, then build that file")
     print(shlex.join(command), flush=True)
     code = run_together({"autocast": [sys.executable, *command[1:]]})["autocast"]
     if code or not output.exists():

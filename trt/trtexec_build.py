@@ -83,7 +83,7 @@ def print_commands(model: Path, output: Path, source: Source, sizes: Sizes, args
     if table:
         check_existing(table, version)
     if recipe.convert:
-        half = output.with_suffix(".build") / f"{model.stem}.fp16.onnx"
+        half = model.with_suffix(".fp16.onnx")
         print(shlex.join(autocast_command(model, half)))
         model = half
     print(shlex.join(build_command(version, model, output, source, sizes, recipe, table, args)))
