@@ -3,7 +3,8 @@
 Walking down the second graph, a layer's counterpart is the layer of the first that has the same operator, reads the
 counterparts of what it reads, and has weights of the same shapes; where there are several, the one of the same name,
 else the first that is free. Where there is none, because a tool has put in or left out a layer before it, it is the
-layer with the same tensor name and operator.
+layer with the same tensor name and operator. An activation that one graph has and the other has not, because a range of
+quantised values clips as it does, is looked for in the pair behind the layer.
 """
 from __future__ import annotations
 
@@ -35,19 +36,21 @@ def align(a: ModelProto, b: ModelProto, names: Tuple[str, str]) -> Alignment:
     by_key: Dict[tuple, List[Layer]] = {}
     for layer in layers:
         by_key.setdefault(_key(layer, layer.inputs), []).append(layer)
-    pairs = {inputs_of(b)[0]: inputs_of(a)[0]}  # of b -> of a, until all are found
+    found = {inputs_of(b)[0]: inputs_of(a)[0]}  # of b -> of a
+    pairs = {inputs_of(a)[0]: inputs_of(b)[0]}
     alone_b = []
     for layer in find_layers(b):
-        mine = _counterpart(layer, [pairs.get(name) for name in layer.inputs], by_key, free)
+        mine = _counterpart(layer, [found.get(name) for name in layer.inputs], by_key, free)
         if mine is None:
             alone_b.append(layer)
         else:
-            pairs[layer.tensor] = mine.tensor
+            found[layer.tensor] = mine.tensor
+            pairs[mine.tensor] = layer.tensor if layer.op_types == mine.op_types else layer.passed
             del free[mine.tensor]
     if len(free) > (1 - LEAST) * len(layers):
         raise UserError(f"{names[1]}: has a counterpart to only {len(layers) - len(free)} of the {len(layers)} layers "
                         f"of {names[0]}. They are different networks")
-    return Alignment(layers, {mine: theirs for theirs, mine in pairs.items()}, list(free.values()), alone_b)
+    return Alignment(layers, pairs, list(free.values()), alone_b)
 
 
 def _counterpart(layer: Layer, reads: List[Optional[str]], by_key: Dict[tuple, List[Layer]],
@@ -57,8 +60,8 @@ def _counterpart(layer: Layer, reads: List[Optional[str]], by_key: Dict[tuple, L
     namesake = free.get(layer.tensor)
     if alike:
         return namesake if namesake in alike else alike[0]
-    return namesake if namesake and namesake.op_type == layer.op_type else None
+    return namesake if namesake and namesake.op_types[0] == layer.op_types[0] else None
 
 
 def _key(layer: Layer, reads: List[str]) -> tuple:
-    return layer.op_type, tuple(sorted(reads)), layer.weights
+    return layer.op_types[0], tuple(sorted(reads)), layer.weights

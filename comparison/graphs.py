@@ -1,8 +1,9 @@
 """The layers of an ONNX graph, and graphs put together from two: what comparing layer by layer needs.
 
-A layer is a node that the network's input reaches, with one tensor of values as its result. Casts and
-quantise-dequantise pairs are no layers, they belong to the layer that reads them; neither is a BatchNormalization that
-alone reads a convolution, they are one. Weights are what the input does not reach.
+A layer is a node that the network's input reaches, with one tensor of values as its result, and with it the
+BatchNormalization and activation that alone read it, as devices compute them at once: of what a convolution gives, a
+Relu may drop all but a small part, and only what is left matters. Casts and quantise-dequantise pairs are no layers, they
+belong to the layer that reads them. Weights are what the input does not reach.
 """
 from __future__ import annotations
 
@@ -17,26 +18,33 @@ from pose.errors import UserError
 from pose.files import PathLike
 
 PASSING = {"Cast", "QuantizeLinear", "DequantizeLinear", "Identity", "Dropout"}  # the same values, but for rounding
-WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # with these a BatchNormalization is one layer
+FUSED = {"BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip"}  # part of the layer before, if that is one of
+FUSING = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"}
 GUEST = "guest/"  # before every name that comes from the other graph
 
 
 @dataclasses.dataclass
 class Layer:
-    """`tensor` is its result, output number `index` of its last node, and `inputs` the results of layers (or the
-    network's input) that it reads; `nodes` are names, empty for nodes without one; `weights` the shapes of what else
-    it reads, of two axes or more."""
+    """`tensor` is its result, output number `index` of its last node, and `passed` what casts and pairs that alone read
+    it make of that. `inputs` are the results of layers (or the network's input) that it reads; `nodes` and `op_types`
+    those of its one or more nodes, whose names may be empty; `weights` the shapes of what else it reads, of two axes or
+    more."""
 
-    op_type: str
     tensor: str
     index: int
+    passed: str
     inputs: List[str]
     nodes: List[str]
+    op_types: List[str]
     weights: Tuple[Tuple[int, ...], ...]
 
     @property
     def name(self) -> str:
         return self.nodes[0] or self.tensor
+
+    @property
+    def kind(self) -> str:
+        return "+".join(self.op_types)
 
 
 def load_graph(path: PathLike) -> ModelProto:
@@ -92,31 +100,42 @@ def with_opset(model: ModelProto, opset: int, path: PathLike) -> ModelProto:
                         f"({' '.join(str(error).split())}). Export it with opset {opset}") from None
 
 
-def find_layers(model: ModelProto) -> List[Layer]:
-    """In the order of the graph, which is that of their computation."""
+def find_layers(model: ModelProto, fused: bool = True) -> List[Layer]:
+    """In the order of the graph, which is that of their computation; not `fused`, every node by itself."""
     source = {name: name for name in inputs_of(model)}  # tensor that holds values -> the layer's tensor it stands for
     shapes = _weight_shapes(model)
-    readers = Counter(name for node in model.graph.node for name in node.input)
+    readers = Counter([*(name for node in model.graph.node for name in node.input),
+                       *(value.name for value in model.graph.output)])
     layers: Dict[str, Layer] = {}
     for node in model.graph.node:
         reads = list(dict.fromkeys(source[name] for name in node.input if name in source))
         if not reads or node.op_type == "Shape":
             continue
+        before = layers.get(reads[0])
         if node.op_type in PASSING:
             source[node.output[0]] = reads[0]
+            if before and before.passed == node.input[0] and readers[node.input[0]] == 1:
+                before.passed = node.output[0]
             continue
-        made = [Layer(node.op_type, name, number, reads, [node.name],
-                      tuple(shapes[other] for other in node.input if len(shapes.get(other, ())) > 1))
-                for number, name in enumerate(node.output) if name]
-        before = layers.get(reads[0])
-        if node.op_type == "BatchNormalization" and before and before.op_type in WEIGHTED \
-                and readers[before.tensor] == 1:
+        if fused and before and _fuses(before, node) and readers[node.input[0]] == 1:
             del layers[before.tensor]
-            made = [dataclasses.replace(before, tensor=node.output[0], nodes=[*before.nodes, node.name])]
+            before.nodes.append(node.name)
+            before.op_types.append(node.op_type)
+            made = [dataclasses.replace(before, tensor=node.output[0], passed=node.output[0])]
+        else:
+            weights = tuple(shapes[name] for name in node.input if len(shapes.get(name, ())) > 1)
+            made = [Layer(name, number, name, reads, [node.name], [node.op_type], weights)
+                    for number, name in enumerate(node.output) if name]
         for layer in made:
             layers[layer.tensor] = layer
             source[layer.tensor] = layer.tensor
     return list(layers.values())
+
+
+def _fuses(before: Layer, node: NodeProto) -> bool:
+    """Whether a node that reads nothing but this layer's own tensor is part of it."""
+    return node.op_type in FUSED and before.op_types[0] in FUSING and before.tensor == node.input[0] and \
+        before.op_types[-1] in FUSING | {"BatchNormalization"}
 
 
 def _weight_shapes(model: ModelProto) -> Dict[str, Tuple[int, ...]]:

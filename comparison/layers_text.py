@@ -23,7 +23,7 @@ def format_layers(compared: LayerComparison) -> str:
              table(COLUMNS, [_row(error, error is compared.first) for error in compared.errors])]
     for name, layers in ((compared.a, compared.alone), (compared.b, compared.alone_b)):
         if layers:
-            shown = ", ".join(f"{layer.name} ({layer.op_type})" for layer in layers[:8])
+            shown = ", ".join(f"{layer.name} ({layer.kind})" for layer in layers[:8])
             parts.append(f"{len(layers)} layers of {name} were not compared: {shown}{', ...' if layers[8:] else ''}")
     if compared.verdicts:
         parts.append(format_gate(compared.verdicts))
@@ -38,7 +38,7 @@ def _row(error: LayerError, is_first: bool) -> List[str]:
     note = "error grows here first" if is_first else "error grows" if error.grows else ""
     if error.not_finite:
         note = f"{error.not_finite} values not finite, {note}".rstrip(", ")
-    return [error.layer.name, error.layer.op_type, "x".join(map(str, error.shape)), f"{error.cosine:.7f}",
+    return [error.layer.name, error.layer.kind, "x".join(map(str, error.shape)), f"{error.cosine:.7f}",
             *(_short(value) for value in (error.distance, error.input, error.growth, error.isolated, error.max_abs,
                                           error.largest, error.effect)), note]
 
@@ -58,7 +58,7 @@ def describe_first(compared: LayerComparison) -> str:
     if first is None:
         return "the error grows beyond the limit at no layer"
     own = "" if first.isolated is None else f", {_short(first.isolated)} of its own"
-    return (f"the error grows first at {first.layer.name} ({first.layer.op_type}): relative distance "
+    return (f"the error grows first at {first.layer.name} ({first.layer.kind}): relative distance "
             f"{_short(first.distance)} from {_short(first.input)} of its input{own}")
 
 
@@ -86,7 +86,7 @@ def _indented(text: str) -> str:
 
 def describe(compared: LayerComparison, settings: Dict[str, Any]) -> Dict[str, Any]:
     """Everything as plain values; what is not finite is None, which JSON can say."""
-    layers = [{"node": error.layer.name, "nodes": error.layer.nodes, "op_type": error.layer.op_type,
+    layers = [{"node": error.layer.name, "nodes": error.layer.nodes, "type": error.layer.kind,
                "tensor": error.layer.tensor,
                **{field.name: getattr(error, field.name) for field in dataclasses.fields(error)
                   if field.name != "layer"}, "growth": error.growth} for error in compared.errors]

@@ -137,7 +137,7 @@ def common_batch(a: Net, b: Net) -> Optional[int]:
 def compare_dumps(path: str, folder: str, crops: np.ndarray, options: Options) -> LayerComparison:
     """An ONNX file and dumps of the same people, who are the first of the crops."""
     a = load_graph(path)
-    layers, output = find_layers(a), a.graph.output[0].name
+    layers, output = find_layers(a, fused=False), a.graph.output[0].name
     dumps = open_dumps(Path(folder), layers)
     people = len(next(iter(dumps.values())))
     if people > len(crops):
