@@ -29,8 +29,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("a", metavar="A.onnx", help="the reference")
     parser.add_argument("b", nargs="?", metavar="B", help="another .onnx, or a folder of .npy named after tensors")
-    parser.add_argument("--against", choices=("fp16", "int8"), help="in place of B: A with float16 arithmetic emulated, "
-                        "or quantised")
+    parser.add_argument("--against", choices=("fp16", "int8"), help="in place of B: A with float16 arithmetic "
+                        "emulated, or quantised")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--people", type=int, default=8, help="how many of the bins, the first ones")
     parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the network")
@@ -41,7 +41,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--layer_limit", type=float, help="most that a layer may add; by the gate if None")
     parser.add_argument("--growth", type=float, help="of dumps, least growth that a layer is blamed for; 5 if None")
     parser.add_argument("--calibrate", type=int, default=64, help="bins that --against int8 is calibrated on")
-    parser.add_argument("--keep_budget", type=int, default=16, help="most layers to keep; 0 seeks none")
+    parser.add_argument("--keep_budget", type=int, default=16, help="most layers to keep; 0 seeks none, and lists "
+                        "those where the error grows")
     parser.add_argument("--output", help="folder for the table, JSON, atc's keep_dtype.txt and the graphs made")
     args = parser.parse_args(argv)
     if bool(args.b) == bool(args.against):

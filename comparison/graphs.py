@@ -1,18 +1,18 @@
-"""The layers of an ONNX graph, and graphs put together from two: what comparing layer by layer needs.
+"""The layers of an ONNX graph.
 
 A layer is a node that the network's input reaches, with one tensor of values as its result, and with it the
 BatchNormalization and activation that alone read it, as devices compute them at once: of what a convolution gives, a
-Relu may drop all but a small part, and only what is left matters. Casts and quantise-dequantise pairs are no layers, they
-belong to the layer that reads them. Weights are what the input does not reach.
+Relu may drop all but a small part, and only what is left matters. Casts and quantise-dequantise pairs are no layers,
+they belong to the layer that reads them. Weights are what the input does not reach.
 """
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import Dict, Iterable, List, Set, Tuple
+from typing import Dict, Iterable, List, Tuple
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, version_converter
+from onnx import ModelProto, NodeProto, version_converter
 
 from pose.errors import UserError
 from pose.files import PathLike
@@ -20,7 +20,6 @@ from pose.files import PathLike
 PASSING = {"Cast", "QuantizeLinear", "DequantizeLinear", "Identity", "Dropout"}  # the same values, but for rounding
 FUSED = {"BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip"}  # part of the layer before, if that is one of
 FUSING = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"}
-GUEST = "guest/"  # before every name that comes from the other graph
 
 
 @dataclasses.dataclass
@@ -75,7 +74,6 @@ def sort_nodes(model: ModelProto) -> None:
         if len(left) == len(waiting):
             raise UserError(f"the graph has a circle at {left[0].name or left[0].op_type}")
         waiting = left
-    ordered = [NodeProto.FromString(node.SerializeToString()) for node in ordered]  # they die with their list
     del model.graph.node[:]
     model.graph.node.extend(ordered)
 
@@ -162,105 +160,3 @@ def copy_of(model: ModelProto) -> ModelProto:
     copied.CopyFrom(model)
     del copied.graph.value_info[:]  # shapes and types of tensors that are about to change
     return copied
-
-
-def isolate(host: ModelProto, guest: ModelProto, pairs: Dict[str, str], types: Dict[str, int]) -> Tuple[
-        ModelProto, Dict[str, str]]:
-    """`host`, and beside it every layer of `guest` once more, reading the results of the host's layers.
-
-    pairs: the host's tensor -> the guest's; types: the element type of each of the guest's. Returns the graph, and
-    the host's tensor -> the name of what the guest's layer makes of the host's inputs.
-    """
-    graft = Graft(guest, {theirs: mine for mine, theirs in pairs.items()}, host, types)
-    nodes = graft.nodes_of([theirs for mine, theirs in pairs.items() if mine not in inputs_of(host)])
-    both = copy_of(host)
-    both.graph.node.extend(nodes)
-    both.graph.initializer.extend(graft.weights)
-    return both, {mine: GUEST + theirs for mine, theirs in pairs.items() if mine not in inputs_of(host)}
-
-
-def transplant(host: ModelProto, guest: ModelProto, pairs: Dict[str, str], tensors: Iterable[str],
-               types: Tuple[Dict[str, int], Dict[str, int]]) -> ModelProto:
-    """`host` with the layers that make `tensors`, of the host, replaced by the guest's.
-
-    pairs: the host's tensor -> the guest's; types: element types of the host's and of the guest's tensors.
-    """
-    graft = Graft(guest, {theirs: mine for mine, theirs in pairs.items()}, host, types[1])
-    replaced = {name for name in tensors}
-    nodes: List[NodeProto] = []
-    for node in host.graph.node:
-        for name in replaced.intersection(node.output):
-            nodes += graft.nodes_of([pairs[name]])
-            nodes.append(helper.make_node("Cast", [GUEST + pairs[name]], [name], to=types[0][name]))
-        kept = NodeProto()
-        kept.CopyFrom(node)
-        kept.output[:] = [f"{name}/replaced" if name in replaced else name for name in node.output]
-        nodes.append(kept)
-    mixed = copy_of(host)
-    del mixed.graph.node[:]
-    mixed.graph.node.extend(nodes)
-    mixed.graph.initializer.extend(graft.weights)
-    return prune(mixed)
-
-
-class Graft:
-    """Nodes of one graph to be put into another, where they read the host's tensors in place of their own."""
-
-    def __init__(self, guest: ModelProto, places: Dict[str, str], host: ModelProto, types: Dict[str, int]):
-        """places: tensor of the guest -> the host's; types: element type that the guest's nodes expect of each."""
-        self.guest, self.places, self.types = guest, places, types
-        self.makers = {name: node for node in guest.graph.node for name in node.output}
-        self.initializers = {weight.name: weight for weight in guest.graph.initializer}
-        self.weights: List[TensorProto] = []
-        self.done: Set[str] = set()
-
-    def nodes_of(self, tensors: List[str]) -> List[NodeProto]:
-        """What makes `tensors`, each called GUEST and its name; nodes and weights that were given before are not
-        given again."""
-        nodes: List[NodeProto] = []
-        for name in tensors:
-            self._add(name, nodes)
-        return nodes
-
-    def _add(self, tensor: str, nodes: List[NodeProto]) -> None:
-        if not tensor or GUEST + tensor in self.done:
-            return
-        self.done.add(GUEST + tensor)
-        if tensor in self.initializers:
-            weight = TensorProto()
-            weight.CopyFrom(self.initializers[tensor])
-            weight.name = GUEST + tensor
-            self.weights.append(weight)
-            return
-        node = NodeProto()
-        node.CopyFrom(self.makers[tensor])
-        self.done.update(GUEST + name for name in node.output)
-        node.name = node.name and GUEST + node.name
-        node.input[:] = [self._input(name, nodes) for name in node.input]
-        node.output[:] = [GUEST + name if name else "" for name in node.output]
-        nodes.append(node)
-
-    def _input(self, name: str, nodes: List[NodeProto]) -> str:
-        if name not in self.places:
-            self._add(name, nodes)
-            return GUEST + name if name else ""
-        read = f"{GUEST}read/{name}"
-        if read not in self.done:
-            self.done.add(read)
-            nodes.append(helper.make_node("Cast", [self.places[name]], [read], to=self.types[name]))
-        return read
-
-
-def prune(model: ModelProto) -> ModelProto:
-    """Remove nodes and weights that no output needs; returns `model`."""
-    needed = {value.name for value in model.graph.output}
-    nodes = []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            nodes.append(node)
-    weights = [weight for weight in model.graph.initializer if weight.name in needed]
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(reversed(nodes))
-    model.graph.initializer.extend(weights)
-    return model

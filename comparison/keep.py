@@ -1,8 +1,8 @@
 """Which layers to keep in higher precision, and their names as each tool wants them.
 
-Every layer that adds an error is tried alone: the network in full precision but for this layer, which gives what it does
-to the output. In the order of that, layers are kept until the output passes its gate; the count is doubled until it
-does and then halved down, so that few networks are run. What is printed after is of a network run with these kept.
+Every layer that adds an error is tried alone: the network in full precision but for this layer, which gives what it
+does to the output. In the order of that, layers are kept until the output passes its gate; the count is doubled until
+it does and then halved down, so that few networks are run. What is printed after is of a network run with these kept.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnx import ModelProto
 from tqdm import tqdm
 
 from comparison.gates import TENSORS, judge
-from comparison.graphs import transplant
+from comparison.grafting import transplant
 from comparison.layers import LayerError, heatmap_levels, measure_heatmaps
 from comparison.running import Net
 

@@ -6,8 +6,8 @@ input. `isolated` is the distance when the layer of b reads what a's layers give
 
 The error grows at a layer when the layer itself adds more than the limit. What it adds is `isolated`. Where that is not
 known, of dumps, it is the distance, if that is more than GROWTH times the input: a layer that passes on an error that
-came to it adds nothing, however large that is. The limits, by gate (LAYER_LIMITS), are about twice and more the most that any
-layer of sound networks adds. The first layer in the order of computation is the one to look at.
+came to it adds nothing, however large that is. The limits, by gate, are above what any layer of sound networks adds
+(LAYER_LIMITS). The first layer in the order of computation is the one to look at.
 """
 from __future__ import annotations
 

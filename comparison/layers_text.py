@@ -65,9 +65,9 @@ def describe_first(compared: LayerComparison) -> str:
 def describe_kept(compared: LayerComparison) -> str:
     lists = keep_lists(compared.to_keep)
     if not lists["nodes_to_exclude"]:
-        return "no layers to keep were sought or found"
+        return "no layers to keep were found"
     if compared.kept is None:
-        head = "layers to keep in higher precision, where the error grows; not verified, as dumps cannot be run again"
+        head = "layers to keep in higher precision: those where the error grows; not verified by a run"
     else:
         before, after = (levels[TENSORS]["normal"]["RelativeEuclideanDistance"]
                          for levels in (compared.levels, compared.kept.levels))

@@ -10,7 +10,8 @@ from onnx import ModelProto, TensorProto
 
 from comparison.alignment import align
 from comparison.gates import judge
-from comparison.graphs import Layer, find_layers, inputs_of, isolate, load_graph, opset_of, with_opset
+from comparison.grafting import isolate
+from comparison.graphs import Layer, find_layers, inputs_of, load_graph, opset_of, with_opset
 from comparison.keep import Kept, Trials, choose_kept
 from comparison.layer_dumps import open_dumps
 from comparison.layers import LayerError, Values, find_growth, in_batches, measure_layers
@@ -65,7 +66,7 @@ class LayerComparison:
 
     @property
     def to_keep(self) -> List[str]:
-        """Names of nodes: verified by a run, or of dumps, which cannot be rerun, those where the error grows."""
+        """Names of nodes: as sought, or where nothing was (dumps cannot be run again) those where the error grows."""
         if self.agree:
             return []
         errors = self.kept.layers if self.kept else [error for error in self.errors if error.grows]

@@ -88,13 +88,12 @@ def quantize_int8(model: ModelProto, crops: np.ndarray, batch: int, path: str) -
     options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "AddQDQPairToWeight": True,
                "DedicatedQDQPair": True, "OpTypesToExcludeOutputQuantization": QUANTIZED}
     with tempfile.TemporaryDirectory() as folder, _without_warnings():
-        target = Path(folder) / "int8.onnx"
+        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(with_opset(model, PER_CHANNEL_OPSET, path), source)  # a graph in memory it would change
         try:
-            quantize_static(with_opset(model, PER_CHANNEL_OPSET, path), target, Reader(), quant_format=QuantFormat.QDQ,
-                            op_types_to_quantize=QUANTIZED, per_channel=True,
-                            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, extra_options=options)
-        except UserError:
-            raise
+            quantize_static(source, target, Reader(), quant_format=QuantFormat.QDQ, op_types_to_quantize=QUANTIZED,
+                            per_channel=True, activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+                            extra_options=options)
         except Exception as error:  # of many kinds, where an operator or a shape does not suit it
             raise UserError(f"{path}: ONNX Runtime cannot quantise it: {' '.join(str(error).split())}") from None
         return onnx.load(target)
