@@ -80,6 +80,15 @@ class Sums:
     def distance(self) -> float:
         return float(relative_distances(self.total)) if not self.not_finite else np.inf
 
+    @property
+    def cosine(self) -> float:
+        """Of what is finite in b, and 0 for the rest."""
+        return float(cosines(self.total))
+
+    @property
+    def max_abs(self) -> float:
+        return float(self.total[LARGEST]) if not self.not_finite else np.inf
+
 
 def measure_layers(layers: List[Layer], a: Net, read_b: Callable[[np.ndarray, int], Values], isolated: Dict[str, str],
                    output: Tuple[str, str], batches: List[np.ndarray], tolerances: Tuple[float, float]) -> Tuple[
@@ -104,8 +113,8 @@ def measure_layers(layers: List[Layer], a: Net, read_b: Callable[[np.ndarray, in
             if output[1] in theirs:
                 heatmaps.append(measure_heatmaps(mine[output[0]], theirs[output[1]], tolerances))
             bar.update(len(crops))
-    errors = [LayerError(layer, one.shape, float(cosines(one.total)), one.distance, float(one.total[LARGEST]),
-                         one.largest, one.not_finite, alone[layer.tensor].distance if layer.tensor in alone else None)
+    errors = [LayerError(layer, one.shape, one.cosine, one.distance, one.max_abs, one.largest, one.not_finite,
+                         alone[layer.tensor].distance if layer.tensor in alone else None)
               for layer, one in ((layer, sums[layer.tensor]) for layer in layers)]
     return errors, heatmap_levels(heatmaps) if heatmaps else None
 

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List
 
 import numpy as np
 import pytest
+
+from comparison.gates import choose_limits
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -88,30 +90,45 @@ def half(values: np.ndarray) -> np.ndarray:
     return np.clip(values, -65504, 65504).astype(np.float16).astype(np.float64)
 
 
-def conv_oracle(x: np.ndarray, model: onnx.ModelProto, name: str, rounding: Optional[Callable] = None) -> np.ndarray:
+def exact(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float64)
+
+
+def conv_oracle(x: np.ndarray, model: onnx.ModelProto, name: str, rounding: Callable) -> np.ndarray:
     """A convolution of `small_graph` in float64, its weights rounded first."""
-    rounding = rounding or (lambda values: values.astype(np.float64))
-    weights, bias = (rounding(onnx.numpy_helper.to_array(weight)) for part in "wb" for weight in model.graph.initializer
-                     if weight.name == f"{name}.{part}")
-    stride = node_of(model, name).attribute[1].ints[0]
+    weights, bias = (rounding(onnx.numpy_helper.to_array(weight)) for part in "wb"
+                     for weight in model.graph.initializer if weight.name == f"{name}.{part}")
+    stride = next(attribute.ints[0] for attribute in node_of(model, name).attribute if attribute.name == "strides")
     pad = (weights.shape[2] - 1) // 2
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, weights.shape[2:], (2, 3))[:, :, ::stride, ::stride]
     return np.einsum("ncyxij,kcij->nkyx", windows, weights) + bias[:, None, None]
 
 
-def small_oracle(crops: np.ndarray, model: onnx.ModelProto, rounding: Optional[Callable] = None) -> Dict[str, np.ndarray]:
-    """Layer by layer in float64, every result rounded by `rounding` if there is one: tensor -> values."""
-    rounded = rounding or (lambda values: values)
+def small_oracle(crops: np.ndarray, model: onnx.ModelProto, rounding: Callable = exact) -> Dict[str, np.ndarray]:
+    """Layer by layer in float64, every result passed through `rounding`: tensor -> values."""
     of: Dict[str, np.ndarray] = {}
 
     def conv(name: str, source: np.ndarray) -> np.ndarray:
         return conv_oracle(source, model, name, rounding)
 
-    of["s"] = rounded(np.maximum(conv("stem", rounded(crops.astype(np.float64))), 0))
-    of["l"] = rounded(np.maximum(conv("left", of["s"]), 0))
-    of["l2"], of["r"] = rounded(conv("left2", of["l"])), rounded(conv("right", of["s"]))
-    of["a"] = rounded(np.maximum(of["l2"] + of["r"], 0))
-    of["d"] = rounded(np.maximum(conv("deep", of["a"]), 0))
-    of["heatmaps"] = rounded(conv("out", of["d"]))
+    of["s"] = rounding(np.maximum(conv("stem", rounding(exact(crops))), 0))
+    of["l"] = rounding(np.maximum(conv("left", of["s"]), 0))
+    of["l2"], of["r"] = rounding(conv("left2", of["l"])), rounding(conv("right", of["s"]))
+    of["a"] = rounding(np.maximum(of["l2"] + of["r"], 0))
+    of["d"] = rounding(np.maximum(conv("deep", of["a"]), 0))
+    of["heatmaps"] = rounding(conv("out", of["d"]))
     return of
+
+
+def options(**changes: object) -> object:
+    """What compare_layers.py takes, for 8 people and the gate of float16; no layers are sought."""
+    from comparison.layerwise import Options
+
+    values = {"people": 8, "limits": choose_limits("fp16", [], None, None), "layer_limit": 5e-3, "growth": 5.0,
+              "calibrate": 8, "budget": 0, **changes}
+    return Options(**values)
+
+
+def make_crops() -> np.ndarray:
+    return np.random.default_rng(5).uniform(-0.5, 0.6, (6, 3, 64, 48)).astype(np.float32)

@@ -2,14 +2,12 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, done, one_error, write_config
+from conftest import one_error
 from layers_cases import LAYERS, change_weight, node_of, onnx, rename_all, saturating, save, small_graph
 
 from pose.backend import open_backend
@@ -197,62 +195,3 @@ def test_the_process_returns_the_verdict(small, prepared, small_cfg, script, tmp
     more = ("--input", prepared / "prep_data", "--cfg", small_cfg)
     assert script("compare_layers.py", small, small, *more).returncode == 0
     assert script("compare_layers.py", small, other, *more).returncode == 1
-
-
-@pytest.fixture(scope="session")
-def real(shared, tmp_path_factory) -> SimpleNamespace:
-    """COCO-trained weights and crops of real photographs."""
-    folder = tmp_path_factory.mktemp("real_layers")
-    model = onnx.load(shared / "models" / "ultralight_simplepose.onnx")
-    for node in model.graph.node:  # its exporter wrote spatial=0, which only runtimes that fold the node away accept
-        kept = [attribute for attribute in node.attribute if attribute.name != "spatial"]
-        del node.attribute[:]
-        node.attribute.extend(kept)
-    (folder / "bins").mkdir()
-    for path in sorted((shared / "data" / "coco_mini" / "val2017").glob("*.jpg"))[:4]:
-        crop = cv2.cvtColor(cv2.resize(cv2.imread(str(path)), (192, 256)), cv2.COLOR_BGR2RGB) / np.float32(255)
-        ((crop - 0.45) / 0.225).transpose(2, 0, 1).astype(np.float32).tofile(folder / "bins" / f"{path.stem}.bin")
-    cfg = write_config(folder / "cfg.yaml", (256, 192), (64, 48), "TYPE: Ultralight")
-    return SimpleNamespace(folder=folder, model=model, path=save(model, folder / "real.onnx"),
-                           options={"bins": folder / "bins", "cfg": cfg})
-
-
-def test_real_weights_in_float16_agree_and_no_layer_is_blamed(real, compare):
-    finished = compare(real.path, "--against", "fp16", "--limit", "argmax=0.9", **real.options)
-    assert finished.returncode == 0 and finished.json["first"] is None and len(finished.of) > 60
-
-
-@pytest.mark.parametrize("number", [0, 17, 40, 58])
-def test_in_a_real_network_the_layer_with_other_weights_is_named_first(number, real, compare, tmp_path):
-    faulty = onnx.ModelProto.FromString(real.model.SerializeToString())
-    convolutions = [node for node in faulty.graph.node if node.op_type in ("Conv", "ConvTranspose")]
-    noise = np.random.default_rng(0)
-    change_weight(faulty, convolutions[number].input[1],
-                  lambda values: values * (1 + 0.1 * noise.standard_normal(values.shape)))
-    finished = compare(real.path, save(faulty, tmp_path / "b.onnx"), "--people", 2, "--keep_budget", 2, **real.options)
-    assert finished.json["first"] == convolutions[number].name
-    assert [layer for layer in finished.json["layers"] if layer["grows"]][1:] == []
-
-
-@pytest.fixture(scope="module")
-def demo_model(script, tmp_path_factory) -> Path:
-    pytest.importorskip("torch", reason="the demo exports its checkpoint with torch")
-    path = tmp_path_factory.mktemp("demo_layers") / "fastpose_small.onnx"
-    done(script("pth2onnx.py", "configs/demo_fastpose.yaml", "demo/fastpose_small.pth", path))
-    return path
-
-
-def test_the_demo_network_in_float16_and_int8(demo_model, compare, tmp_path):
-    (tmp_path / "bins").mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(4):  # smooth colours: noise of every pixel is not what it was trained on
-        coarse = rng.uniform(-0.45, 0.55, (16, 12, 3)).astype(np.float32)
-        cv2.resize(coarse, (192, 256)).transpose(2, 0, 1).tofile(tmp_path / "bins" / f"{number}.bin")
-    options = {"bins": tmp_path / "bins", "cfg": ROOT / "configs" / "demo_fastpose.yaml"}
-    finished = compare(demo_model, "--against", "fp16", "--limit", "argmax=0.5", **options)
-    assert finished.returncode == 0 and finished.json["first"] is None
-    kinds = {layer.type for layer in finished.of.values()}
-    assert {"Conv+Relu", "Add+Relu", "Gemm+Relu", "Sigmoid", "DepthToSpace"} <= kinds
-    finished = compare(demo_model, "--against", "int8", "--keep_budget", 0, **options)
-    assert finished.json["first"] is None and finished.of["/preact/conv1/Conv"].isolated > 1e-3
-    assert not re.search(r"error grows first", finished.stdout)
