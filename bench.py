@@ -3,14 +3,14 @@
     python3 bench.py --run pytorch:models/fast_res50_256x192.pth \\
         --run onnxruntime:models/fast_res50_256x192_bs{batch}.onnx --batch 1 4 8 16 --input ./prep_data --output ./bench
 
-Rounds are interleaved, so that a machine that warms up or slows down does so for all. Writes bench.md, bench.json,
-bench.svg and bench.png into --output.
+Rounds are interleaved, every other one backwards, so that a machine that warms up or slows down does so for all. A
+ratio is taken within each round, and the median and range of these are printed. Writes bench.md, bench.json, bench.svg
+and bench.png into --output.
 """
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import os
 import platform
 import shutil
@@ -94,15 +94,25 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
         work = Path(folder)
         people = copy_bins(bins, cfg, people, work / "bins")
         rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
-        for _, run in tqdm(list(itertools.product(range(repeat), runs)), unit="run", desc="bench"):
+        for run in tqdm(interleave(runs, repeat), unit="run", desc="bench"):
             rounds[run].append(time_run(run, work, cfg))
-        rows = [summarize(run, rounds[run], work, runs[0]) for run in runs]
+        rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0]) for run in runs]
     report = {"rows": rows, "people": people, "rounds": repeat, "machine": describe_machine()}
     make_folder(output)
     write_json(output / "bench.json", report)
     write_file(output / "bench.md", format_report(report).encode())
     plot(report, output)
     return report
+
+
+def interleave(runs: List[Run], repeat: int) -> List[Run]:
+    """All runs once a round; backwards in every other, so that a steady drift favours none."""
+    return [run for number in range(repeat) for run in (runs if number % 2 == 0 else runs[::-1])]
+
+
+def reference_of(run: Run, runs: List[Run]) -> Run:
+    """What ratios are to: the first model, at the same batch size."""
+    return next(one for one in runs if one.label == runs[0].label and one.batch == run.batch)
 
 
 def copy_bins(source: Path, cfg: str, people: int, target: Path) -> int:
@@ -131,21 +141,34 @@ def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:
     return {**summary, "settings": read_settings(work / run.dumps), "peak_mib": usage.ru_maxrss / 1024}
 
 
-def summarize(run: Run, rounds: List[Dict[str, Any]], work: Path, first: Run) -> Dict[str, Any]:
-    """Medians over the rounds; percentiles over all batches of all rounds."""
+def summarize(run: Run, rounds: List[Dict[str, Any]], base: List[Dict[str, Any]], work: Path,
+              first: Run) -> Dict[str, Any]:
+    """Medians and ranges over the rounds; percentiles over all batches of all rounds. `base`: those of `reference_of`.
+
+    The ratio is None where the outputs differ.
+    """
     milliseconds = np.concatenate([one["npu_compute_time_list"] for one in rounds])
-    alone = [1000 * run.batch / float(np.median(one["npu_compute_time_list"])) for one in rounds]
-    whole = [one["end_to_end"]["people_per_second"] for one in rounds]
+    alone = [run.batch / one for one in batch_seconds(rounds)]
+    different = difference(work / run.dumps, work / first.dumps)
+    ratios = [theirs / mine for mine, theirs in zip(batch_seconds(rounds), batch_seconds(base))]
     return {
         "label": run.label, "batch": run.batch,
         "milliseconds": {"median": float(np.median(milliseconds)), "p90": float(np.percentile(milliseconds, 90)),
                          "p99": float(np.percentile(milliseconds, 99))},
-        "crops_per_second": {"median": float(np.median(alone)), "lowest": min(alone), "highest": max(alone)},
-        "end_to_end": {"median": float(np.median(whole)), "lowest": min(whole), "highest": max(whole)},
-        "peak_mib": max(one["peak_mib"] for one in rounds),
-        "difference": difference(work / run.dumps, work / first.dumps),
-        "settings": rounds[0]["settings"],
+        "crops_per_second": describe_spread(alone),
+        "ratio": describe_spread(ratios) if different <= SAME else None,
+        "end_to_end": describe_spread([one["end_to_end"]["people_per_second"] for one in rounds]),
+        "peak_mib": max(one["peak_mib"] for one in rounds), "difference": different, "settings": rounds[0]["settings"],
     }
+
+
+def batch_seconds(rounds: List[Dict[str, Any]]) -> List[float]:
+    """Of each round, the median time of a batch in the model."""
+    return [float(np.median(one["npu_compute_time_list"])) / 1000 for one in rounds]
+
+
+def describe_spread(values: List[float]) -> Dict[str, float]:
+    return {"median": float(np.median(values)), "lowest": min(values), "highest": max(values)}
 
 
 def difference(dumps: Path, reference: Path) -> float:
@@ -172,17 +195,15 @@ def format_report(report: Dict[str, Any]) -> str:
              + f"; {report['people']} crops, {report['rounds']} interleaved rounds, medians (lowest - highest).", "",
              "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
     for row in rows:
-        base = next(one for one in rows if one["label"] == rows[0]["label"] and one["batch"] == row["batch"])
-        ratio = row["crops_per_second"]["median"] / base["crops_per_second"]["median"]
         cells = [row["label"], str(row["batch"]), ", ".join(f"{value:.1f}" for value in row["milliseconds"].values()),
-                 _spread(row["crops_per_second"]), f"{ratio:.2f}" if row["difference"] <= SAME else "outputs differ",
+                 _spread(row["crops_per_second"]), _spread(row["ratio"], 2) if row["ratio"] else "outputs differ",
                  _spread(row["end_to_end"]), f"{row['peak_mib']:.0f}", f"{row['difference']:.1e}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: Dict[str, float]) -> str:
-    return f"{values['median']:.1f} ({values['lowest']:.1f} - {values['highest']:.1f})"
+def _spread(values: Dict[str, float], digits: int = 1) -> str:
+    return "{:.{n}f} ({:.{n}f} - {:.{n}f})".format(values["median"], values["lowest"], values["highest"], n=digits)
 
 
 def plot(report: Dict[str, Any], output: Path) -> None:

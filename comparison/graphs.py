@@ -147,12 +147,15 @@ def _weight_shapes(model: ModelProto) -> Dict[str, Tuple[int, ...]]:
     return shapes
 
 
-def expose(model: ModelProto, tensors: Iterable[str]) -> ModelProto:
-    """The same graph with these tensors as its outputs."""
-    exposed = copy_of(model)
-    del exposed.graph.output[:]
-    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
-    return exposed
+def serialize_exposing(model: ModelProto, tensors: Iterable[str]) -> bytes:
+    """The file of the same graph with these tensors as its outputs; no copy of the weights is made but in that."""
+    outputs = list(model.graph.output)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
+    content = model.SerializeToString()
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    return content
 
 
 def copy_of(model: ModelProto) -> ModelProto:

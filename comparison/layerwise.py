@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 from onnx import ModelProto, TensorProto
@@ -12,7 +12,7 @@ from comparison.alignment import align
 from comparison.gates import judge
 from comparison.grafting import isolate
 from comparison.graphs import Layer, find_layers, inputs_of, load_graph, opset_of, with_opset
-from comparison.keep import Kept, Trials, choose_kept
+from comparison.keep import Kept, Trials, Types, choose_kept
 from comparison.layer_dumps import open_dumps
 from comparison.layers import LayerError, Values, find_growth, in_batches, measure_layers
 from comparison.lower import emulate_float16, quantize_int8
@@ -110,12 +110,23 @@ def compare_setting(path: str, setting: str, crops: np.ndarray, options: Options
 def hold_against(a: ModelProto, b: ModelProto, pairs: Dict[str, str], names: tuple, crops: np.ndarray,
                  options: Options) -> LayerComparison:
     """`pairs`: tensors of a -> of b. Where the output differs by more than its gate, the layers to keep are sought."""
+    compared, pairs, types, batches = _run_both(a, b, pairs, names, crops, options)
+    if not compared.agree and options.budget:
+        compared.kept = choose_kept(compared.errors, Trials(a, b, pairs, types, batches, options.limits),
+                                    options.budget)
+    return compared
+
+
+def _run_both(a: ModelProto, b: ModelProto, pairs: Dict[str, str], names: tuple, crops: np.ndarray,
+              options: Options) -> Tuple[LayerComparison, Dict[str, str], Types, List[np.ndarray]]:
+    """The comparison, and what trials need; the networks of this step, which hold all weights, end with it."""
     layers, outputs = find_layers(a), (a.graph.output[0].name, b.graph.output[0].name)
     types_a = Net(a, list(pairs.keys() - inputs_of(a)), names[0]).types
     net_b = Net(b, [*(theirs for mine, theirs in pairs.items() if mine not in inputs_of(a)), outputs[1]], names[1])
     pairs = {mine: theirs for mine, theirs in pairs.items() if mine in types_a and theirs in net_b.types}
     both, isolated = isolate(a, b, pairs, net_b.types)
     net_a = Net(both, [*isolated, outputs[0], *isolated.values()], names[0])
+    del both
     batches = in_batches(crops, common_batch(net_a, net_b) or PEOPLE_AT_ONCE)
 
     def read_b(rows: np.ndarray, start: int) -> Values:
@@ -123,10 +134,7 @@ def hold_against(a: ModelProto, b: ModelProto, pairs: Dict[str, str], names: tup
         return {**{mine: values[pairs[mine]] for mine in isolated}, OUTPUT_OF_B: values[outputs[1]]}
 
     compared = _measure(layers, net_a, read_b, isolated, (outputs[0], OUTPUT_OF_B), batches, names, options)
-    if not compared.agree and options.budget:
-        trials = Trials(a, b, pairs, (types_a, net_b.types), batches, options.limits)
-        compared.kept = choose_kept(compared.errors, trials, options.budget)
-    return compared
+    return compared, pairs, (types_a, net_b.types), batches
 
 
 def common_batch(a: Net, b: Net) -> Optional[int]:

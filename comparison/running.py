@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, TensorProto
 
-from comparison.graphs import expose
+from comparison.graphs import serialize_exposing
 from pose.errors import UserError
 
 TYPES = {"tensor(float)": TensorProto.FLOAT, "tensor(float16)": TensorProto.FLOAT16,
@@ -22,11 +22,12 @@ class Net:
     def __init__(self, model: ModelProto, tensors: List[str], name: str):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # every layer is kept, and none is reused
         # Fused layers have no tensors between them, and some fusions of quantised graphs change numbers.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.name, self.tensors = name, list(dict.fromkeys(tensors))
         try:
-            self.session = onnxruntime.InferenceSession(expose(model, self.tensors).SerializeToString(), options,
+            self.session = onnxruntime.InferenceSession(serialize_exposing(model, self.tensors), options,
                                                         providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no base class
             raise self._refused("load", error) from None
