@@ -14,6 +14,7 @@ pytest.importorskip("onnxruntime")
 
 CHANNELS = 6
 LAYERS = ["stem", "left", "left2", "right", "add", "deep", "out"]  # names of nodes that are first in their layer
+TENSORS = ["s", "l", "l2", "r", "a", "d", "heatmaps"]  # and their results
 
 
 def small_graph(opset: int = 13, batch: object = "batch", seed: int = 0) -> onnx.ModelProto:
@@ -48,6 +49,19 @@ def small_graph(opset: int = 13, batch: object = "batch", seed: int = 0) -> onnx
                      for name, shape in (("image", (3, 64, 48)), ("heatmaps", (17, 16, 12))))
     graph = helper.make_graph(nodes, "small", [image], [output], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
+
+
+def taking_bytes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network for uint8 crops (N, 64, 48, 3), which it brings to 0..1 itself."""
+    make = onnx.helper.make_node
+    first = [make("Cast", ["bytes"], ["wide"], to=onnx.TensorProto.FLOAT), make("Mul", ["wide", "scale"], ["scaled"]),
+             make("Transpose", ["scaled"], ["image"], perm=[0, 3, 1, 2])]
+    nodes = [*first, *model.graph.node]
+    del model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1 / 255), "scale"))
+    model.graph.input.append(onnx.helper.make_tensor_value_info("bytes", onnx.TensorProto.UINT8, ["batch", 64, 48, 3]))
+    return model
 
 
 def node_of(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
@@ -132,3 +146,20 @@ def options(**changes: object) -> object:
 
 def make_crops() -> np.ndarray:
     return np.random.default_rng(5).uniform(-0.5, 0.6, (6, 3, 64, 48)).astype(np.float32)
+
+
+def quantize(crops: np.ndarray, folder: Path, **settings: object) -> onnx.ModelProto:
+    """The small network by ONNX Runtime's quantiser."""
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    from comparison.graphs import load_graph
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.rows = iter([{"image": crops[start:start + 2]} for start in (0, 2, 4)])
+
+        def get_next(self):
+            return next(self.rows, None)
+
+    quantize_static(save(small_graph(), folder / "a.onnx"), folder / "b.onnx", Reader(), **settings)
+    return load_graph(folder / "b.onnx")

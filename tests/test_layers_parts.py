@@ -1,23 +1,32 @@
 """What compare_layers.py is made of, each against its definition in float64 or against other people's tools."""
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from layers_cases import LAYERS, half, make_crops, onnx, options, rename_all, save, small_graph, small_oracle
+from layers_cases import (
+    TENSORS,
+    half,
+    make_crops,
+    onnx,
+    options,
+    quantize,
+    save,
+    small_graph,
+    small_oracle,
+    taking_bytes,
+)
 
 from comparison.alignment import align
 from comparison.gates import choose_limits
-from comparison.graphs import find_layers, inputs_of, load_graph, with_opset
+from comparison.graphs import find_layers, inputs_of
 from comparison.keep import Trials, fewest, keep_lists
 from comparison.layers import LayerError, Sums, find_growth
-from comparison.layerwise import hold_against
+from comparison.layerwise import compare_setting, hold_against
 from comparison.lower import QUANTIZED, emulate_float16, quantize_int8
 from comparison.running import Net
-
-TENSORS = ["s", "l", "l2", "r", "a", "d", "heatmaps"]
+from pose.errors import UserError
 
 
 def identical_pairs(model: onnx.ModelProto) -> dict:
@@ -115,6 +124,15 @@ def test_a_layer_alone_reads_what_the_reference_gives(crops):
         assert distances[name] == pytest.approx(off, rel=0.1)
 
 
+def test_bytes_are_taken_where_the_network_takes_them(crops, tmp_path):
+    path = str(save(taking_bytes(small_graph()), tmp_path / "bytes.onnx"))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 48, 3), np.uint8)
+    compared = compare_setting(path, "fp16", pixels, options())
+    assert compared.first is None and [error.layer.tensor for error in compared.errors][2:] == TENSORS
+    with pytest.raises(UserError, match="takes tensor.uint8., but the bins are float32"):
+        compare_setting(path, "fp16", crops, options())
+
+
 # Int8
 
 @pytest.fixture(scope="module")
@@ -140,21 +158,6 @@ def test_quantising_leaves_the_graph_in_memory_as_it_is(crops):
     assert model.SerializeToString() == before
 
 
-def quantize(crops: np.ndarray, folder: Path, **settings: object) -> onnx.ModelProto:
-    """The small network by ONNX Runtime's quantiser."""
-    from onnxruntime.quantization import CalibrationDataReader, quantize_static
-
-    class Reader(CalibrationDataReader):
-        def __init__(self):
-            self.rows = iter([{"image": crops[start:start + 2]} for start in (0, 2, 4)])
-
-        def get_next(self):
-            return next(self.rows, None)
-
-    quantize_static(save(small_graph(), folder / "a.onnx"), folder / "b.onnx", Reader(), **settings)
-    return load_graph(folder / "b.onnx")
-
-
 @pytest.mark.parametrize("keep", [["out"], ["stem"], ["left2", "add"], ["stem", "deep", "out"]])
 def test_a_kept_layer_is_what_nodes_to_exclude_of_the_quantiser_makes_it(keep, int8, crops, tmp_path):
     from onnxruntime.quantization import QuantType
@@ -171,57 +174,6 @@ def test_a_kept_layer_is_what_nodes_to_exclude_of_the_quantiser_makes_it(keep, i
     mine = Net(trials.keep(errors).model, ["heatmaps"], "kept").run(crops)["heatmaps"]
     theirs = Net(excluded, ["heatmaps"], "excluded").run(crops)["heatmaps"]
     np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
-
-
-# Alignment
-
-def test_layers_are_found_with_what_follows_them():
-    layers = find_layers(small_graph())
-    assert [layer.name for layer in layers] == LAYERS and [layer.tensor for layer in layers] == TENSORS
-    assert [layer.kind for layer in layers][:5] == ["Conv+Relu", "Conv+Relu", "Conv", "Conv", "Add+Relu"]
-    assert layers[4].inputs == ["l2", "r"] and len(find_layers(small_graph(), fused=False)) == 11
-
-
-def test_renamed_layers_are_aligned_by_structure():
-    """Two branches read the same tensor; they are told by the shapes of their weights."""
-    alignment = align(small_graph(), rename_all(small_graph(seed=1)), ("a", "b"))
-    assert list(alignment.pairs) == ["image", *TENSORS] and not alignment.alone and not alignment.alone_b
-    renamed = find_layers(rename_all(small_graph(seed=1)))
-    assert [alignment.pairs[name] for name in TENSORS] == [layer.tensor for layer in renamed]
-
-
-def test_branches_in_another_order_are_aligned():
-    other = rename_all(small_graph())
-    nodes = list(other.graph.node)
-    nodes.insert(2, nodes.pop(5))  # the convolution of the right branch before those of the left one
-    del other.graph.node[:]
-    other.graph.node.extend(nodes)
-    pairs = align(small_graph(), other, ("a", "b")).pairs
-    weights = {layer.tensor: layer.weights for layer in find_layers(other)}
-    assert weights[pairs["r"]] == ((6, 6, 1, 1),) and weights[pairs["l"]] == ((6, 6, 3, 3),)
-
-
-def test_the_quantiser_s_own_settings_drop_relus_and_are_aligned_all_the_same(crops, tmp_path):
-    """Unsigned activations clip at 0 as a Relu does, so the quantiser leaves that out."""
-    b = quantize(crops, tmp_path)
-    assert "Relu" not in {node.op_type for node in b.graph.node}
-    a = with_opset(small_graph(), 13, "a")
-    alignment = align(a, b, ("a", "b"))
-    assert not alignment.alone and not alignment.alone_b
-    compared = hold_against(a, b, alignment.pairs, ("a", "b"), crops, options())
-    assert all(error.isolated < 0.05 for error in compared.errors), [error.isolated for error in compared.errors]
-
-
-def test_a_float16_file_of_another_tool_is_aligned_through_its_casts(crops, tmp_path):
-    float16 = pytest.importorskip("onnxruntime.transformers.float16")
-    path = save(float16.convert_float_to_float16(small_graph(), keep_io_types=True), tmp_path / "half.onnx")
-    a, b = small_graph(), load_graph(path)
-    alignment = align(a, b, ("a", "half"))
-    assert not alignment.alone and not alignment.alone_b
-    compared = hold_against(a, b, alignment.pairs, ("a", "half"), crops, options(budget=4, limits=choose_limits(
-        "fp16", ["cosine=1", "argmax=0"], None, None)))
-    assert compared.first is None and all(0 < error.distance < 5e-3 for error in compared.errors)
-    assert compared.kept.layers  # the gate asks for more than float16 gives, so mixed networks were run too
 
 
 # What to keep
