@@ -54,7 +54,8 @@ class Trials:
     def _levels(self, model: ModelProto) -> Dict[str, Any]:
         tolerances = self.limits["atol"], self.limits["rtol"]
         return heatmap_levels([measure_heatmaps(expected, came, tolerances)
-                               for expected, came in zip(self.expected, self._run(model, "mixed network"))])
+                               for expected, came in zip(self.expected, self._run(model, "mixed network"))],
+                              self.expected[0][0, 0].size)
 
     def effect(self, error: LayerError) -> float:
         """Distance of the output when this layer alone is b's."""

@@ -65,15 +65,13 @@ class Sums:
         if not np.isfinite(a).all():
             raise UserError(f"{name}: NaN or infinite values in the first, which is the reference")
         self.shape = a.shape[1:]
-        rows = [values.reshape(1, len(a), -1).astype(np.float32, copy=False) for values in (a, b)]
-        finite = np.isfinite(rows[1])
+        a, b = (np.atleast_2d(values).astype(np.float32, copy=False) for values in (a, b))
+        finite = np.isfinite(b)
         broken = finite.size - int(np.count_nonzero(finite))
-        if broken:
-            rows[1] = np.where(finite, rows[1], 0)
-        sums = tensor_sums(*rows, atol=np.inf, rtol=0)[0]
+        sums = tensor_sums(a, np.where(finite, b, 0) if broken else b, atol=np.inf, rtol=0).reshape(-1, SUMS)
         self.total[[AA, BB, DD]] += sums[:, [AA, BB, DD]].sum(axis=0)
         self.total[LARGEST] = max(self.total[LARGEST], sums[:, LARGEST].max())
-        self.largest = max(self.largest, float(np.abs(rows[0]).max()))
+        self.largest = max(self.largest, float(np.abs(a).max()))
         self.not_finite += broken
 
     @property
@@ -91,8 +89,8 @@ class Sums:
 
 
 def measure_layers(layers: List[Layer], a: Net, read_b: Callable[[np.ndarray, int], Values], isolated: Dict[str, str],
-                   output: Tuple[str, str], batches: List[np.ndarray], tolerances: Tuple[float, float]) -> Tuple[
-                       List[LayerError], Optional[Dict[str, Any]]]:
+                   output: Tuple[str, str], batches: List[np.ndarray],
+                   tolerances: Tuple[float, float]) -> Tuple[List[LayerError], Optional[Dict[str, Any]]]:
     """Hold `layers`, all of them in what `read_b(crops, first row)` gives under a's names, against those of `a`.
 
     isolated: a's tensor -> what b's layer makes of a's inputs, a tensor of `a` too. output: a's heatmaps and the name
@@ -101,22 +99,23 @@ def measure_layers(layers: List[Layer], a: Net, read_b: Callable[[np.ndarray, in
     """
     sums = {layer.tensor: Sums() for layer in layers}
     alone = {layer.tensor: Sums() for layer in layers if layer.tensor in isolated}
-    heatmaps = []
+    heatmaps, done = [], 0
     with tqdm(total=sum(map(len, batches)), unit="person", desc="layers") as bar:
         for crops in batches:
             mine = a.run(crops)
-            theirs = read_b(crops, bar.n)
+            theirs = read_b(crops, done)
             for layer in layers:
                 sums[layer.tensor].add(mine[layer.tensor], theirs[layer.tensor], layer.name)
                 if layer.tensor in alone:
                     alone[layer.tensor].add(mine[layer.tensor], mine[isolated[layer.tensor]], layer.name)
             if output[1] in theirs:
                 heatmaps.append(measure_heatmaps(mine[output[0]], theirs[output[1]], tolerances))
+            done += len(crops)
             bar.update(len(crops))
     errors = [LayerError(layer, one.shape, one.cosine, one.distance, one.max_abs, one.largest, one.not_finite,
                          alone[layer.tensor].distance if layer.tensor in alone else None)
               for layer, one in ((layer, sums[layer.tensor]) for layer in layers)]
-    return errors, heatmap_levels(heatmaps) if heatmaps else None
+    return errors, heatmap_levels(heatmaps, mine[output[0]][0, 0].size) if heatmaps else None
 
 
 def _size(values: np.ndarray) -> str:
@@ -129,17 +128,16 @@ def measure_heatmaps(a: np.ndarray, b: np.ndarray, tolerances: Tuple[float, floa
         raise UserError(f"the outputs are {_size(a)} and {_size(b)}, expected heatmaps (N, K, h, w) of the same size")
     a, b = a.astype(np.float32, copy=False), b.astype(np.float32, copy=False)
     with np.errstate(invalid="ignore", over="ignore"):
-        return (*peak_cells(a), *peak_cells(b), tensor_sums(a, b, *tolerances), np.full((1, 1), a[0, 0].size))
+        return (*peak_cells(a), *peak_cells(b), tensor_sums(a, b, *tolerances))
 
 
-def heatmap_levels(parts: List[Tuple[np.ndarray, ...]]) -> Dict[str, Any]:
-    """The levels of `comparison.levels` from what `measure_heatmaps` gave of each batch."""
-    *columns, elements = zip(*parts)
-    cells_a, peaks_a, cells_b, peaks_b, sums = (np.concatenate(column)[None] for column in columns)
+def heatmap_levels(parts: List[Tuple[np.ndarray, ...]], elements: int) -> Dict[str, Any]:
+    """The levels of `comparison.levels` from what `measure_heatmaps` gave of each batch; `elements` to a heatmap."""
+    cells_a, peaks_a, cells_b, peaks_b, sums = (np.concatenate(column)[None] for column in zip(*parts))
     none = np.empty(0)
     with np.errstate(invalid="ignore"):
         return dump_levels(Decoded(cells_a, peaks_a, none, none, np.zeros_like(sums)),
-                           Decoded(cells_b, peaks_b, none, none, sums), int(elements[0].item()))
+                           Decoded(cells_b, peaks_b, none, none, sums), elements)
 
 
 def find_growth(errors: List[LayerError], layers: List[Layer], limit: float, growth: float) -> None:

@@ -148,11 +148,11 @@ def compare_dumps(path: str, folder: str, crops: np.ndarray, options: Options) -
     a = load_graph(path)
     layers, output = find_layers(a, fused=False), a.graph.output[0].name
     dumps = open_dumps(Path(folder), layers)
-    people = len(next(iter(dumps.values())))
+    people = min(len(next(iter(dumps.values()))), options.people)
     if people > len(crops):
         raise UserError(f"{folder}: dumps of {people} people, but there are bins of {len(crops)}")
     net = Net(a, [*dumps, output], path)
-    batches = in_batches(crops[:min(people, options.people)], net.batch or PEOPLE_AT_ONCE)
+    batches = in_batches(crops[:people], net.batch or PEOPLE_AT_ONCE)
 
     def read_b(rows: np.ndarray, start: int) -> Values:
         return {name: np.asarray(values[start:start + len(rows)]) for name, values in dumps.items()}
