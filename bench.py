@@ -3,15 +3,15 @@
     python3 bench.py --run pytorch:models/fast_res50_256x192.pth \\
         --run onnxruntime:models/fast_res50_256x192_bs{batch}.onnx --batch 1 4 8 16 --input ./prep_data --output ./bench
 
-Rounds are interleaved, so that a machine that warms up or slows down does so for all. Writes bench.md, bench.json,
-bench.svg and bench.png into --output. A ratio is printed where the outputs agree: within 1e-3 of the largest value in
-float32, within compare.py's gate fp16 or int8 where one of the two runs is of that precision.
+Rounds are interleaved, every other one backwards, so that a machine that warms up or slows down does so for all. A
+ratio is taken within each round, and the median and range of these are printed, where the outputs agree: within 1e-3 of
+the largest value in float32, within compare.py's gate fp16 or int8 where one of the two runs is of that precision.
+Writes bench.md, bench.json, bench.svg and bench.png into --output.
 """
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import os
 import platform
 import shlex
@@ -106,9 +106,10 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
         work = Path(folder)
         people = copy_bins(BinReader(bins, config), people, work / "bins")
         rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
-        for _, run in tqdm(list(itertools.product(range(repeat), runs)), unit="run", desc="bench"):
+        for run in tqdm(interleave(runs, repeat), unit="run", desc="bench"):
             rounds[run].append(time_run(run, work, cfg))
-        rows = [summarize(run, rounds[run], work, runs[0], config.output_shape) for run in runs]
+        rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0], config.output_shape)
+                for run in runs]
     report = {"rows": rows, "people": people, "rounds": repeat, "machine": describe_machine(),
               "unit": "photographs" if cfg.endswith(".cfg") else "crops"}
     make_folder(output)
@@ -116,6 +117,16 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
     write_file(output / "bench.md", format_report(report).encode())
     plot(report, output)
     return report
+
+
+def interleave(runs: List[Run], repeat: int) -> List[Run]:
+    """All runs once a round; backwards in every other, so that a steady drift favours none."""
+    return [run for number in range(repeat) for run in (runs if number % 2 == 0 else runs[::-1])]
+
+
+def reference_of(run: Run, runs: List[Run]) -> Run:
+    """What ratios are to: the first model, at the same batch size."""
+    return next(one for one in runs if one.label == runs[0].label and one.batch == run.batch)
 
 
 def copy_bins(source: BinReader, people: int, target: Path) -> int:
@@ -147,23 +158,37 @@ def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:
     return {**summary, "settings": read_settings(work / run.dumps), "peak_mib": usage.ru_maxrss / 1024}
 
 
-def summarize(run: Run, rounds: List[Dict[str, Any]], work: Path, first: Run, shape: Tuple[int, ...]) -> Dict[str, Any]:
-    """Medians over the rounds; percentiles over all batches of all rounds. `shape` is that of a row of the dumps."""
+def summarize(run: Run, rounds: List[Dict[str, Any]], base: List[Dict[str, Any]], work: Path, first: Run,
+              shape: Tuple[int, ...]) -> Dict[str, Any]:
+    """Medians and ranges over the rounds; percentiles over all batches of all rounds. `base`: those of `reference_of`.
+    `shape` is that of a row of the dumps.
+
+    The ratio is None where the outputs differ.
+    """
     milliseconds = np.concatenate([one["npu_compute_time_list"] for one in rounds])
-    alone = [1000 * run.batch / float(np.median(one["npu_compute_time_list"])) for one in rounds]
-    whole = [one["end_to_end"]["people_per_second"] for one in rounds]
-    settings, theirs = rounds[0]["settings"], read_settings(work / first.dumps)
-    gate = gate_of(settings["precision"], theirs["precision"])
+    settings = rounds[0]["settings"]
+    gate = gate_of(settings["precision"], base[0]["settings"]["precision"])
     measured = measure_folders(work / run.dumps, work / first.dumps, shape, gate)
+    ratios = [theirs / mine for mine, theirs in zip(batch_seconds(rounds), batch_seconds(base))]
     return {
         "label": run.label, "batch": run.batch,
         "milliseconds": {"median": float(np.median(milliseconds)), "p90": float(np.percentile(milliseconds, 90)),
                          "p99": float(np.percentile(milliseconds, 99))},
-        "rows_per_second": {"median": float(np.median(alone)), "lowest": min(alone), "highest": max(alone)},
-        "end_to_end": {"median": float(np.median(whole)), "lowest": min(whole), "highest": max(whole)},
+        "rows_per_second": describe_spread([run.batch / one for one in batch_seconds(rounds)]),
+        "ratio": describe_spread(ratios) if agree(measured, gate) else None,
+        "end_to_end": describe_spread([one["end_to_end"]["people_per_second"] for one in rounds]),
         "peak_mib": max(one["peak_mib"] for one in rounds),
-        "gate": gate, "difference": measured, "agrees": agree(measured, gate), "settings": settings,
+        "gate": gate, "difference": measured, "settings": settings,
     }
+
+
+def batch_seconds(rounds: List[Dict[str, Any]]) -> List[float]:
+    """Of each round, the median time of a batch in the model."""
+    return [float(np.median(one["npu_compute_time_list"])) / 1000 for one in rounds]
+
+
+def describe_spread(values: List[float]) -> Dict[str, float]:
+    return {"median": float(np.median(values)), "lowest": min(values), "highest": max(values)}
 
 
 def describe_machine() -> Dict[str, Any]:
@@ -183,17 +208,15 @@ def format_report(report: Dict[str, Any]) -> str:
              "(lowest - highest).", "",
              "| " + " | ".join(COLUMNS).format(unit=report["unit"]) + " |", "|" + " --- |" * len(COLUMNS)]
     for row in rows:
-        base = next(one for one in rows if one["label"] == rows[0]["label"] and one["batch"] == row["batch"])
-        ratio = row["rows_per_second"]["median"] / base["rows_per_second"]["median"]
         cells = [row["label"], str(row["batch"]), ", ".join(f"{value:.1f}" for value in row["milliseconds"].values()),
-                 _spread(row["rows_per_second"]), f"{ratio:.2f}" if row["agrees"] else "outputs differ",
+                 _spread(row["rows_per_second"]), _spread(row["ratio"], 2) if row["ratio"] else "outputs differ",
                  _spread(row["end_to_end"]), f"{row['peak_mib']:.0f}", f"{row['difference']['largest']:.1e}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: Dict[str, float]) -> str:
-    return f"{values['median']:.1f} ({values['lowest']:.1f} - {values['highest']:.1f})"
+def _spread(values: Dict[str, float], digits: int = 1) -> str:
+    return "{:.{n}f} ({:.{n}f} - {:.{n}f})".format(values["median"], values["lowest"], values["highest"], n=digits)
 
 
 def plot(report: Dict[str, Any], output: Path) -> None:

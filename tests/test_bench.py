@@ -8,6 +8,7 @@ import pytest
 from conftest import done, one_error, patch_model
 from yolov3_cases import random_weights, tiny_cfg
 
+from bench import Run, interleave, reference_of, summarize
 from comparison.folders import agree, gate_of, measure_folders
 from comparison.gates import GATES
 from pose.crops import read_photograph
@@ -41,15 +42,47 @@ def test_times_every_run_and_compares_outputs_first(script, models, prepared, sm
     report = json.loads((tmp_path / "out" / "bench.json").read_text())
     names = [row["label"].replace("onnxruntime ", "") for row in report["rows"]]
     assert names == ["any", "static", "cpu other"]
-    assert [row["agrees"] for row in report["rows"]] == [True, True, False]
+    assert [bool(row["ratio"]) for row in report["rows"]] == [True, True, False]
     first, same, other = (row["difference"]["largest"] for row in report["rows"])
     assert first == 0 and same < 1e-6 and other > 0.1
     assert report["people"] == 6 and all(row["rows_per_second"]["lowest"] > 0 for row in report["rows"])
     header, _, *lines = (tmp_path / "out" / "bench.md").read_text().splitlines()[2:]
     ratios = [line.split("|")[1:-1][header.split("|")[1:-1].index(" ratio ")].strip() for line in lines]
-    assert ratios[0] == "1.00" and float(ratios[1]) > 0 and ratios[2] == "outputs differ"
+    assert ratios[0] == "1.00 (1.00 - 1.00)" and ratios[2] == "outputs differ"
+    assert 0 < same["ratio"]["lowest"] <= same["ratio"]["median"] <= same["ratio"]["highest"]
+    assert ratios[1].startswith(f"{same['ratio']['median']:.2f} (")
     assert (tmp_path / "out" / "bench.png").stat().st_size > 10_000
     assert "published" in (tmp_path / "out" / "bench.svg").read_text()
+
+
+RUNS = [Run(backend, "model.onnx", None, batch) for batch in (1, 4) for backend in ("first", "second")]
+
+
+def test_rounds_are_interleaved_and_every_other_goes_backwards():
+    order = interleave(RUNS, 3)
+    assert order[:4] == RUNS and order[4:8] == RUNS[::-1] and order[8:] == RUNS
+    assert reference_of(RUNS[3], RUNS) == RUNS[2] and reference_of(RUNS[1], RUNS) == RUNS[0]
+
+
+def rounds_of(*milliseconds: list) -> list:
+    return [{"npu_compute_time_list": times, "end_to_end": {"people_per_second": 1}, "peak_mib": 1,
+             "settings": {"precision": "float32"}} for times in milliseconds]
+
+
+def test_a_ratio_is_taken_within_each_round(tmp_path):
+    """The machine slows down by half from round to round; what was twice as fast in each is twice as fast."""
+    base = rounds_of([8, 10, 12], [20, 20, 20], [40, 39, 41])
+    faster = rounds_of([5, 4, 6], [10, 10, 90], [20, 20, 25])
+    for run in RUNS[2:]:
+        (tmp_path / run.dumps).mkdir()
+        np.ones(4, np.float32).tofile(tmp_path / run.dumps / "a.bin")
+    row = summarize(RUNS[3], faster, base, tmp_path, RUNS[2], (4,))
+    assert row["ratio"] == {"median": 2.0, "lowest": 2.0, "highest": 2.0}
+    assert row["rows_per_second"] == {"median": 400.0, "lowest": 200.0, "highest": 800.0}
+    uneven = summarize(RUNS[3], rounds_of([5], [16], [20]), base, tmp_path, RUNS[2], (4,))["ratio"]
+    assert uneven == {"median": 2.0, "lowest": 1.25, "highest": 2.0}
+    np.full(4, 1.1, np.float32).tofile(tmp_path / RUNS[3].dumps / "a.bin")
+    assert summarize(RUNS[3], faster, base, tmp_path, RUNS[2], (4,))["ratio"] is None
 
 
 def test_a_run_that_fails_is_named(script, models, prepared, small_cfg, tmp_path):
@@ -98,7 +131,7 @@ def test_detectors_are_timed_on_letterboxed_bins(script, detector, tmp_path):
     report = json.loads((tmp_path / "bench.json").read_text())
     assert report["unit"] == "photographs" and "photographs/s in the model" in (tmp_path / "bench.md").read_text()
     assert [row["gate"] for row in report["rows"]] == ["fp32", "fp16"] * 2
-    assert all(row["agrees"] and "argmax" not in row["difference"] for row in report["rows"])
+    assert all(row["ratio"] and "argmax" not in row["difference"] for row in report["rows"])
     assert report["rows"][1]["difference"]["largest"] > 0
 
 
