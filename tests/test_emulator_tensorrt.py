@@ -180,3 +180,9 @@ def test_it_has_no_name_that_the_real_bindings_lack(wheel, pytestconfig, tmp_pat
             elif isinstance(value, type):
                 own = {member for one in value.__mro__[:-1] for member in vars(one) if not member.startswith("_")}
                 assert own - {"device", "log"} - INSIDE.get(name, set()) <= set(real[name]), name
+
+
+def test_a_process_says_that_it_is_an_emulation():
+    finished = subprocess.run([sys.executable, "-c", "import tensorrt"], env=environment(), capture_output=True,
+                              text=True)
+    assert finished.returncode == 0 and "*** EMULATION ***" in finished.stderr

@@ -1,8 +1,10 @@
 """What goes wrong under the tensorrt backend: it is told in one line, leaks nothing, and where it can be it goes on."""
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
-from trt_cases import assert_right, gpu, make_plans, opened, rows  # noqa: E402
+from trt_cases import assert_right, build_plan, gpu, make_plans, opened, rows  # noqa: E402
 
 from pose.errors import UserError  # noqa: E402
 from tests.tensorrt_emulator import emulated  # noqa: E402
@@ -45,6 +47,31 @@ def test_an_execution_that_cannot_be_captured(plans, capsys):
             assert_right(backend.infer(rows(4, number)), rows(4, number))
         assert machine.counts["cudaGraphLaunch"] > 0  # of the other slots
     assert "a loop cannot be captured" in capsys.readouterr().err
+
+
+def test_other_threads_may_allocate_while_a_graph_is_captured(plans, monkeypatch):
+    """They may serve other models."""
+    with gpu() as machine, opened(plans.static) as backend:
+        from cuda.bindings import runtime
+        from nvidia_emulator.context import IExecutionContext
+
+        execute, codes = IExecutionContext.execute_async_v3, []
+
+        def allocate() -> None:
+            code, address = runtime.cudaMalloc(16)
+            codes.extend([code, *runtime.cudaFree(address)])
+
+        def spy(context, stream):
+            if machine.state.stream(stream).capture is not None:
+                thread = threading.Thread(target=allocate)
+                thread.start()
+                thread.join()
+            return execute(context, stream)
+
+        monkeypatch.setattr(IExecutionContext, "execute_async_v3", spy)
+        for number in range(2 * SLOTS):
+            assert_right(backend.infer(rows(4, number)), rows(4, number))
+        assert codes == [0, 0] * SLOTS and machine.counts["cudaGraphLaunch"] == SLOTS
 
 
 def test_graphs_can_be_left_out(plans):
@@ -114,6 +141,17 @@ def test_a_failure_in_the_middle_leaves_the_slot_to_the_next(plans):
         del jobs, job
 
 
+def test_a_batch_that_was_given_up_is_finished_before_its_slot_is_used_again(plans):
+    """It runs as a graph, and the next batch, of another size, changes the context of that."""
+    plan = build_plan(plans.symbolic, plans.profile.with_name("alone.engine"), [(1, 4, 8)], profile_sharing=False)
+    with gpu(errors=[{"call": "cudaEventSynchronize", "nth": 3}]) as machine, opened(plan) as backend:
+        for number in range(3):
+            with pytest.raises(UserError) if number == 2 else contextlib.nullcontext():
+                backend.infer(rows(8, number))
+        assert machine.counts["cudaGraphLaunch"] == 2
+        assert_right(backend.infer(rows(3)), rows(3))
+
+
 def test_a_lost_gpu_is_told_by_every_batch_after_it(plans):
     """Memory of a lost GPU cannot be freed; closing does not raise for that."""
     with emulated(errors=[{"call": "kernel", "nth": 3, "code": 700}]), opened(plans.static) as backend:
@@ -138,6 +176,7 @@ def test_memory_and_work_are_on_the_device_that_was_asked_for(plans, device, num
         with opened(plans.static, device=device) as backend:
             assert_right(backend.infer(rows(4)), rows(4))
             assert {memory.device for memory in machine.state.memory.values()} == {number}
+        assert machine.state.opened == {number}
 
 
 @pytest.mark.parametrize("config, message", [

@@ -14,7 +14,7 @@ pytest.importorskip("onnx")
 from trt_cases import build_plan  # noqa: E402
 
 from demo.render import render  # noqa: E402
-from tests.tensorrt_emulator import environment  # noqa: E402
+from tests.tensorrt_emulator import emulated, environment  # noqa: E402
 from yolov3.darknet import read_cfg, read_weights  # noqa: E402
 from yolov3.onnx_graph import build_onnx  # noqa: E402
 
@@ -43,9 +43,20 @@ def models(tmp_path_factory) -> SimpleNamespace:
 def infer(script, prepared, small_cfg, tmp_path):
     """Run infer.py over `prepared`, into a folder `name` of results."""
 
-    def run(name: str, *options: object, suffix: str = "", **how: Any):
-        return script("infer.py", "--input", f"{prepared}/prep_data{suffix}", "--output", tmp_path / "results",
-                      "--output_dirname", f"{name}{suffix}", "--cfg", small_cfg, *options, **how)
+    def run(name: str, *options: object, env: Dict[str, str]):
+        return script("infer.py", "--input", prepared / "prep_data", "--output", tmp_path / "results",
+                      "--output_dirname", name, "--cfg", small_cfg, *options, env=env)
+
+    return run
+
+
+@pytest.fixture()
+def infer_here(main, prepared, small_cfg, tmp_path):
+    """The same in this process, in batches of 5, also over the mirrored bins."""
+
+    def run(name: str, suffix: str, *options: object) -> None:
+        done(main("infer", "--input", f"{prepared}/prep_data{suffix}", "--output", tmp_path / "results",
+                  "--output_dirname", f"{name}{suffix}", "--cfg", small_cfg, "--batchsize", 5, *options))
 
     return run
 
@@ -53,29 +64,30 @@ def infer(script, prepared, small_cfg, tmp_path):
 @pytest.mark.parametrize("version, layout, schedule", [("8.6.1", "old", "late"), ("10.3.0", "old", "shuffle"),
                                                        ("10.3.0", "new", "late"), ("11.4.0", "new", "shuffle")])
 @pytest.mark.parametrize("kind", ["static", "any"])
-def test_keypoints_equal_those_of_onnx_runtime(script, infer, models, prepared, coco, tmp_path, kind, version, layout,
-                                               schedule):
+def test_keypoints_equal_those_of_onnx_runtime(main, infer_here, models, prepared, coco, tmp_path, kind, version,
+                                               layout, schedule):
     """To the last bit: the emulated engine is the same ONNX, so whatever differs was lost on the way."""
     onnx = getattr(models, kind)
     plan = build_plan(onnx, tmp_path / "m.engine", [(1, 5, 5)] if kind == "any" else [], tensorrt=version)
-    trace = tmp_path / "trace"
-    env = environment(tensorrt=version, layout=layout, schedule=schedule, trace=str(trace))
-    batch = ("--batchsize", 5)
     for suffix in ("", "_flip"):
-        done(infer("ort", "--model", onnx, *batch, suffix=suffix))
-        finished = infer("trt", "--backend", "tensorrt", "--model", plan, *batch, suffix=suffix, env=env)
-        assert "[tensorrt emulator]" not in finished.stderr and done(finished)
-        assert tree(tmp_path / "results" / f"trt{suffix}").items() >= \
-            {name: digest for name, digest in tree(tmp_path / "results" / f"ort{suffix}").items()
-             if name.endswith(".bin")}.items()
-    check_traces(trace, 2)
+        infer_here("ort", suffix, "--model", onnx)
+    with emulated(tensorrt=version, layout=layout, schedule=schedule) as machine:
+        for suffix in ("", "_flip"):
+            infer_here("trt", suffix, "--backend", "tensorrt", "--model", plan)
+        assert machine.state.leaks() == {} and machine.notes == [] and machine.state.pageable == 0
     scores = []
     for name in ("ort", "trt"):
-        done(script("postprocess.py", "--dataroot", coco, "--dump_dir", tmp_path / "results" / name, "--dump_dir_flip",
-                    tmp_path / "results" / f"{name}_flip", "--manifest", prepared / "prep_data" / "manifest.json",
-                    "--output", tmp_path / f"score_{name}"))
-        scores.append((tmp_path / f"score_{name}" / "keypoints.json").read_bytes())
-    assert scores[0] == scores[1] and json.loads(scores[0])
+        results = tmp_path / "results"
+        done(main("postprocess", "--dataroot", coco, "--dump_dir", results / name, "--dump_dir_flip",
+                  results / f"{name}_flip", "--manifest", prepared / "prep_data" / "manifest.json", "--output",
+                  tmp_path / f"score_{name}"))
+        scores.append((dumps(results / name), dumps(results / f"{name}_flip"),
+                       (tmp_path / f"score_{name}" / "keypoints.json").read_bytes()))
+    assert scores[0] == scores[1] and len(scores[0][0]) == 12 and json.loads(scores[0][2])
+
+
+def dumps(folder: Path) -> Dict[str, str]:
+    return {name: digest for name, digest in tree(folder).items() if name.endswith(".bin")}
 
 
 def test_several_devices_give_the_bytes_of_one(infer, models, tmp_path):
@@ -85,9 +97,8 @@ def test_several_devices_give_the_bytes_of_one(infer, models, tmp_path):
     options = ("--backend", "tensorrt", "--model", plan, "--batchsize", 4)
     done(infer("one", *options, env=environment(devices=2, trace=str(one))))
     done(infer("two", *options, "--device", "0,cuda:1", env=environment(devices=2, trace=str(two))))
-    dumps = [{name: digest for name, digest in tree(tmp_path / "results" / name).items() if name.endswith(".bin")}
-             for name in ("one", "two")]
-    assert dumps[0] == dumps[1] and len(dumps[0]) == 12
+    first, second = (dumps(tmp_path / "results" / name) for name in ("one", "two"))
+    assert first == second and len(first) == 12
     check_traces(one)
     assert sum(trace["counts"]["kernel"] for trace in check_traces(two, 3) if "kernel" in trace["counts"]) == 5
 

@@ -73,7 +73,6 @@ class Backend:
         self.engine = Engine(tensorrt, library.make_logger(tensorrt), self.model, int(self.compute))
         self._describe_tensors()
         self._make_slots()
-        self.resources.callback(self._drain)  # nothing may run on memory that is freed
 
     def _own(self, release: str, value: Any) -> Any:
         """`value`, which close() releases. Codes of releases are left alone: when one fails the GPU is lost, and the
@@ -128,10 +127,10 @@ class Backend:
 
     def _infer(self, rows: np.ndarray) -> Tuple[np.ndarray, float]:
         """Heatmaps, and the milliseconds that the device computed."""
-        slot, size = self.free_slots.get(), max(len(rows), self.smallest)
+        size = max(len(rows), self.smallest)  # what fills up is left of an earlier batch, and nobody sees its results
+        slot = self.free_slots.get()
         try:
             np.copyto(slot.input_rows[:len(rows)], rows, casting="same_kind")
-            slot.input_rows[len(rows):size] = slot.input_rows[0]  # padding, as ais_bench pads
             self._owned(self._submit, slot, size)
             cuda.call("cudaSetDevice", self.device)  # or waiting would open GPU 0 in this thread as well
             cuda.call("cudaEventSynchronize", slot.copied)

@@ -13,6 +13,8 @@ from .machine import machine
 FUNCTIONS: Dict[str, Callable] = {}
 STATELESS = ("cudaGetErrorName", "cudaGetErrorString", "cudaGetLastError", "cudaDriverGetVersion",
              "cudaRuntimeGetVersion")  # these answer without a device, and after it was lost
+CONTEXTLESS = ("cudaGetDeviceCount", "cudaSetDevice", "cudaGetDevice", "cudaGetDeviceProperties",
+               "cudaDeviceGetAttribute")  # every other call opens the device of its thread
 GLOBAL, RELAXED = 0, 2  # capture modes
 
 
@@ -63,6 +65,8 @@ def _check(name: str, unsafe: bool) -> None:
         raise CudaFailure(cudaError_t.cudaErrorInsufficientDriver)
     if STATE.sticky:
         raise CudaFailure(STATE.sticky)
+    if name not in CONTEXTLESS:
+        STATE.opened.add(STATE.device)
     if unsafe:
         forbid_in_capture()
 

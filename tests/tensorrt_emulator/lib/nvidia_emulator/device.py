@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from typing import Any, Callable, Deque, Dict, List, Optional
+from typing import Any, Callable, Deque, Dict, List, Optional, Set
 
 import numpy as np
 
@@ -102,6 +102,7 @@ class State:
         self.freed: Deque[Memory] = collections.deque(maxlen=16)  # kept, so that reading one is no crash but poison
         self.orphans: List[Stream] = []  # destroyed before their work was done
         self.defaults = [Stream(device, True) for device in range(machine().devices)]
+        self.opened: Set[int] = set()  # devices with a context of this process, which takes some of their memory
         self.sticky = 0  # after a kernel failed, every call returns this, until the process ends
         self.thread = threading.local()
         self.dice = random.Random(machine().seed)

@@ -70,7 +70,9 @@ def _device(number: int) -> int:
 
 @api()
 def cudaSetDevice(device: int) -> None:
+    """Opens it, as from CUDA 12 on."""
     STATE.thread.device = _device(device)
+    STATE.opened.add(device)
 
 
 @api(1)
