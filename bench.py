@@ -4,7 +4,7 @@
         --run onnxruntime:models/fast_res50_256x192_bs{batch}.onnx --batch 1 4 8 16 --input ./prep_data --output ./bench
 
 Rounds are interleaved, every other one backwards, so that a machine that slows down does so for all. Ratios are taken
-within rounds; their median and range are printed where outputs agree: within 1e-3 of the largest value in float32, within
+within rounds; their median and range are printed where outputs agree: to 1e-3 of the largest value in float32, within
 compare.py's gate fp16 or int8 where either run is of that precision. Writes bench.md, .json, .svg, .png into --output.
 """
 from __future__ import annotations
