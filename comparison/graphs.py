@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto, version_converter
 
 from pose.errors import UserError
 from pose.files import PathLike
+from pose.onnx_file import load_onnx, only_input, opset_of
 
 PASSING = {"Cast", "QuantizeLinear", "DequantizeLinear", "Identity", "Dropout"}  # the same values, but for rounding
 FUSED = {"BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip"}  # part of the layer before, if that is one of
@@ -47,14 +48,8 @@ class Layer:
 
 
 def load_graph(path: PathLike) -> ModelProto:
-    try:
-        model = onnx.load(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such model file") from None
-    except Exception as error:  # protobuf's errors have no public base class
-        raise UserError(f"{path}: cannot be read as ONNX: {' '.join(str(error).split())}") from None
-    if len(inputs_of(model)) != 1:
-        raise UserError(f"{path}: expected a network of one input, got {len(inputs_of(model))}")
+    model = load_onnx(path)
+    only_input(model, path)
     sort_nodes(model)
     return model
 
@@ -81,10 +76,6 @@ def sort_nodes(model: ModelProto) -> None:
 def inputs_of(model: ModelProto) -> List[str]:
     weights = {weight.name for weight in model.graph.initializer}  # which old files list among the inputs
     return [value.name for value in model.graph.input if value.name not in weights]
-
-
-def opset_of(model: ModelProto) -> int:
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
 
 def with_opset(model: ModelProto, opset: int, path: PathLike) -> ModelProto:

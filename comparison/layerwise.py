@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto
 from comparison.alignment import align
 from comparison.gates import judge
 from comparison.grafting import isolate
-from comparison.graphs import Layer, find_layers, inputs_of, load_graph, opset_of, with_opset
+from comparison.graphs import Layer, find_layers, inputs_of, load_graph, with_opset
 from comparison.keep import Kept, Trials, Types, choose_kept
 from comparison.layer_dumps import open_dumps
 from comparison.layers import LayerError, Values, find_growth, in_batches, measure_layers
@@ -20,6 +20,7 @@ from comparison.running import Net
 from pose.bins import BinReader
 from pose.config import PoseConfig
 from pose.errors import UserError
+from pose.onnx_file import opset_of
 
 PEOPLE_AT_ONCE = 2  # all layers of FastPose ResNet-50 take 0.1 GB a person, and up to four copies are held
 FP16, INT8 = SETTINGS = ("fp16", "int8")

@@ -170,10 +170,10 @@ def test_the_budget_bounds_the_list_and_says_when_it_does_not_suffice(compare, t
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["A", "none.onnx"], "none.onnx: no such model file"),
-    (["none.onnx", "--against", "fp16"], "none.onnx: no such model file"),
+    (["A", "none.onnx"], "none.onnx: no such ONNX file"),
+    (["none.onnx", "--against", "fp16"], "none.onnx: no such ONNX file"),
     (["A", "A.txt"], "expected an .onnx file or a folder"),
-    (["A", "TEXT"], "cannot be read as ONNX"),
+    (["A", "TEXT"], "not an ONNX file"),
     (["A", "A", "--limit", "cosinus=1"], "no such limit"),
 ])
 def test_bad_arguments_are_one_line(arguments, message, small, compare, tmp_path):

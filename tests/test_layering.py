@@ -62,7 +62,8 @@ def sources_in(folder: str) -> List[Path]:
 
 @pytest.mark.parametrize("path", sources_in("pose"), ids=name)
 def test_pose_needs_numpy_and_opencv_alone(path):
-    allowed = {"numpy", "cv2", "yaml", "pose"} | ({"pycocotools"} if path.name == "score.py" else set())
+    more = {"score.py": {"pycocotools"}, "onnx_file.py": {"onnx"}}
+    allowed = {"numpy", "cv2", "yaml", "pose"} | more.get(path.name, set())
     assert packages(path) - standard_library() <= allowed
 
 

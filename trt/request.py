@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
 from pose.errors import UserError
+from pose.onnx_file import load_onnx, only_input
 
 DTYPES = {"FLOAT": "float32", "UINT8": "uint8"}  # of inputs: ONNX's name -> numpy's
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
@@ -24,27 +25,18 @@ class Source(NamedTuple):
 
 def read_source(model: Path) -> Source:
     """Raises UserError when the file is not ONNX or has another number of inputs than one."""
-    import onnx
+    from onnx import TensorProto
 
-    if not model.is_file():
-        raise UserError(f"{model}: no such ONNX file. pth2onnx.py makes it")
-    try:
-        graph = onnx.load(model, load_external_data=False).graph
-    except Exception as error:  # protobuf's errors have no public base class
-        raise UserError(f"{model}: not an ONNX file, or damaged ({' '.join(str(error).split())}). "
-                        "Export it again") from None
-    weights = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) != 1:
-        raise UserError(f"{model}: expected one input, got {', '.join(value.name for value in inputs) or 'none'}")
-    tensor = inputs[0].type.tensor_type
-    kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+    content = load_onnx(model, weights=False)
+    source = only_input(content, model)
+    tensor = source.type.tensor_type
+    kind = TensorProto.DataType.Name(tensor.elem_type)
     if kind not in DTYPES:
         raise UserError(f"{model}: takes {kind}, expected {' or '.join(DTYPES)}, which bins hold. Convert it with its "
                         "inputs and outputs kept as they are (--keep_io_types of ModelOpt)")
-    return Source(inputs[0].name, tuple(size.dim_value or None for size in tensor.shape.dim), DTYPES[kind],
-                  any(node.op_type in QUANTIZERS for node in graph.node),
-                  onnx.TensorProto.FLOAT16 in weights.values())
+    return Source(source.name, tuple(size.dim_value or None for size in tensor.shape.dim), DTYPES[kind],
+                  any(node.op_type in QUANTIZERS for node in content.graph.node),
+                  any(weights.data_type == TensorProto.FLOAT16 for weights in content.graph.initializer))
 
 
 def choose_sizes(model: Path, source: Source, batch: Optional[int], profile: Optional[str]) -> Sizes:
