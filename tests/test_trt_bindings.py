@@ -20,6 +20,7 @@ SOURCES = sorted((ROOT / "trt").glob("*.py"))
 
 # What trt/ asks for with hasattr, or reaches only after it -> the releases that lack it, by their majors.
 MAY_BE_ABSENT = {("", "IInt8EntropyCalibrator2"): {11}, ("", "IInt8MinMaxCalibrator"): {11},
+                 ("PreviewFeature", "PROFILE_SHARING_0806"): {11},
                  ("IBuilderConfig", "int8_calibrator"): {11}, ("IBuilderConfig", "set_calibration_profile"): {11},
                  ("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH"): {11},
                  ("NetworkDefinitionCreationFlag", "STRONGLY_TYPED"): {8}}

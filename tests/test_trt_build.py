@@ -10,7 +10,8 @@ from trt_build_cases import VERSIONS, builder, half, plan_of, quantized, record_
 from trt_cases import typed_model
 from yolov3_cases import narrow_spp_cfg, random_weights
 
-from tests.tensorrt_emulator import load
+from tests.tensorrt_emulator import emulated, load
+from trt.backend import SLOTS, Backend
 from yolov3.darknet import read_cfg
 from yolov3.onnx_graph import build_onnx
 
@@ -117,6 +118,10 @@ def test_a_profile_takes_a_range_of_batches(build, model, version):
     engine = model.parent / "m_bs1-8_fp32.engine"
     assert plan_of(engine)["profiles"] == [{"image": [[size, 3, 64, 48] for size in (1, 4, 8)]}]
     assert record_of(engine)["profile"] == [1, 4, 8]
+    with emulated(tensorrt=version):
+        backend = Backend(engine)
+        assert backend.slots == SLOTS, "contexts must share the profile, which 8.6 is to be asked for"
+        backend.close()
 
 
 def test_a_static_onnx_needs_no_profile(build, tmp_path):

@@ -200,5 +200,5 @@ def test_what_is_not_installed_is_named_in_one_line(plans, monkeypatch, missing,
         monkeypatch.setitem(sys.modules, missing, None)
         with pytest.raises(UserError) as caught:
             Backend(plans.static)
-    assert re.fullmatch(f"--backend tensorrt needs the Python package {package}, [^\n]*pip install {package}[^\n]*",
+    assert re.fullmatch(f"TensorRT needs the Python package {package}, [^\n]*pip install {package}[^\n]*",
                         str(caught.value))

@@ -63,6 +63,9 @@ class Builder:
             raise self._failure(f"refuses the profile {sizes} ({error})") from None
         if self.config.add_optimization_profile(profile) < 0:
             raise self._failure(f"refuses the profile {sizes}")
+        if hasattr(self.tensorrt.PreviewFeature, "PROFILE_SHARING_0806"):
+            # Off in 8.6, where a profile then serves one context alone, and no two batches overlap.
+            self.config.set_preview_feature(self.tensorrt.PreviewFeature.PROFILE_SHARING_0806, True)
         return profile
 
     def set_calibrator(self, calibrator: Any, profile: Optional[tensorrt.IOptimizationProfile]) -> None:

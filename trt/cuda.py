@@ -33,7 +33,7 @@ def runtime() -> Any:
             return importlib.import_module(name)
         except ImportError as error:
             reasons.append(str(error))
-    raise UserError(f"--backend tensorrt needs the Python package cuda-python, which cannot be imported "
+    raise UserError(f"TensorRT needs the Python package cuda-python, which cannot be imported "
                     f"({'; '.join(reasons)}). Install it: pip install cuda-python, of the CUDA that the driver serves")
 
 

@@ -18,7 +18,7 @@ def load() -> Any:
     try:
         import tensorrt
     except ImportError as error:  # also of a library that it needs
-        raise UserError(f"--backend tensorrt needs the Python package tensorrt, which cannot be imported ({error}). "
+        raise UserError(f"TensorRT needs the Python package tensorrt, which cannot be imported ({error}). "
                         "Install it: pip install tensorrt") from None
     if tuple(map(int, tensorrt.__version__.split(".")[:2])) < OLDEST:
         raise UserError(f"TensorRT is {tensorrt.__version__}, expected {'.'.join(map(str, OLDEST))} or newer")
