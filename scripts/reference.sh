@@ -53,7 +53,10 @@ while [ $# -gt 0 ]; do
         --config) config=$(from_here "$2") ;;
         --limit) limit=(--limit "$2") ;;
         --flip_shift)
-            case "$2" in clean | original) shift_name=$2 ;; *) fail "--flip_shift is $2, expected clean or original" ;; esac ;;
+            case "$2" in
+                clean | original) shift_name=$2 ;;
+                *) fail "--flip_shift is $2, expected clean or original" ;;
+            esac ;;
         --device) case "$2" in cpu | cuda) device=$2 ;; *) fail "--device is $2, expected cpu or cuda" ;; esac ;;
         --work) work=$(from_here "$2") ;;
     esac
@@ -83,7 +86,8 @@ fetch_commit() {  # sets repository
             fail "$clone: neither a folder nor a URL that git can fetch $COMMIT from (see above)"
     fi
     git -C "$repository" cat-file -e "$COMMIT^{tree}" ||
-        fail "$clone: git finds no commit $COMMIT there. Expected a clone of AlphaPose; a shallow one may need git fetch"
+        fail "$clone: git finds no commit $COMMIT there (see above). Expected a clone of AlphaPose; a shallow one may" \
+             "need git fetch"
 }
 
 make_tree() {
@@ -114,7 +118,7 @@ print(*[name for name in sys.argv[1:] if not u.find_spec(name)])' "${NEEDS[@]}")
             fail "pip could not install $missing (see above). Without a network, install them into the environment of" \
                  "$PYTHON by hand"
     fi
-    (cd "$tree" && "$python" setup.py build develop) >"$work/build.log" 2>&1 ||
+    (cd "$tree" && PIP_NO_INDEX=1 "$python" setup.py build develop) >"$work/build.log" 2>&1 ||
         fail "AlphaPose's setup.py failed; $work/build.log says why"
     echo "$tree $stamp" >"$work/env/stamp"
 }
@@ -135,7 +139,8 @@ run_ours() {  # NAME_OF_PASS OPTIONS_OF_PREPROCESS ...
         --cfg "$config" --replace "${@:2}"
     for flip in "" _flip; do
         "$PYTHON" infer.py --backend pytorch --device "$device" --model "$checkpoint" --cfg "$config" \
-            --batchsize "$BATCH" --input "$ours/prep_data$flip" --output "$ours" --output_dirname "heatmaps$flip" --replace
+            --batchsize "$BATCH" --input "$ours/prep_data$flip" --output "$ours" --output_dirname "heatmaps$flip" \
+            --replace
     done
     "$PYTHON" postprocess.py --dataroot "$work/inputs" --manifest "$ours/prep_data/manifest.json" \
         --dump_dir "$ours/heatmaps" --dump_dir_flip "$ours/heatmaps_flip" --output "$ours/score" \
