@@ -67,7 +67,11 @@ done
 [ -n "$detections" ] || fail "--detections is missing, expected a COCO results JSON with person boxes"
 [ "$shift_name $device" != "original cuda" ] ||
     fail "--flip_shift original on cuda: the order of an overlapping copy is not defined there. Use --device cpu"
-[ ! -d "$clone" ] || clone=$(from_here "$clone")
+case "$clone" in
+    *:*) ;;
+    *) [ -d "$clone" ] || fail "$clone: no such folder, expected a clone of AlphaPose or a URL"
+       clone=$(from_here "$clone") ;;
+esac
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"  # changes to the project's root and sets PYTHON
 [ -f "$checkpoint" ] || fail "$checkpoint: no such checkpoint. Name the --checkpoint"
@@ -78,12 +82,12 @@ stamp="$COMMIT $(git hash-object AlphaPose.patch)"
 
 fetch_commit() {  # sets repository
     repository=$clone
-    if [ ! -d "$clone" ]; then
+    if [[ $clone == *:* ]]; then
         repository=$work/fetched.git
         git init -q --bare "$repository"
         git -C "$repository" cat-file -e "$COMMIT^{tree}" 2>/dev/null ||
             git -C "$repository" fetch -q --depth 1 "$clone" "$COMMIT" ||
-            fail "$clone: neither a folder nor a URL that git can fetch $COMMIT from (see above)"
+            fail "$clone: git could not fetch commit $COMMIT from there (see above)"
     fi
     git -C "$repository" cat-file -e "$COMMIT^{tree}" ||
         fail "$clone: git finds no commit $COMMIT there (see above). Expected a clone of AlphaPose; a shallow one may" \
@@ -152,16 +156,16 @@ hold_against() {  # NAME_OF_PASS KEYPOINTS_OF_ALPHAPOSE
     "$PYTHON" compare.py "AlphaPose=$theirs/heatmaps,$theirs/heatmaps_flip,$original/exp/json/$2" \
         "ours=$ours/heatmaps,$ours/heatmaps_flip,$ours/score/keypoints.json" \
         --manifest "$ours/prep_data/manifest.json" --dataroot "$work/inputs" --flip_shift "$shift_name" \
-        --gate fp32 --limit max_abs=1e-4 --atol 1e-4 --rtol 0 --json "$ours/compare.json" || [ $? -eq 1 ]
+        --gate fp32 --limit max_abs=1e-4 --atol 1e-4 --rtol 0 --json "$ours/compare.json" ||
+        [ $? -eq 1 ] || exit 2  # 1 is its verdict, which reference.verdict repeats
 }
 
-mkdir -p "$work"
+"$PYTHON" -m reference.inputs --dataroot "$dataroot" --detections "$detections" --output "$work/inputs" \
+    ${limit[@]+"${limit[@]}"}
 make_tree
 make_environment
 config=${config:-$tree/configs/coco/resnet/256x192_res50_lr1e-3_1x.yaml}
 original=$work/original_$shift_name
-"$PYTHON" -m reference.inputs --dataroot "$dataroot" --detections "$detections" --output "$work/inputs" \
-    ${limit[@]+"${limit[@]}"}
 run_ours detected --detections "$work/inputs/detections.json"  # first: bad input gets one clear line here
 run_ours annotated --gt_boxes
 run_original

@@ -77,15 +77,16 @@ def test_patch_comments_nothing_out():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["../AlphaPose"], "--dataroot is missing"),
-    (["../AlphaPose", "--dataroot", "x"], "--detections is missing"),
-    (["../AlphaPose", "--flip_shift", "smeared"], "--flip_shift is smeared, expected clean or original"),
-    (["../AlphaPose", "again"], "unexpected argument again"),
-    (["../AlphaPose", "--detektions", "x"], "unknown option --detektions"),
-    (["../AlphaPose", "--limit"], "--limit needs a value"),
-    (["../AlphaPose", "--dataroot", "x", "--detections", "x", "--flip_shift", "original", "--device", "cuda"],
+    (["demo"], "--dataroot is missing"),
+    (["demo", "--dataroot", "x"], "--detections is missing"),
+    (["../AlphaPoze", "--dataroot", "x", "--detections", "x"], "../AlphaPoze: no such folder"),
+    (["demo", "--flip_shift", "smeared"], "--flip_shift is smeared, expected clean or original"),
+    (["demo", "again"], "unexpected argument again"),
+    (["demo", "--detektions", "x"], "unknown option --detektions"),
+    (["demo", "--limit"], "--limit needs a value"),
+    (["demo", "--dataroot", "x", "--detections", "x", "--flip_shift", "original", "--device", "cuda"],
      "the order of an overlapping copy is not defined there"),
-    (["../AlphaPose", "--dataroot", "x", "--detections", "x", "--checkpoint", "x.pth"], "x.pth: no such checkpoint"),
+    (["demo", "--dataroot", "x", "--detections", "x", "--checkpoint", "x.pth"], "x.pth: no such checkpoint"),
 ])
 def test_script_refuses(arguments, message):
     process = run_script("scripts/reference.sh", *arguments)
@@ -93,11 +94,12 @@ def test_script_refuses(arguments, message):
     assert process.stderr.count("\n") == 1
 
 
-def test_script_refuses_a_clone_of_something_else(tmp_path):
+def test_script_refuses_a_clone_of_something_else(coco, tmp_path):
     subprocess.run(["git", "init", "-q", str(tmp_path / "clone")], check=True)
     checkpoint = ROOT / "demo" / "fastpose_small.pth"
-    process = run_script("scripts/reference.sh", str(tmp_path / "clone"), "--dataroot", "x", "--detections", "x",
-                         "--checkpoint", str(checkpoint), "--work", str(tmp_path / "work"))
+    process = run_script("scripts/reference.sh", str(tmp_path / "clone"), "--dataroot", str(coco), "--detections",
+                         str(coco / "detections.json"), "--checkpoint", str(checkpoint), "--work",
+                         str(tmp_path / "work"))
     assert process.returncode == 2 and f"git finds no commit {COMMIT} there" in process.stderr
 
 
