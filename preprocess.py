@@ -2,12 +2,13 @@
 
     python3 preprocess.py --dataroot ./data/coco --output ./prep_data --output_flip ./prep_data_flip
 
-One .bin a person, float32 (3, 256, 192) RGB, in the order of the detections file, and beside them a manifest that says
-who each one is. Run again after an interruption, it continues.
+One .bin a person, RGB, float32 (3, 256, 192) or with --dtype uint8 (256, 192, 3), in the order of the detections file,
+and beside them a manifest that says who each one is. Run again after an interruption, it continues.
 """
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from pose.coco import (
     load_detections,
     photograph_path,
 )
-from pose.config import PoseConfig, load_config
+from pose.config import DTYPES, FLOAT32, UINT8, PoseConfig, load_config
 from pose.crops import Normalizer, crop_person, mirror, read_photograph
 from pose.errors import UserError, exit_code
 from pose.files import sha256_of_file, sha256_of_rows
@@ -46,6 +47,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     source.add_argument("--gt_boxes", action="store_true", help="take the annotated boxes instead of detections")
     parser.add_argument("--weights", default="./models/yolov3-spp.weights", help="detector, in darknet's format")
     parser.add_argument("--yolo_cfg", default="configs/yolov3-spp.cfg", help="darknet's cfg of --weights")
+    parser.add_argument("--dtype", choices=list(DTYPES), default=FLOAT32, help="float32: normalised (3, H, W); uint8: "
+                        "(H, W, 3), a quarter of the bytes, for models that normalise")
     parser.add_argument("--batch", type=int, default=1, help="people in one file; ais_bench groups files of 1")
     parser.add_argument("--limit", type=int, help="only the first LIMIT photographs, by ascending id")
     parser.add_argument("--replace", action="store_true", help="remove bins of other settings instead of refusing")
@@ -126,9 +129,10 @@ def write_bins(dataroot: Path, detections: Detections, config: PoseConfig, folde
     def crop_photograph(image_id: int, rows: List[int]) -> int:
         image = read_photograph(photograph_path(dataroot, image_id))
         for row in rows:
-            tensor = normalize(crop_person(image, centers[row], scales[row], config.input_size))
+            crop = crop_person(image, centers[row], scales[row], config.input_size)
+            tensor = crop if config.dtype == UINT8 else normalize(crop)
             normal.put(row, tensor)
-            mirrored.put(row, mirror(tensor))
+            mirrored.put(row, mirror(tensor, axis=-2 if config.dtype == UINT8 else -1))
         return len(rows)
 
     rows_of: Dict[int, List[int]] = {}
@@ -165,7 +169,7 @@ def detect_people(args: argparse.Namespace) -> Path:
 
 def main() -> None:
     args = parse_args()
-    config = load_config(args.cfg)
+    config = dataclasses.replace(load_config(args.cfg), dtype=args.dtype)
     detections_file = None if args.gt_boxes else Path(args.detections) if args.detections else detect_people(args)
     preprocess(Path(args.dataroot), Path(args.output), Path(args.output_flip), config, detections_file, args.batch,
                args.limit, args.replace, args.workers)

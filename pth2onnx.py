@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from pose.config import PoseConfig, load_config
+from pose.config import DTYPES, FLOAT32, UINT8, PoseConfig, load_config
 from pose.errors import UserError, exit_code
 from pose.export import IR_VERSIONS, MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from pose.files import make_folder, sha256_of_file, write_file
@@ -34,6 +34,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("config", help="AlphaPose's YAML or ours")
     parser.add_argument("checkpoint", help="state_dict, such as fast_res50_256x192.pth")
     add_arguments(parser)
+    parser.add_argument("--dtype", choices=list(DTYPES), default=FLOAT32,
+                        help="of the bins that the files take; those of uint8 normalise, and are named ..._uint8.onnx")
     return parse_export_args(parser, argv)
 
 
@@ -42,8 +44,10 @@ def pth2onnx(config: PoseConfig, checkpoint: str, output: str, batches: List[int
     if not os.path.exists(checkpoint):
         raise UserError(f"{checkpoint}: no such checkpoint")
     origin = {"checkpoint_sha256": sha256_of_file(checkpoint), "opset": str(opset),
-              "config": json.dumps(dataclasses.asdict(config), sort_keys=True)}
-    paths = {batch: str(path) for batch, path in paths_by_batch(output, batches).items()}
+              "config": json.dumps(dataclasses.asdict(config), sort_keys=True),
+              "pixel_constants": json.dumps(config.pixel_constants)}  # for ascend.atc --uint8
+    suffix = "_uint8.onnx" if config.dtype == UINT8 else ".onnx"
+    paths = {batch: str(path.with_name(path.stem + suffix)) for batch, path in paths_by_batch(output, batches).items()}
     wanted = {batch: path for batch, path in paths.items() if read_origin(path) != origin}
     if wanted:
         make_folder(os.path.dirname(output) or ".")
@@ -56,9 +60,13 @@ def pth2onnx(config: PoseConfig, checkpoint: str, output: str, batches: List[int
 def export_files(config: PoseConfig, checkpoint: str, paths: Dict[Optional[int], str], origin: Dict[str, str],
                  opset: int) -> None:
     """Export, simplify, compare and write one file for each batch of `paths`; None is any batch."""
-    from networks.fastpose import load_fastpose
+    from torch import nn
+
+    from networks.fastpose import PixelInput, load_fastpose
 
     network = load_fastpose(config, checkpoint)
+    if config.dtype == UINT8:
+        network = nn.Sequential(PixelInput(config.pixel_constants), network).eval()
     exported = export(network, config, opset)
     for batch, path in paths.items():
         model = simplify(exported, config, batch)
@@ -82,8 +90,8 @@ def export(network: Any, config: PoseConfig, opset: int) -> Any:
     older = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(network, torch.zeros(1, *config.input_shape), stream, opset_version=opset,
-                          input_names=["image"], output_names=["output"],
+        torch.onnx.export(network, torch.zeros(1, *config.input_shape, dtype=getattr(torch, config.dtype)), stream,
+                          opset_version=opset, input_names=["image"], output_names=["output"],
                           dynamic_axes={"image": {0: "batch"}, "output": {0: "batch"}}, **older)
     return onnx.load_from_string(stream.getvalue())
 
@@ -113,7 +121,8 @@ def compare(network: Any, content: bytes, config: PoseConfig, batch: int) -> Non
     import onnxruntime
     import torch
 
-    crops = np.random.default_rng(0).uniform(-0.5, 0.6, (batch, *config.input_shape)).astype(np.float32)
+    low, high = (0, 256) if config.dtype == UINT8 else (-0.5, 0.6)
+    crops = np.random.default_rng(0).uniform(low, high, (batch, *config.input_shape)).astype(config.dtype)
     with torch.inference_mode():
         expected = network(torch.from_numpy(crops)).numpy()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -139,7 +148,8 @@ def read_origin(path: str) -> Optional[Dict[str, str]]:
 
 def main() -> None:
     args = parse_args()
-    pth2onnx(load_config(args.config), args.checkpoint, args.output, args.batch, args.opset)
+    config = dataclasses.replace(load_config(args.config), dtype=args.dtype)
+    pth2onnx(config, args.checkpoint, args.output, args.batch, args.opset)
 
 
 if __name__ == "__main__":

@@ -154,11 +154,10 @@ def run_and_check(model: str, shares: List[Share], bins: BinReader, output: Path
 
 def main() -> None:
     args = parse_args()
-    config = load_config(args.cfg)
-    bins, devices = BinReader(Path(args.input), config), args.device.split(",")
+    bins, devices = BinReader(Path(args.input), load_config(args.cfg)), args.device.split(",")
     output = Path(args.output) / args.output_dirname
     generation = find_generation()
-    with closing(open_pose_backend("acl", args.model, config, devices[0])) as om:
+    with closing(open_pose_backend("acl", args.model, bins.config, devices[0])) as om:
         check_devices(devices)
         batch = choose_batch(om, args.batchsize, args.model)
         check_bins(bins, om, batch)

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 from ascend import cann
 from ascend.codes import explain_output
@@ -31,8 +31,10 @@ KILLED = -9  # by the kernel, when memory is short
 INVALID_VALUE = "E10001"  # of --mode, to a release that has no mode 6
 SUCCESS, FAILURE = "ATC run success", "ATC run failed"
 
-# AIPP: uint8 HWC RGB in, (pixel - 255 c) / 255 out, with AlphaPose's c = 0.406, 0.457, 0.480. The whole part of 255 c
-# goes into mean_chn and the rest into min_chn: atc keeps min_chn in float16, where 122.4 alone would lose 0.025.
+# AIPP: uint8 HWC RGB in, ((pixel - mean_chn) - min_chn) * var_reci_chn out. For an ONNX file that does not tell its
+# constants, AlphaPose's: (pixel - 255 c) / 255 with c = 0.406, 0.457, 0.480. The whole part of 255 c goes into mean_chn
+# and the rest into min_chn: atc keeps min_chn in float16, where 122.4 alone would lose 0.025.
+ALPHAPOSE_CONSTANTS = {"mean_chn": (103, 116, 122), "min_chn": (0.53, 0.535, 0.4), "var_reci_chn": (1 / 255,) * 3}
 AIPP = """aipp_op {{
     aipp_mode: static
     input_format: RGB888_U8
@@ -40,15 +42,7 @@ AIPP = """aipp_op {{
     src_image_size_h: {height}
     csc_switch: false
     rbuv_swap_switch: false
-    mean_chn_0: 103
-    mean_chn_1: 116
-    mean_chn_2: 122
-    min_chn_0: 0.53
-    min_chn_1: 0.535
-    min_chn_2: 0.4
-    var_reci_chn_0: 0.00392156862745098
-    var_reci_chn_1: 0.00392156862745098
-    var_reci_chn_2: 0.00392156862745098
+{constants}
 }}
 """
 AIPP_FILE = "aipp.cfg"
@@ -96,16 +90,23 @@ def default_output(model: Path, source: Input, sizes: List[int], uint8: bool) ->
     return model.with_name(f"{model.stem}{batch}{'_uint8' if uint8 else ''}.om")
 
 
-def build(model: Path, output: Path, command: List[str], soc_version: str, record: Dict[str, Any], uint8: bool,
-          size: Tuple[int, int]) -> None:
+def aipp_config(source: Input) -> str:
+    height, width = source.shape[2:]
+    constants = [f"    {name}_{channel}: {value}"
+                 for name, values in (source.pixel_constants or ALPHAPOSE_CONSTANTS).items()
+                 for channel, value in enumerate(values)]
+    return AIPP.format(height=height, width=width, constants="\n".join(constants))
+
+
+def build(output: Path, command: List[str], soc_version: str, record: Dict[str, Any]) -> None:
     """Run atc in a folder of its own and put the verified .om and its record at `output`."""
     scratch = output.with_suffix(".atc")
     remove_file(output)
     remove_file(f"{output}.json")
     shutil.rmtree(scratch, ignore_errors=True)
     make_folder(scratch)
-    if uint8:
-        write_file(scratch / AIPP_FILE, AIPP.format(height=size[0], width=size[1]).encode())
+    if record["aipp"]:
+        write_file(scratch / AIPP_FILE, record["aipp"].encode())
     print(f"in {scratch}: {shlex.join(command)}", flush=True)
     run_atc(command, scratch)
     found = sorted(path for path in scratch.glob(f"{output.stem}*.om") if path.stat().st_size)
@@ -175,17 +176,20 @@ def main() -> None:
     precision = args.precision_mode or args.precision_mode_v2
     check_precision(soc_version, precision)
     source = read_input(model)
+    if source.takes_bytes:
+        raise UserError(f"{model}: normalises bytes itself. Give the ONNX file of float32 and --uint8, and AIPP does "
+                        "it")
     sizes = choose_batch(model, source.shape, args.batch, args.gears)
     check_opset(model, source.opset, version)
     output = Path(args.output) if args.output else default_output(model, source, sizes, args.uint8)
     command = atc_command(model.resolve(), output.stem, source, soc_version, sizes, args)
     record = {"command": command, "soc_version": soc_version, "cann": version, "onnx_sha256": sha256_of_file(model),
-              "precision": precision or "force_fp16"}
+              "precision": precision or "force_fp16", "aipp": aipp_config(source) if args.uint8 else None}
     if is_kept(output, record):
         print(f"{output}: kept, of the same ONNX, chip and CANN")
         return
     make_folder(output.parent)
-    build(model, output, command, soc_version, record, args.uint8, source.shape[2:])
+    build(output, command, soc_version, record)
     print(f"{output}: written")
 
 

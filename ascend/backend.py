@@ -115,6 +115,8 @@ class Backend:
         self.input_index = data[0]
         self.input = self._tensor("input", self.input_index)
         self.output = self._tensor("output", 0)
+        # The float16 input of a model for float16 hosts is filled from float32 rows.
+        self.input_dtype = np.dtype(np.uint8 if self.input.dtype == np.uint8 else np.float32)
         batch = None if self.gears else self.input.shape[0]
         self.input_shape, self.output_shape = (batch, *self.input.shape[1:]), (batch, *self.output.shape[1:])
 

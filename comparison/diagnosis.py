@@ -20,7 +20,8 @@ from comparison.outputs import explain_outputs
 from comparison.sides import People, Side, match_people, people_of_manifest
 from pose.backend import Backend, open_pose_backend
 from pose.bins import BinReader
-from pose.config import PoseConfig
+from pose.config import FLOAT32, UINT8, PoseConfig
+from pose.crops import Normalizer
 from pose.manifest import Manifest
 from pose.metrics import keypoint_distances, relative_distances
 
@@ -37,13 +38,16 @@ class Rerun:
     bins: BinReader
 
     def crops(self, rows: np.ndarray) -> np.ndarray:
-        batch = max(self.bins.rows)
-        return np.stack([self.bins.read(range(row // batch, row // batch + 1))[row % batch] for row in rows.tolist()])
+        """The network's input, (rows, 3, H, W) float32."""
+        batch, config = max(self.bins.rows), self.bins.config
+        crops = [self.bins.read(range(row // batch, row // batch + 1))[row % batch] for row in rows.tolist()]
+        return np.stack(list(map(Normalizer(config.mean, config.std), crops)) if config.dtype == UINT8 else crops)
 
 
 def open_rerun(model: str, folder: Path, config: PoseConfig) -> Rerun:
-    """Raises UserError when model or bins do not fit `config`."""
-    return Rerun(open_pose_backend("onnxruntime", model, config), BinReader(folder, config))
+    """The model takes float32, whatever the bins hold. Raises UserError when model or bins do not fit `config`."""
+    bins = BinReader(folder, config)
+    return Rerun(open_pose_backend("onnxruntime", model, dataclasses.replace(config, dtype=FLOAT32)), bins)
 
 
 def diagnose(sides: Tuple[Side, Side], dumps: Optional[Tuple[Decoded, Decoded]], people: Tuple[People, People],

@@ -90,8 +90,8 @@ def anonymous_manifest(sides: List[Side], config: PoseConfig) -> Manifest:
     folders = [side.folders[0] for side in sides if side.folders]
     recorded = ((read_settings(folder) or {}).get("bins") for folder in folders)
     settings = next(filter(None, recorded), None) or {
-        "config": config.of_data(), "boxes": UNKNOWN, "boxes_sha256": None, "batch": 1, "mirrored": False,
-        "images": None}
+        "config": config.of_data(), "dtype": config.dtype, "boxes": UNKNOWN, "boxes_sha256": None, "batch": 1,
+        "mirrored": False, "images": None}
     empty = Manifest(settings, np.zeros(1, np.int64), np.zeros((1, 4)), np.zeros((1, 4), np.float32), np.ones(1))
     people = _count_rows(folders[0], empty)
     height, width = empty.data_config.input_size

@@ -5,8 +5,9 @@ Axes: B batch, K joints, H W crop, h w heatmap = H/4, W/4.
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Dict, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from networks.checkpoint import PathLike, load_checkpoint
@@ -116,6 +117,22 @@ class DUC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shuffle(self.relu(self.bn(self.conv(x))))
+
+
+class PixelInput(nn.Module):
+    """The crop's own bytes to what the network takes: (B, H, W, 3) uint8 -> (B, 3, H, W) float32.
+
+    With the constants and in the order of Ascend's AIPP, which does the same in front of an .om.
+    """
+
+    def __init__(self, constants: Dict[str, Sequence[float]]):
+        super().__init__()
+        for name, values in constants.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        values = ((pixels.float() - self.mean_chn) - self.min_chn) * self.var_reci_chn
+        return values.permute(0, 3, 1, 2)
 
 
 def scaled_channels(count: int, width: float) -> int:

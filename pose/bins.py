@@ -1,6 +1,7 @@
 """Writing and reading folders of bins: only what is missing is written, and only what is whole is read."""
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -85,21 +86,23 @@ class RowWriter:
 class BinReader:
     """The bins of a folder, in the order of their names, all there and of the right size.
 
-    With a manifest beside them they must be its bins, made with `config`; without one their order is ais_bench's.
+    With a manifest beside them they must be its bins, made with `config`; without one their order is ais_bench's, and
+    their dtype the config's. The `config` of a reader has the dtype of its bins.
     """
 
     def __init__(self, folder: Path, config: PoseConfig):
-        self.folder, self.shape = folder, config.input_shape
+        self.folder = folder
         self.manifest = load_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+        self.config = dataclasses.replace(config, dtype=self.manifest.settings["dtype"]) if self.manifest else config
         found = bins_in(folder)
         if self.manifest is None and (folder / UNFINISHED).exists():
             raise UserError(f"{folder}: preprocess.py has not finished there. Run it again, it continues")
         if not found:
             raise UserError(f"{folder}: no .bin files. Run preprocess.py first, or name another --input")
         if self.manifest:
-            self._check_manifest(found, config)
+            self._check_manifest(found)
         self.names = self.manifest.bin_names if self.manifest else sorted(found, key=natural_order)
-        self.rows = [self._rows(number, found[name], config) for number, name in enumerate(self.names)]
+        self.rows = [self._rows(number, found[name]) for number, name in enumerate(self.names)]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -113,8 +116,8 @@ class BinReader:
         return {"bins": None, "files": sha256_of_rows((name, state.st_size, state.st_mtime_ns)
                                                       for name, state in states)}
 
-    def _check_manifest(self, found: Dict[str, int], config: PoseConfig) -> None:
-        difference = settings_difference(config.of_data(), self.manifest.settings["config"])
+    def _check_manifest(self, found: Dict[str, int]) -> None:
+        difference = settings_difference(self.config.of_data(), self.manifest.settings["config"])
         if difference:
             raise UserError(f"{self.folder}: bins of another --cfg ({difference})")
         for what, names in (("missing", set(self.manifest.bin_names) - found.keys()),
@@ -123,12 +126,14 @@ class BinReader:
                 raise UserError(f"{self.folder}: {len(names)} bins are {what} ({min(names)}, ...). "
                                 "Run preprocess.py again")
 
-    def _rows(self, number: int, size: int, config: PoseConfig) -> int:
+    def _rows(self, number: int, size: int) -> int:
+        config = self.config
         rows = self.manifest.rows(number) if self.manifest else max(1, size // config.input_bytes)
         if size != rows * config.input_bytes:
             people = f"{rows} x " if rows > 1 else ""
             raise UserError(f"{self.folder / self.names[number]}: {size} bytes, expected {rows * config.input_bytes} "
-                            f"({people}{'x'.join(map(str, self.shape))} float32). Was it written with another --cfg?")
+                            f"({people}{'x'.join(map(str, config.input_shape))} {config.dtype}). Was it written with "
+                            "another --cfg?")
         return rows
 
     def groups(self, batch: int) -> List[range]:
@@ -142,9 +147,9 @@ class BinReader:
         return [*groups, range(start, len(self.rows))]
 
     def read(self, group: range) -> np.ndarray:
-        """The people of consecutive bins: (rows, 3, H, W) float32."""
-        parts = [np.fromfile(self.folder / self.names[number], np.float32) for number in group]
-        return np.concatenate(parts).reshape(-1, *self.shape)
+        """The people of consecutive bins: (rows, 3, H, W) float32, or (rows, H, W, 3) uint8."""
+        parts = [np.fromfile(self.folder / self.names[number], self.config.dtype) for number in group]
+        return np.concatenate(parts).reshape(-1, *self.config.input_shape)
 
 
 def share_of(groups: List[range], number: int, shares: int) -> List[range]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from decimal import Decimal
 from typing import Any, Dict, Optional, Tuple
 
 import yaml
@@ -29,6 +30,9 @@ MODEL_KEYS = ("TYPE", "NUM_LAYERS", "CONV_DIM", "WIDTH")
 MODEL_IGNORED = ("PRETRAINED", "TRY_LOAD", "NUM_DECONV_FILTERS")
 REGRESSION_NORMS = ("sigmoid", "softmax")
 
+FLOAT32, UINT8 = "float32", "uint8"
+DTYPES = {FLOAT32: 4, UINT8: 1}  # what bins may hold -> bytes of a value
+
 
 @dataclasses.dataclass(frozen=True)
 class PoseConfig:
@@ -43,22 +47,40 @@ class PoseConfig:
     conv_dim: int = 128  # channels before the last convolution
     width: float = 1.0  # multiplier of every channel count but the joints'
     regression: Optional[str] = None  # L1JointRegression's heatmap norm; None decodes the peak (MSELoss)
+    dtype: str = FLOAT32  # of the input: normalised (3, H, W), or with UINT8 the crop's own bytes, (H, W, 3)
 
     @property
     def input_shape(self) -> Tuple[int, int, int]:
-        return (3, *self.input_size)
+        return (3, *self.input_size) if self.dtype == FLOAT32 else (*self.input_size, 3)
 
     @property
     def heatmap_shape(self) -> Tuple[int, int, int]:
         return (NUM_JOINTS, *self.heatmap_size)
 
     @property
+    def output_shape(self) -> Tuple[int, int, int]:
+        return self.heatmap_shape
+
+    @property
     def input_bytes(self) -> int:
-        """Bytes of one crop in a bin (float32)."""
-        return 4 * math.prod(self.input_shape)
+        """Bytes of one crop in a bin."""
+        return DTYPES[self.dtype] * math.prod(self.input_shape)
+
+    @property
+    def pixel_constants(self) -> Dict[str, Tuple[float, ...]]:
+        """What normalises a byte, for R, G, B: ((pixel - mean_chn) - min_chn) * var_reci_chn.
+
+        The names and the split are of Ascend's AIPP, whose mean_chn takes whole numbers and keeps min_chn, the rest, in
+        float16. In exact arithmetic it is (pixel / 255 - mean) / std.
+        """
+        means = [255 * Decimal(repr(mean)) for mean in self.mean]  # as written: 103.53 and not 103.53000000000000111
+        wholes = [min(max(math.floor(mean), 0), 255) for mean in means]
+        return {"mean_chn": tuple(wholes),
+                "min_chn": tuple(float(mean - whole) for mean, whole in zip(means, wholes)),
+                "var_reci_chn": tuple(1 / (255 * std) for std in self.std)}
 
     def of_data(self) -> Dict[str, Any]:
-        """The part that decides the bytes of bins and the reading of dumps; the rest belongs to the checkpoint."""
+        """The part of the YAML that decides bins and the reading of dumps; the rest belongs to the checkpoint."""
         return {"input_size": list(self.input_size), "heatmap_size": list(self.heatmap_size),
                 "mean": list(self.mean), "std": list(self.std), "regression": self.regression}
 

@@ -82,6 +82,6 @@ class Normalizer:
         return tensor
 
 
-def mirror(tensor: np.ndarray) -> np.ndarray:
-    """(..., W) -> its mirror image, contiguous."""
-    return np.ascontiguousarray(tensor[..., ::-1])
+def mirror(tensor: np.ndarray, axis: int = -1) -> np.ndarray:
+    """An array and the axis of its W -> its mirror image, contiguous."""
+    return np.ascontiguousarray(np.flip(tensor, axis))

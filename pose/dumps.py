@@ -141,8 +141,9 @@ class DumpReader:
         """What made the dumps, if it is known; it must have read the bins of this manifest."""
         settings = read_settings(self.folder)
         if settings and settings["bins"] is not None:
-            unseen = () if "photographs" in self.manifest.settings else ("photographs",)  # rebuilt from detections
-            difference = settings_difference(self.manifest.settings, settings["bins"], but=unseen)
+            # A manifest that was rebuilt from detections knows no photographs; the people do not depend on the dtype.
+            unseen = () if "photographs" in self.manifest.settings else ("photographs",)
+            difference = settings_difference(self.manifest.settings, settings["bins"], but=("dtype", *unseen))
             if difference:
                 raise UserError(f"{self.folder}: dumps of other bins than the manifest's ({difference})")
         return settings

@@ -1,8 +1,8 @@
 """The file contract between stages: names, sizes and what each row of a bin is.
 
-`preprocess.py` writes bins, `000000000007.bin`: one person's crop, or `batch` of them, float32 (3, H, W) in C order.
-A backend (ais_bench, or `infer.py`) turns each into a dump, `000000000007_0.bin`: (17, h, w) a person. The manifest
-beside the bins says who each row is, so that no later stage opens a photograph.
+`preprocess.py` writes bins, `000000000007.bin`: one person's crop, or `batch` of them, in C order, float32 (3, H, W) or
+uint8 (H, W, 3). A backend (ais_bench, or `infer.py`) turns each into a dump, `000000000007_0.bin`: (17, h, w) a person.
+The manifest beside the bins says who each row is, so that no later stage opens a photograph.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pose.files import PathLike, read_json, remove_file, write_file
 MANIFEST = "manifest.json"  # ais_bench reads *.bin and *.npy of a folder and leaves this alone
 UNFINISHED = "manifest.unfinished.json"  # its name until every bin is there
 PERSON_KEYS = ("image_id", "bbox_xywh", "crop_xyxy", "score")
-SETTING_KEYS = ("boxes", "boxes_sha256", "batch", "mirrored", "images")  # and config
+SETTING_KEYS = ("boxes", "boxes_sha256", "batch", "mirrored", "images")  # and config and dtype
 DETECTED, GROUND_TRUTH = "detections", "ground_truth"
 
 
@@ -32,7 +32,8 @@ DETECTED, GROUND_TRUTH = "detections", "ground_truth"
 class Manifest:
     """Who is in which row: (N,) ids, (N, 4) float64 bbox_xywh, (N, 4) float32 crop_xyxy, (N,) scores; and settings.
 
-    `settings` is what bins must share to be mixed: config, source of the boxes and its sha256, batch, mirrored.
+    `settings` is what bins must share to be mixed: config, dtype, source of the boxes and its sha256, batch,
+    mirrored.
     """
 
     settings: Dict[str, Any]
@@ -52,7 +53,7 @@ class Manifest:
     def data_config(self) -> PoseConfig:
         """The config as far as bins and dumps tell; the checkpoint's part is not in it."""
         return PoseConfig(**{key: tuple(value) if isinstance(value, list) else value
-                             for key, value in self.settings["config"].items()})
+                             for key, value in self.settings["config"].items()}, dtype=self.settings["dtype"])
 
     @functools.cached_property
     def bin_names(self) -> List[str]:
@@ -74,6 +75,10 @@ class Manifest:
     def bin_bytes(self, name_index: int) -> int:
         return self.rows(name_index) * self.data_config.input_bytes
 
+    def of_rows(self, rows: slice) -> Manifest:
+        return Manifest(self.settings, self.image_ids[rows], self.bbox_xywh[rows], self.crop_xyxy[rows],
+                        self.scores[rows])
+
     def mirrored(self) -> Manifest:
         return dataclasses.replace(self, settings={**self.settings, "mirrored": True})
 
@@ -87,8 +92,8 @@ def build_manifest(detections: Detections, source_sha256: str, config: PoseConfi
     """
     height, width = config.input_size
     center, scale = box_to_center_scale(detections.bbox_xyxy, width / height)
-    settings = {"config": config.of_data(), "boxes": boxes, "boxes_sha256": source_sha256, "batch": batch,
-                "mirrored": False, "images": images}
+    settings = {"config": config.of_data(), "dtype": config.dtype, "boxes": boxes, "boxes_sha256": source_sha256,
+                "batch": batch, "mirrored": False, "images": images}
     return Manifest(settings, detections.image_ids, detections.bbox_xywh, center_scale_to_xyxy(center, scale),
                     detections.scores)
 
@@ -109,7 +114,7 @@ def load_manifest(path: PathLike) -> Manifest:
         image_ids, bbox_xywh, crop_xyxy, scores = ([person[key] for person in people] for key in PERSON_KEYS)
         manifest = Manifest(content, np.array(image_ids, np.int64), np.array(bbox_xywh, np.float64).reshape(-1, 4),
                             np.array(crop_xyxy, np.float32).reshape(-1, 4), np.array(scores, np.float64))
-        manifest.data_config, *(manifest.settings[key] for key in SETTING_KEYS)
+        manifest.data_config.input_bytes, *(manifest.settings[key] for key in SETTING_KEYS)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a manifest that preprocess.py wrote ({type(error).__name__}: {error}). "
                         "Name the --manifest that it wrote, or remove this file and run it again") from None

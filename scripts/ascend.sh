@@ -1,6 +1,6 @@
 # The stages that run on an Ascend NPU, for run.sh, which sources this file. TARGET is the soc version.
-# Uses what run.sh has set: BATCH TARGET PYTHON config dataroot weights yolo_cfg boxes limit work onnx results
-# and the options device, runner, gears, precision.
+# Uses what run.sh has set: BATCH TARGET PYTHON config checkpoint dataroot weights yolo_cfg boxes limit work onnx results
+# and the options device, runner, gears, precision, uint8.
 
 choose_runner() {
     if [ -z "$runner" ]; then
@@ -30,14 +30,15 @@ find_people() {
 }
 
 build_model() {
-    if [ -n "$gears" ]; then
-        om=${onnx%.onnx}_gears.om
-        "$PYTHON" -m ascend.atc "$onnx" --soc_version "$TARGET" --gears "$gears" ${precision[@]+"${precision[@]}"}
-    else
-        om=${onnx%.onnx}_bs$BATCH.om
-        "$PYTHON" -m ascend.atc "${onnx%.onnx}_bs$BATCH.onnx" --soc_version "$TARGET" --batch "$BATCH" \
-            ${precision[@]+"${precision[@]}"}
+    "$PYTHON" pth2onnx.py "$config" "$checkpoint" "$onnx" --batch "$BATCH"
+    local source=$onnx sizes=(--gears "$gears")
+    om=${onnx%.onnx}_gears$uint8.om
+    if [ -z "$gears" ]; then
+        source=${onnx%.onnx}_bs$BATCH.onnx; sizes=(--batch "$BATCH")
+        om=${source%.onnx}$uint8.om
     fi
+    "$PYTHON" -m ascend.atc "$source" --soc_version "$TARGET" "${sizes[@]}" ${uint8:+--uint8} \
+        ${precision[@]+"${precision[@]}"}
 }
 
 run_model() {

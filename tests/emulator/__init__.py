@@ -60,7 +60,10 @@ def _toolkit(cann: str) -> Path:
     home = Path(tempfile.gettempdir()) / f"ascend_emulator_{os.getuid()}" / cann / "latest"
     home.mkdir(parents=True, exist_ok=True)
     (home / "opp").mkdir(exist_ok=True)
-    (home / "version.cfg").write_text(f"# version: 1.0\nruntime_running_version=[7.7.0.1.238:{cann}]\n")
+    # Whole at any moment: all emulated machines of this user share it, and some may be reading.
+    partial = home / f"version.cfg.{os.getpid()}"
+    partial.write_text(f"# version: 1.0\nruntime_running_version=[7.7.0.1.238:{cann}]\n")
+    os.replace(partial, home / "version.cfg")
     return home
 
 

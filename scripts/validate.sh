@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# One model on several devices, on the same bins: AP and speed of each, and whether it agrees with PyTorch.
+#
+#     bash scripts/validate.sh cpu Ascend310P3 --batch "1 16" [options of run_bs16.sh]
+#
+# Prints a table and leaves it in WORK/validation.md, with a page for every comparison beside it. Exit code 0: all agree
+# with PyTorch; 1: one differs; 2: something failed.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+fail() { echo "error: $*" >&2; exit 2; }
+from_here() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+
+targets=(); options=(); batches=16; dataroot=./data/coco; work=$here/../runs/validation; uint8=; boxes=
+while [ $# -gt 0 ] && [[ $1 != -* ]]; do targets+=("$1"); shift; done
+[ ${#targets[@]} -gt 0 ] || fail "expected targets first, such as: bash scripts/validate.sh cpu --demo"
+while [ $# -gt 0 ]; do
+    case "$1" in --batch | --work | --dataroot) [ $# -gt 1 ] || fail "$1 needs a value" ;; esac
+    case "$1" in
+        --batch) batches=$2; shift 2; continue ;;
+        --work) work=$(from_here "$2"); shift 2; continue ;;
+        --dataroot) dataroot=$(from_here "$2") ;;
+        --demo) dataroot=./data/demo ;;
+        --uint8) uint8=_uint8 ;;
+        --detections | --gt_boxes) boxes=given ;;
+    esac
+    options+=("$1"); shift
+done
+
+for target in "${targets[@]}"; do  # hours are lost when the last one turns out to be ill
+    bash "$here/run.sh" "${batches%% *}" "$target" ${options[@]+"${options[@]}"} --check
+done
+for batch in $batches; do
+    for target in pytorch "${targets[@]}"; do
+        bash "$here/run.sh" "$batch" "$target" --work "$work" ${options[@]+"${options[@]}"}
+        # The people that were found first are everyone's.
+        [ -n "$boxes" ] || { options+=(--detections "$work/detections.json"); boxes=given; }
+    done
+done
+
+source "$here/setup.sh"  # changes to the project's root and sets PYTHON
+results=$work/results
+for batch in $batches; do
+    for target in "${targets[@]}"; do
+        gate=fp16; [ "$target" != cpu ] || gate=fp32
+        dumps=${target}_bs$batch$uint8; reference=pytorch_bs$batch$uint8
+        "$PYTHON" compare.py "pytorch=$results/$reference,$results/${reference}_flip" \
+            "$target=$results/$dumps,$results/${dumps}_flip" --manifest "$work/prep_data$uint8/manifest.json" \
+            --dataroot "$dataroot" --gate "$gate" --explain --json "$results/${dumps}_verdict.json" \
+            --report "$work/validation_$dumps.html" || [ $? = 1 ] || exit 2
+    done
+done
+"$PYTHON" -m comparison.validation "$results" "${targets[@]}" --batch $batches --suffix "$uint8" \
+    --output "$work/validation.md"
