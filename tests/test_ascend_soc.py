@@ -67,7 +67,8 @@ def test_recorded_outputs(shared):
 @pytest.mark.parametrize("text, ids, name, soc", [
     (FOUR_CHIPS, [(2048, 0, 0), (2048, 1, 1), (2049, 0, 4), (2049, 3, 7)], "310", "Ascend310"),
     (BOARD_WITHOUT_BUS, [(0, 0, 0)], "310B4", "Ascend310B4"), (OLD_910, [(3, 0, 0)], "910A", "Ascend910A"),
-    (A3, [(2, 0, 4), (2, 1, 5)], "Ascend910", None), (A950, [(5, 0, 0), (6, 0, 1)], "Ascend950PR", None), (HEAD.format("23.0"), [], "", "")])
+    (A3, [(2, 0, 4), (2, 1, 5)], "Ascend910", None), (A950, [(5, 0, 0), (6, 0, 1)], "Ascend950PR", None),
+    (HEAD.format("23.0"), [], "", "")])
 def test_layouts(text, ids, name, soc):
     devices = parse_npu_smi(text)
     assert [(device.npu_id, device.chip, device.device_id) for device in devices] == ids
