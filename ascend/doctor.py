@@ -7,6 +7,7 @@ Prints a table of what is ok, what deserves a look (note) and what is a problem;
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import platform
 import re
@@ -79,21 +80,23 @@ def check_acl(wanted: List[int]) -> Iterator[Finding]:
         return
     visible = os.environ.get("ASCEND_RT_VISIBLE_DEVICES")
     yield Finding("pyACL", OK, f"{count} devices" + (f", ASCEND_RT_VISIBLE_DEVICES={visible}" if visible else ""))
+    all_opened = True
     for device in wanted:
         try:
             open_device(device)
             close_device(device)
             yield Finding(f"open device {device}", OK, "opened and closed")
         except UserError as error:
-            found, remedy = halves(error)
-            yield Finding(f"open device {device}", PROBLEM, found, remedy)
-            yield from check_nodes(device)
+            all_opened = False
+            yield Finding(f"open device {device}", PROBLEM, *halves(error))
+    if not all_opened:
+        yield from check_nodes()
 
 
-def check_nodes(device: int) -> Iterator[Finding]:
-    """Of a device that cannot be opened: whether its nodes are there and ours to use."""
-    for name in (f"davinci{device}", *NODES):
-        path = f"/dev/{name}"
+def check_nodes() -> Iterator[Finding]:
+    """Where a device cannot be opened: whether there are nodes, and ours to use. In a container a node keeps the
+    number that it has on the host, while ids count from 0: one davinci5 is device 0."""
+    for path in (glob.glob("/dev/davinci[0-9]*") or ["/dev/davinci0"]) + [f"/dev/{name}" for name in NODES]:
         if not os.path.exists(path):
             yield Finding(path, PROBLEM, "not there", f"in a container pass --device={path}; else load the driver")
         elif not os.access(path, os.R_OK | os.W_OK):

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import Any
 
 from ascend.cann import set_env_advice
-from ascend.codes import explain_acl
+from ascend.codes import explain_acl, explain_output
 from pose.errors import UserError
 
 SUCCESS, ALREADY_INITIALISED = 0, 100002
@@ -77,6 +77,6 @@ def _check(name: str, code: int) -> None:
 
 
 def recent_message() -> str:
-    """What ACL says about its last failure, in one line; empty when it says nothing."""
+    """What ACL says about its last failure and what the codes in it mean, in one line; empty when it says nothing."""
     message = getattr(module(), "get_recent_err_msg", lambda: None)()  # absent from old releases
-    return f" (ACL: {' '.join(message.split())})" if message else ""
+    return f" (ACL: {'. '.join([' '.join(message.split()), *explain_output(message)])})" if message else ""

@@ -17,19 +17,20 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from pose.errors import UserError, exit_code
 
-# Names that atc of CANN 8.1 takes, without their prefix "Ascend"; the 31 and 610 families are not for this job.
+# Names that atc of CANN 8.1 takes, without their prefix "Ascend"; the 031 and 035 families are not for this job.
 KNOWN = ("310", "310B1", "310B2", "310B3", "310B4", "310P1", "310P3", "310P5", "310P7", "610", "610Lite", "910A",
          "910ProA", "910ProB", "910PremiumA", "910B1", "910B2", "910B2C", "910B3", "910B4", "910B4-1", "910_9362",
          "910_9372", "910_9381", "910_9382", "910_9391", "910_9392")
 PREFIX = "Ascend"
-NEWER = re.compile(r"Ascend(?:910_\d{4}|950\w*_\w+)$")  # <Chip Name>_<NPU Name> of later products
+NEWER = re.compile(r"Ascend(?:910_\d{2,4}|950\w*_\w+)$")  # <Chip Name>_<NPU Name> of later products
 HALF_NAMES = (PREFIX, "950")  # A3 prints Ascend910, 950 its number: the other half is on the board
 SECONDS_FOR_NPU_SMI = 60
 
 # A device is two rows of the table. The second is known by its bus id and is tried first: on 310P its first cell is
-# two numbers, which would pass for a device's id and name.
-_CHIP_ROW = re.compile(r"\|\s*(\d+)(?:\s+(\d+))?\s*\|\s*([0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.\d|NA)\s*\|")
-_NAME_ROW = re.compile(r"\|\s*(\d+)\s+([A-Za-z0-9][\w-]*)\s*\|\s*([^|]*?)\s*\|")
+# two numbers, which would pass for a device's id and name. 950 has a column for each of id and name, empty below.
+_CHIP_ROW = re.compile(r"\|\s*(?:(\d+)(?:\s+(\d+))?\s*|\|\s*)"
+                       r"\|\s*([0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.\d|NA)\s*\|")
+_NAME_ROW = re.compile(r"\|\s*(\d+)\s*\|?\s+([A-Za-z0-9][\w-]*)\s*\|\s*([^|]*?)\s*\|")
 _VERSIONS = re.compile(r"npu-smi\s+(\S+)\s+Version:\s*(\S+)")
 _BOARD_FIELD = re.compile(r"^\s*([A-Za-z][\w \-()/]*?)\s*:\s*(.*?)\s*$", re.MULTILINE)
 
@@ -52,14 +53,14 @@ def parse_npu_smi(text: str) -> List[Device]:
     """The devices in the output of `npu-smi info`. Where no logical id is printed it is the order of appearance."""
     devices: List[Device] = []
     name_row = None
-    for line in text.splitlines():
+    for line in map(str.strip, text.splitlines()):
         if "Process id" in line:
             break
         chip_row = _CHIP_ROW.match(line)
         if chip_row and name_row:
             chip, logical, bus_id = chip_row.groups()
             npu_id, name, health = name_row.groups()
-            devices.append(Device(int(npu_id), int(chip), len(devices) if logical is None else int(logical), name,
+            devices.append(Device(int(npu_id), int(chip or 0), len(devices) if logical is None else int(logical), name,
                                   health, bus_id))
         else:
             name_row = _NAME_ROW.match(line) or name_row

@@ -1,6 +1,7 @@
 """What the tests of ascend/ share: models built on an emulated machine, and our programs run there."""
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,13 @@ def run(env: Dict[str, str], *command: object) -> subprocess.CompletedProcess:
     program = "bash" if str(command[0]).endswith(".sh") else sys.executable
     return subprocess.run([program, *map(str, command)], cwd=ROOT, env=env, capture_output=True, text=True,
                           timeout=300)
+
+
+def row(number: int, *values: object, **marks: object):
+    """A case of row `number` of what goes wrong for people: section 9 of the reference, and the table of symptoms in
+    docs/ascend.md, in the same order."""
+    hint = re.sub(r"[^\w.]+", "_", str(values[-1]))
+    return pytest.param(*values, id=f"row{number}-{hint}", **marks)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

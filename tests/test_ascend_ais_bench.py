@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ascend_cases import alive, models, run, wait_for  # noqa: F401
+from ascend_cases import alive, models, row, run, wait_for  # noqa: F401
 from conftest import ROOT, done, one_error, patch_model
 
 from tests.emulator import environment
@@ -82,6 +83,13 @@ def test_devices_and_gears_change_nothing(stage, tmp_path, expected, runner, om,
                                                                         "bs4_ais_bench.log"}
 
 
+@pytest.mark.parametrize("runner, hint", [row(14, "acl", "model alone"), row(14, "ais_bench", "model alone")])
+def test_what_a_person_costs_is_told_beside_the_time_of_the_model(stage, runner, hint):
+    told = re.search(rf"{hint} [\d.]+ crops/s at batch 4; read, infer and write ([\d.]+) crops/s, 12 in", done(
+        stage(runner=runner)))
+    assert float(told[1]) > 0
+
+
 def test_float16_outputs_are_taken_as_they_are(tmp_path, models, stage, small_cfg, coco, bins, expected, script):  # noqa: F811
     om = tmp_path / "half.om"
     built = run(environment(), "-m", "ascend.atc", models / "m_bs4.onnx", "--soc_version", "Ascend310P3",
@@ -119,6 +127,21 @@ def test_one_device_continues_where_it_was_killed(stage, tmp_path, expected, gen
     assert 0 < len(kept) < PEOPLE
     done(stage(ais_bench=generation))
     assert dumps_in(tmp_path / "results" / "bs4") == expected
+
+
+@pytest.mark.parametrize("runner, hint", [row(13, "acl", "in float16?"), row(13, "ais_bench", "in float16?")])
+def test_an_overflow_in_float16_stops_the_score(stage, tmp_path, models, small_cfg, bins, coco, script, runner, hint):  # noqa: F811
+    import onnx
+
+    content = onnx.load(models / "m_bs4.onnx")
+    weights = onnx.numpy_helper.to_array(content.graph.initializer[0]) * np.float32(1e6)
+    content.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "weights"))
+    onnx.save(content, tmp_path / "large.onnx")
+    done(run(environment(), "-m", "ascend.atc", tmp_path / "large.onnx", "--soc_version", "Ascend310P3",
+             "--output_type", "FP16"))
+    done(stage(om=tmp_path / "large.om", runner=runner))
+    assert hint in one_error(script("postprocess.py", "--dataroot", coco, "--dump_dir", tmp_path / "results" / "bs4",
+                                    "--manifest", bins / "manifest.json"))
 
 
 @BOTH
@@ -175,15 +198,25 @@ def rename(bins: Path, name: str) -> None:
     os.rename(bins / "000000000000.bin", bins / name)
 
 
+def widen(bins: Path) -> None:
+    """As float64, which without a manifest has the size of two people of float32."""
+    (bins / "manifest.json").unlink()
+    for path in bins.glob("*.bin"):
+        path.write_bytes(np.fromfile(path, np.float32).astype(np.float64).tobytes())
+
+
 @pytest.mark.parametrize("damage, hint", [
-    (halve, "expected 36864"), (lambda bins: rename(bins, "img.1.bin"), "before the first dot"),
-    (lambda bins: np.save(bins / "x.npy", np.zeros((3, 64, 48))), "x.npy: ais_bench would read it"),
-    (lambda bins: (bins / "x.BIN").mkdir(), "x.BIN: ais_bench would read it"),
-    (lambda bins: (bins / "000000000003.bin").chmod(0o660), "chmod go-w"),
-    (lambda bins: (bins / "manifest.json").chmod(0o666), "chmod go-w"),
-    (lambda bins: bins.chmod(0o775), "chmod go-w"),
-    (lambda bins: (bins / "link.txt").symlink_to("manifest.json"), "symlink"),
-    (lambda bins: (bins / "with space.txt").touch(), "A-Z")], ids=range(9))
+    row(6, halve, "expected 36864"), row(6, widen, "Is it float64?"),
+    row(6, lambda bins: np.save(bins / "x.npy", np.zeros((3, 64, 48))), "x.npy: ais_bench would read it"),
+    row(7, lambda bins: rename(bins, "img.1.bin"), "before the first dot"),
+    row(7, lambda bins: (bins / "x.BIN").mkdir(), "x.BIN: ais_bench would read it"),
+    row(8, lambda bins: (bins / "000000000003.bin").chmod(0o660), "chmod go-w"),
+    row(8, lambda bins: (bins / "manifest.json").chmod(0o666), "chmod go-w"),
+    row(8, lambda bins: bins.chmod(0o775), "chmod go-w"),
+    row(8, lambda bins: (bins / "link.txt").symlink_to("manifest.json"), "symlink"),
+    row(8, lambda bins: (bins / "with space.txt").touch(), "A-Z"),
+    row(8, lambda bins: os.chown(bins / "000000000003.bin", 12345, 12345), "chown",
+        marks=pytest.mark.skipif(os.getuid() != 0, reason="only root may chown"))])
 def test_what_ais_bench_would_refuse_late_or_get_wrong(stage, bins, tmp_path, damage, hint):
     damage(bins)
     assert hint in one_error(stage(ais_bench="new"))
@@ -199,10 +232,11 @@ def test_the_older_release_and_pyacl_take_what_the_newer_refuses(stage, bins, tm
 
 
 @pytest.mark.parametrize("options, config, hint", [
-    (["--batchsize", "8"], {}, "takes batches of 4"), (["--batchsize", "3"], {"om": "m_gears.om"}, "[1, 2, 4]"),
-    (["--device", "1"], {}, "python3 -m ascend.doctor"), ([], {"ais_bench": None}, "--runner acl"),
-    ([], {"set_env": False}, "set_env.sh"), ([], {"soc": "Ascend310"}, "507008"),
-    (["--model", "x.om"], {}, "no such model")])
+    row(2, [], {"soc": "Ascend310"}, "507008"), row(3, [], {"set_env": False}, "set_env.sh"),
+    row(5, [], {"ais_bench": None}, "--runner acl"), row(6, ["--batchsize", "8"], {}, "takes batches of 4"),
+    row(10, ["--device", "0,0"], {}, "different ids"),
+    row(11, ["--batchsize", "3"], {"om": "m_gears.om"}, "[1, 2, 4]"),
+    row(16, ["--device", "1"], {}, "python3 -m ascend.doctor"), (["--model", "x.om"], {}, "no such model")])
 def test_what_does_not_fit(stage, tmp_path, options, config, hint):
     assert hint in one_error(stage(*options, **config))
     assert not (tmp_path / "results").exists()

@@ -1,11 +1,11 @@
 """The doctor: what it finds on machines that something is wrong with."""
 from __future__ import annotations
 
-import importlib.metadata
-import sys
+import json
+import os
 
 import pytest
-from ascend_cases import run
+from ascend_cases import row, run
 from conftest import one_error
 
 from ascend import cann, doctor
@@ -23,14 +23,18 @@ def test_a_machine_that_is_well(tmp_path):
 
 
 @pytest.mark.parametrize("config, options, what, hint", [
-    ({"set_env": False}, [], "set_env.sh", "source"), ({"set_env": False}, [], "atc", "not on PATH"),
-    ({"acl": False}, [], "pyACL", "No module named 'acl'"),
-    ({"ais_bench": None}, [], "ais_bench", "--runner acl"), ({"npu_smi": {"error": -8005}}, [], "npu-smi", "container"),
-    ({"errors": [{"call": "aclrtSetDevice", "code": 507033}]}, [], "open device 0", "driver, firmware and CANN"),
-    ({"errors": [{"call": "aclInit", "code": 507008}]}, [], "pyACL", "ascend_install.info"),
-    ({}, ["--device", "3"], "open device 3", "107001"), ({}, ["--soc_version", "Ascend310"], "soc version", "507008"),
-    ({}, ["--soc_version", "Ascend910B"], "soc version", "Ascend910B1"),
-    ({}, ["--soc_version", "310p3"], "soc version", "Did you mean Ascend310P3?")])
+    row(1, {"errors": [{"call": "aclrtSetDevice", "code": 507033}]}, [], "open device 0", "driver, firmware and CANN"),
+    row(1, {"errors": [{"call": "aclInit", "code": 507008}]}, [], "pyACL", "ascend_install.info"),
+    row(2, {}, ["--soc_version", "Ascend310"], "soc version", "507008"),
+    row(2, {}, ["--soc_version", "Ascend910B"], "soc version", "Ascend910B1"),
+    row(2, {}, ["--soc_version", "310p3"], "soc version", "Did you mean Ascend310P3?"),
+    row(3, {"set_env": False}, [], "set_env.sh", "source"), row(3, {"set_env": False}, [], "atc", "not on PATH"),
+    row(3, {"acl": False}, [], "pyACL", "No module named 'acl'"), row(5, {"ais_bench": None}, [], "ais_bench",
+                                                                      "--runner acl"),
+    row(15, {"npu_smi": {"error": -8005}}, [], "npu-smi", "container"),
+    row(16, {}, ["--device", "3"], "open device 3", "107001"),
+    row(17, {"errors": [{"call": "aclrtSetDevice", "code": 507000, "message": "TsdOpen failed. devId=0"}]}, [],
+        "open device 0", "unset ASCEND_AICPU_PATH")])
 def test_problems_and_what_to_do(tmp_path, config, options, what, hint):
     finished = run(environment(**config), "-m", "ascend.doctor", *options)
     assert finished.returncode == 2 and finished.stdout.splitlines()[-1].endswith("problems")
@@ -44,10 +48,29 @@ def test_a_driver_that_says_its_firmware_does_not_fit(monkeypatch):
     assert finding.state == "problem" and finding.found == "6.4, compatibility NOK"
 
 
+@pytest.mark.parametrize("found, hint", [
+    row(15, {}, "/dev/davinci0: not there: in a container pass --device=/dev/davinci0; else load the driver"),
+    row(15, {"/dev/davinci5": 0o600, "/dev/davinci_manager": 0o660, "/dev/devmm_svm": 0o660, "/dev/hisi_hdc": 0o660},
+        "/dev/davinci5: not yours to read and write: join the group HwHiAiUser, or run as root")])
+def test_device_nodes(monkeypatch, found, hint):
+    """None, and one that has the number of its host in a container where it is device 0."""
+    monkeypatch.setattr(doctor.glob, "glob", lambda pattern: [path for path in found if path[-1].isdigit()])
+    monkeypatch.setattr(os.path, "exists", found.__contains__)
+    monkeypatch.setattr(os, "access", lambda path, mode: found[path] == 0o660)
+    findings = [f"{what}: {problem}: {remedy}" for what, _, problem, remedy in doctor.check_nodes()]
+    assert findings[0] == hint and len(findings) == (1 if found else 4)
+
+
 def test_device_nodes_are_looked_at_when_a_device_cannot_be_opened(tmp_path):
     broken = environment(errors=[{"call": "aclrtSetDevice", "code": 507033}])
-    assert "/dev/davinci_manager" in run(broken, "-m", "ascend.doctor").stdout
+    assert run(broken, "-m", "ascend.doctor", "--device", "0,1").stdout.count("/dev/davinci_manager ") == 1
     assert "/dev/davinci" not in run(environment(), "-m", "ascend.doctor").stdout
+
+
+def test_visible_devices_and_both_numberings_are_shown(tmp_path):
+    env = environment(devices=3, npu_smi={"npu_ids": [8, 64, 65]})
+    found = " ".join(run({**env, "ASCEND_RT_VISIBLE_DEVICES": "1,2"}, "-m", "ascend.doctor").stdout.split())
+    assert "2 devices, ASCEND_RT_VISIBLE_DEVICES=1,2" in found and "device 2 ok 310P3, NPU id 65" in found
 
 
 def test_ais_bench_is_not_missed_by_who_does_not_need_it(tmp_path):
@@ -56,8 +79,9 @@ def test_ais_bench_is_not_missed_by_who_does_not_need_it(tmp_path):
 
 
 @pytest.mark.parametrize("package, error, hint", [
-    ("import attr", "No module named 'attr'", "pip install attrs"), ("import decorator_x", "", "install decorator_x"),
-    ("raise AttributeError('module numpy has no attribute float_')", "float_", "numpy must be below 2")])
+    row(3, "import attr", "No module named 'attr'", "pip install attrs"),
+    row(3, "import decorator_x", "", "install decorator_x"),
+    row(4, "raise AttributeError('module numpy has no attribute float_')", "float_", "numpy must be below 2")])
 def test_a_compiler_that_lacks_a_package(tmp_path, package, error, hint):
     """CANN's own module tbe imports what it needs."""
     env = environment()
@@ -79,12 +103,22 @@ def test_what_a_release_works_with(release, python, numpy):
     assert limits.opset[0] <= 11 <= 13 <= limits.opset[1]  # 11 and 13 suit all
 
 
-def test_python_and_numpy_that_are_too_new(tmp_path):
-    finished = run(environment(cann="7.0.0"), "-m", "ascend.doctor")
-    rows = {name: line for line in finished.stdout.splitlines() for name in ("python3 on PATH", "its numpy")
-            if line.startswith(name)}
-    assert sys.version_info[:2] <= (3, 9) or "3.7 to 3.9" in rows["python3 on PATH"]
-    assert cann.numbers(importlib.metadata.version("numpy")) < (2,) or "numpy<2" in rows["its numpy"]
+@pytest.mark.parametrize("release, version, numpy, what, hint", [
+    row(4, "8.1.RC1", [3, 13, 1], "1.26.4", "python3 on PATH", "put a Python 3.10 with numpy below 2 first on PATH"),
+    row(4, "8.2.RC1", [3, 10, 2], "2.0.1", "its numpy", "python3 -m pip install 'numpy<2'"),
+    row(4, "8.3.RC1", [3, 10, 2], "1.26.4", "its numpy", "python3 -m pip install 'numpy<1.25'"),
+    row(4, "8.5.0", [3, 11, 2], None, "its numpy", "python3 -m pip install 'numpy<2'")])
+def test_python_and_numpy_that_are_too_new(tmp_path, release, version, numpy, what, hint):
+    """A python3 on PATH that says so of itself."""
+    place = str(tmp_path)
+    facts = {"executable": "/usr/bin/python3", "version": version, "packages": {"numpy": numpy, "aclruntime": "0.0.2"},
+             "modules": dict.fromkeys(("ais_bench", "aclruntime", "pkg_resources", "tbe"), place)}
+    (tmp_path / "python3").write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(facts)}\nEND\n")
+    (tmp_path / "python3").chmod(0o755)
+    env = environment(cann=release)
+    finished = run({**env, "PATH": f"{tmp_path}:{env['PATH']}"}, "-m", "ascend.doctor")
+    line = next(line for line in finished.stdout.splitlines() if line.startswith(what))
+    assert finished.returncode == 2 and " problem " in line and line.endswith(hint)
 
 
 def test_a_python_on_path_that_does_not_run(tmp_path):
@@ -94,6 +128,17 @@ def test_a_python_on_path_that_does_not_run(tmp_path):
     (tmp_path / "bin" / "python3").chmod(0o755)
     env["PATH"] = f"{tmp_path}/bin:{env['PATH']}"
     assert "mend PATH" in one_error(run(env, "-m", "ascend.doctor"))
+
+
+@pytest.mark.parametrize("gigabytes, told, state", [row(12, 4, "", "note"), (4, "1", "ok"), (16, "", "ok")])
+def test_little_memory_for_atc(monkeypatch, gigabytes, told, state):
+    sizes = {"SC_PAGE_SIZE": 1 << 12, "SC_PHYS_PAGES": gigabytes << 18}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    monkeypatch.delenv("TE_PARALLEL_COMPILER", raising=False)
+    if told:
+        monkeypatch.setenv("TE_PARALLEL_COMPILER", told)
+    (finding,) = doctor.check_memory()
+    assert finding.state == state and ("export TE_PARALLEL_COMPILER=1" in finding.remedy) == (state == "note")
 
 
 @pytest.mark.parametrize("text, codes", [

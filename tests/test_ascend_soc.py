@@ -41,6 +41,18 @@ A3 = HEAD.format("24.1.rc3") + """\
 | NPU     Chip      | Process id      | Process name                 |
 | 2       0         | 4711            | python3                      |
 """
+A950 = """\
+    | npu-smi 25.7.rc1                  Version: 25.7.rc1                             |
+    +--------+------------------+---------------+-------------------------------------+
+    | NPU ID | Name             | Health        | Power(W)    Temp(C)                 |
+    |        |                  | Bus-Id        | NPU Util(%) Memory-Usage(MB)        |
+    +========+==================+===============+=====================================+
+    | 5      | Ascend950PR      | OK            | 195.6       56                      |
+    |        |                  | 0000:61:00.0  | 0           0    / 0                |
+    | 6      | Ascend950PR      | OK            | 195.6       56                      |
+    |        |                  | 0000:62:00.0  | 0           0    / 0                |
+    | No running processes found in NPU 0                                             |
+"""
 
 
 def test_recorded_outputs(shared):
@@ -55,7 +67,8 @@ def test_recorded_outputs(shared):
 @pytest.mark.parametrize("text, ids, name, soc", [
     (FOUR_CHIPS, [(2048, 0, 0), (2048, 1, 1), (2049, 0, 4), (2049, 3, 7)], "310", "Ascend310"),
     (BOARD_WITHOUT_BUS, [(0, 0, 0)], "310B4", "Ascend310B4"), (OLD_910, [(3, 0, 0)], "910A", "Ascend910A"),
-    (A3, [(2, 0, 4), (2, 1, 5)], "Ascend910", None), (HEAD.format("23.0"), [], "", "")])
+    (A3, [(2, 0, 4), (2, 1, 5)], "Ascend910", None), (A950, [(5, 0, 0), (6, 0, 1)], "Ascend950PR", None),
+    (HEAD.format("23.0"), [], "", "")])
 def test_layouts(text, ids, name, soc):
     devices = parse_npu_smi(text)
     assert [(device.npu_id, device.chip, device.device_id) for device in devices] == ids
@@ -70,7 +83,8 @@ def test_every_family_is_recognised(tmp_path, soc, acl):
     assert done.stdout.strip() == soc, done.stderr
 
 
-@pytest.mark.parametrize("name", ["Ascend310P3", "Ascend310", "Ascend910B4-1", "Ascend910_9391", "Ascend950PR_9599"])
+@pytest.mark.parametrize("name", ["Ascend310P3", "Ascend310", "Ascend910B4-1", "Ascend910_9391", "Ascend910_95",
+                                  "Ascend950PR_9599"])
 def test_names_that_atc_takes(name):
     assert check_soc_version(name) == name
 

@@ -71,15 +71,16 @@ def test_a_static_model_has_no_gear(acl, oms):
 
 
 @pytest.mark.parametrize("name, expected", [
-    ("other_chip", 507008), ("absent", 145002), ("text", 100012), ("newer", 545001), ("broken", 100013)])
+    ("other_chip", 507008), ("absent", 145002), ("text", 100012), ("header", 100012), ("newer", 545001),
+    ("broken", 100013)])
 def test_what_cannot_be_loaded(acl, oms, name, expected, tmp_path):
     path = tmp_path / f"{name}.om"
     data = oms.bs4.read_bytes()
     if name == "other_chip":
         path = oms.other_chip
     elif name != "absent":
-        path.write_bytes({"text": b"PK", "newer": data.replace(b'"cann": "8.5.0"', b'"cann": "9.0.0"'),
-                          "broken": data[:2000]}[name])
+        path.write_bytes({"text": b"PK", "header": data[:100], "broken": data[:2000],
+                          "newer": data.replace(b'"cann": "8.5.0"', b'"cann": "9.0.0"')}[name])
     assert acl.mdl.load_from_file(str(path)) == (0, expected)
     message = acl.get_recent_err_msg()
     assert message and acl.get_recent_err_msg() is None

@@ -26,8 +26,9 @@ BUSES = ("01", "02", "41", "42", "81", "82", "C1", "C2")
 
 @dataclasses.dataclass
 class Layout:
-    """Of one family. `chip_header` and `chip_cell` are the first cell of the second row of a device."""
-    widths: Tuple[int, int, int]
+    """Of one family. `chip_header` is the first cell of the second row of a device; with four columns, of which the
+    first is the NPU id's, that row has neither chip nor number."""
+    widths: Tuple[int, ...]
     chip_header: str
     numbered: bool  # the logical device id is printed
     power_header: str
@@ -50,8 +51,10 @@ LAYOUTS = {
                   "0            1966 / 15039     0    / {mb}"),
     "910B": Layout((27, 15, 52), "Chip", False, *NARROW),
     "A3": Layout((27, 15, 52), "Chip  Phy-ID", True, *NARROW),
-    "950": Layout((27, 15, 52), "Chip  Phy-ID", True, *NARROW)}
-USED_MB = {"310": 629, "310P": 1700, "310B": 1822, "910B": 3347}
+    "950": Layout((8, 18, 15, 53), "", False, "Power(W)    Temp(C)           Hugepages-Usage(page)",
+                  "195.6       56                0     / 0", "NPU Util(%) Memory-Usage(MB)  HBM-Usage(MB)",
+                  "0           0    / 0          {used:<5} / {mb}")}
+USED_MB = {"310": 629, "310P": 1700, "310B": 1822, "910B": 3347, "950": 5239}
 
 
 @dataclasses.dataclass
@@ -76,9 +79,9 @@ def devices() -> List[Device]:
 
 
 def shown_name() -> str:
-    """The Name column: A3 and 950 show only the family, the rest is on the board."""
-    name = machine().soc[len("Ascend"):]
-    return {"A3": "Ascend910", "950": "Ascend950"}.get(machine().chip.layout, name)
+    """The Name column: A3 and 950 show only the first half, the rest is on the board."""
+    soc = machine().soc
+    return soc.partition("_")[0] if machine().chip.layout in ("A3", "950") else soc[len("Ascend"):]
 
 
 def table() -> str:
@@ -90,19 +93,23 @@ def table() -> str:
     def row(*cells: str) -> str:
         return "|" + "|".join(f" {cell:<{width - 1}}" for cell, width in zip(cells, layout.widths)) + "|"
 
+    def pair(left: object, right: str) -> List[str]:
+        return [str(left), right] if len(layout.widths) == 4 else [f"{left:<{gap}}{right}"]
+
     gap = 8 if layout.widths[0] > 30 else 6
     version = option("version", "23.0.7")
     head = f" npu-smi {version:<{24 if gap == 6 else 40}} Version: {version}"
+    nothing_below = ["", ""] if len(layout.widths) == 4 else []
     rows = [f"+{'-' * inner}+", f"|{head:<{inner}}|", line,
-            row(f"{'NPU':<{gap}}Name", "Health", layout.power_header),
-            row(layout.chip_header, "Bus-Id", layout.usage_header), double]
+            row(*pair("NPU", "Name"), "Health", layout.power_header),
+            row(*(nothing_below or [layout.chip_header]), "Bus-Id", layout.usage_header), double]
     for device in devices():
         usage = layout.usage.format(mb=machine().chip.memory_mb, used=USED_MB.get(machine().chip.layout, 3134))
         number = f"{device.number}" if layout.numbered else ""
-        rows += [row(f"{device.npu:<{gap}}{shown_name()}", option("health", "OK"),
-                     layout.power),
-                 row(f"{device.chip:<{gap}}{number}", device.bus, usage), double]
-    rows += [line, row("NPU     Chip", "Process id", "Process name             | Process memory(MB)"), double]
+        rows += [row(*pair(device.npu, shown_name()), option("health", "OK"), layout.power),
+                 row(*(nothing_below or pair(device.chip, number)), device.bus, usage), double]
+    rows += [line, row(*(nothing_below or ["NPU     Chip"]), "Process id",
+                       "Process name             | Process memory(MB)"), double]
     for npu in dict.fromkeys(device.npu for device in devices()):
         rows += [f"|{f' No running processes found in NPU {npu}':<{inner}}|", double]
     return "\n".join(rows)
@@ -130,18 +137,15 @@ def mapping() -> str:
 
 
 def board(device: Device, with_chip: bool) -> str:
-    """`-t board`: with a chip the names that make up a soc version of A3 and 950."""
-    family, _, number = machine().soc.partition("_")
-    version = option("version", "23.0.7")
-    if machine().chip.layout in ("A3", "950"):
-        names = {"Chip Name": family, "NPU Name": number}
-    else:
-        names = {"Chip Name": machine().soc[len("Ascend"):]}
-    if with_chip or machine().chip.layout == "950":
-        return facts({"NPU ID": device.npu, "Chip ID": device.chip, "Chip Type": "Ascend", **names,
-                      "Chip Version": "V1", "Board ID": "0x64", "PCB ID": "NA", "BOM ID": 1,
-                      "PCIe Bus Info": device.bus})
-    return facts({"NPU ID": device.npu, "Software Version": version, "Firmware Version": "7.1.0.3.220",
+    """`-t board`: the names that make up a soc version are there with a chip (A3), or at once (950)."""
+    layout, (name, _, number) = machine().chip.layout, machine().soc.partition("_")
+    half = {"NPU Name": number} if layout in ("A3", "950") else {"Chip Type": "Ascend"}
+    names = {**half, "Chip Name": name if "NPU Name" in half else name[len("Ascend"):]}
+    if with_chip:
+        return facts({"NPU ID": device.npu, "Chip ID": device.chip, **names, "Chip Version": "V1", "Board ID": "0x64",
+                      "PCB ID": "NA", "BOM ID": 1, "PCIe Bus Info": device.bus})
+    return facts({"NPU ID": device.npu, **(names if layout == "950" else {}),
+                  "Software Version": option("version", "23.0.7"), "Firmware Version": "7.1.0.3.220",
                   "Compatibility": "OK", "Board ID": "0x64", "PCB ID": "A", "BOM ID": 1,
                   "PCIe Bus Info": device.bus, "Chip Count": sum(one.npu == device.npu for one in devices())})
 

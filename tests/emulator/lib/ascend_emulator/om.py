@@ -42,7 +42,10 @@ class Model:
         line, _, self.onnx = data.partition(b"\n")
         if not line.startswith(MAGIC):
             raise NotAModel("the file does not begin with the header of an emulated .om")
-        self.facts: Dict[str, Any] = json.loads(line)
+        try:
+            self.facts: Dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise NotAModel("its header is cut off") from None
         self.gears: List[int] = self.facts["gears"]
         self.inputs, self.outputs = ([Tensor(name, dtype, tuple(shape), form) for name, dtype, shape, form in tensors]
                                      for tensors in (self.facts["inputs"], self.facts["outputs"]))

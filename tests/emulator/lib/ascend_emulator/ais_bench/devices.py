@@ -12,8 +12,6 @@ from .files import chunks, list_folder
 from .log import fail, logger
 from .run import open_session, run_process
 
-_KEPT: List[Any] = []  # the new parent's session, which stays loaded to the end
-
 
 def shares(items: List[str], jobs: int, new: bool) -> List[List[str]]:
     """Contiguous parts: of ceil(n / jobs) in the old generation, balanced in the new one."""
@@ -36,8 +34,6 @@ def divide(args: Any, jobs: int) -> List[str]:
         raise fail(f"error {inputs[0]} not file or dir")
     args.device = 0
     session = open_session(args)
-    if args.new:
-        _KEPT.append(session)
     per_input = math.ceil(len(files) / len(session.get_inputs()))
     parts: List[List[str]] = [[] for _ in range(jobs)]
     for chunk in chunks(files, per_input, None):
@@ -61,6 +57,8 @@ def run_devices(args: Any) -> int:
     for index, device in enumerate(devices):
         one = copy.deepcopy(args)
         one.device, place = int(device), ""
+        if args.new and args.energy_consumption:
+            one.npu_id = args.npu_id[index]  # the option is one number, so this is a TypeError in the real one too
         if inputs is not None:
             one.input = inputs[index]
         if args.new:

@@ -14,9 +14,11 @@ def main(generation: str) -> int:
     args = parse(generation)
     check_rules(args)
     (check_version_new if args.new else check_version_old)(args)
+    if args.new and args.perf:
+        raise KeyError(args.backend)  # it runs TensorRT's trtexec, or, with no --backend, ends like this
     if args.dym_shape_range is not None and args.dym_shape is None:
         raise RuntimeError("the emulated ais_bench has no --dymShape_range")
-    if args.profiler or args.dump:
+    if args.profiler:
         log.logger.info("find no msprof continue use acl.json mode" + (
             ", result won't be parsed as csv" if args.new else ""))
     if isinstance(args.device, list):

@@ -12,7 +12,7 @@ TOTAL_LENGTH, NAME_LENGTH = 4096, 255
 ILLEGAL = re.compile(r"[^_A-Za-z0-9/.-]")
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
-LIMITS = {"om": 10 << 30, "json": 8 << 10, "config": 12800}
+LIMITS = {"om": 10 << 30, "json": 8 << 10, "config": 12.5 * 1024}
 WIKI = '"gitee repo: Ascend/ait, wikis: ait_security_error_log_solution, chapter:{}_error_log_solution"'
 
 

@@ -1,7 +1,9 @@
 """One process of ais_bench: session, output folder, warm-up, timed runs, summary."""
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import time
 from importlib import metadata
 from typing import Any, List, Optional
@@ -11,11 +13,12 @@ import aclruntime
 from ..machine import machine
 from .files import PURE, PURE_RANDOM, PURE_ZERO, group, pair_for_pipeline
 from .log import detail, logger
-from .paths import FOLDER_MODE
+from .paths import FOLDER_MODE, open_new
 from .report import Report
 from .runner import Runner, combines
 
 LONGEST_WAIT = 10  # looks at the barrier, one a second
+_KEPT: List[Any] = []  # sessions of the new generation: what it does not free stays loaded to the end
 
 
 def found_version() -> Optional[str]:
@@ -50,10 +53,28 @@ def check_version_new(args: Any) -> None:
         args.run_mode = "tensor"
 
 
+def write_acl_json(args: Any) -> None:
+    """What --profiler and --dump tell acl; nothing of either is emulated but this file and the folder in it."""
+    if args.acl_json_path is not None or not (args.profiler or args.dump):
+        return
+    kind = "profiler" if args.profiler else "dump"
+    folder, path = os.path.join(args.output, kind), os.path.join(args.output, "acl.json")
+    if not os.path.exists(folder):
+        os.makedirs(folder, FOLDER_MODE if args.new else 0o755)
+    settings = {"profiler": {"switch": "on", "aicpu": "on", "output": folder, "aic_metrics": ""},
+                "dump": {"dump_path": folder, "dump_mode": "all",
+                         "dump_list": [{"model_name": os.path.basename(args.model).split(".")[0]}]}}
+    with open_new(path) if args.new else open(path, "w") as file:
+        json.dump({kind: settings[kind]}, file, indent=4, separators=(", ", ": "), sort_keys=True)
+
+
 def open_session(args: Any) -> Any:
+    write_acl_json(args)
     options = aclruntime.session_options()
     options.log_level, options.loop = (1 if args.debug else 2), args.loop
     session = aclruntime.InferenceSession(args.model, args.device, options)
+    if args.new:
+        _KEPT.append(session)
     set_shape(session, args)
     if args.batchsize is None:
         args.batchsize = model_batch(session, args)
@@ -74,8 +95,8 @@ def set_shape(session: Any, args: Any) -> None:
     if args.dym_batch != 0:
         session.set_dynamic_batchsize(args.dym_batch)
     elif args.dym_hw is not None:
-        width, height = args.dym_hw.split(",")[:2]
-        session.set_dynamic_hw(int(width), int(height))
+        sizes = args.dym_hw.split(",")
+        session.set_dynamic_hw(int(sizes[0]), int(sizes[1]))
     elif args.dym_dims is not None:
         session.set_dynamic_dims(args.dym_dims)
     elif args.dym_shape is not None:
@@ -132,6 +153,14 @@ def wait_for_others(index: int, queue: Any, count: int) -> None:
     logger.info(f"subprocess_{index} qsize:{queue.qsize()} ready to infer run")
 
 
+def power(card: int) -> float:
+    """Watts, as npu-smi tells them now."""
+    done = subprocess.run(["npu-smi", "info", "-t", "power", "-i", str(card)], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"Invalid npu id:{card}, exec cmd: 'npu-smi info' to check valid npu_id")
+    return float(next(line for line in done.stdout.splitlines() if "Power Dissipation(W)" in line).rpartition(":")[2])
+
+
 def run_process(args: Any, index: int = 0, queue: Any = None, place: str = "") -> None:
     """`queue` is there in a child of a run on several devices."""
     if queue is not None:
@@ -151,13 +180,17 @@ def run_process(args: Any, index: int = 0, queue: Any = None, place: str = "") -
         Runner(other, args, report).warm_up(first)
     if queue is not None:
         wait_for_others(index, queue, args.subprocess_count)
-    start = time.time()
+    start, measured = time.time(), args.new and args.energy_consumption
+    watts = [power(args.npu_id)] if measured else []
     if args.pipeline:
         runner.run_pipeline(runs, folder, others)
     else:
         runner.run_all(runs, folder)
+    watts += [power(args.npu_id)] if measured else []
     end = time.time()
     throughput = report.write(args.batchsize, times_of(session, args), folder, args)
+    if measured:
+        logger.info(f"NPU ID:{args.npu_id} energy consumption(J):{sum(watts) / len(watts) * (end - start)}")
     if queue is not None:
         queue.put([index, throughput, start, end])
     close(session, others, args.new)
