@@ -107,7 +107,7 @@ def test_the_sweep_compares_before_it_tells_a_ratio(job, tmp_path):
         report = json.loads((tmp_path / name / "bench.json").read_text())
         assert report["unit"] == unit and [row["batch"] for row in report["rows"]] == [1] * 4 + [2] * 4
         assert [row["gate"] for row in report["rows"][:4]] == ["fp32", "fp16", "fp32", "fp16"]
-        assert all(row["agrees"] for row in report["rows"])
+        assert all(row["ratio"] for row in report["rows"])
     assert finished.stdout.count("| ratio |") == 2
 
 
