@@ -47,7 +47,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--bootstrap", type=int, default=REPLICATES, help="replicates of the interval; 0 for none")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--explain", action="store_true", help="test what may be wrong against the data")
-    parser.add_argument("--model", help="with --explain: ONNX file that is run on the CPU to find faults of the input")
+    parser.add_argument("--model", help="with --explain: ONNX file for float32 bins, which is run on the CPU to find "
+                        "faults of the input")
     parser.add_argument("--input", help="with --model: folder of the normal bins that the reference was made from")
     parser.add_argument("--json", help="write everything that was measured into this file")
     parser.add_argument("--report", help="write one self-contained HTML page")

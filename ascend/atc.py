@@ -63,9 +63,15 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     precision.add_argument("--precision_mode_v2", choices=PRECISION_MODES_V2, help="the same in the words of new CANN")
     parser.add_argument("--output_type", choices=("FP32", "FP16"), help="of the heatmaps; the model's own if None")
     parser.add_argument("--extra", action="append", default=[], metavar="OPTION",
-                        help="one more option for atc, such as --extra=--op_precision_mode=/FILE")
+                        help="one more option for atc, such as --extra=--keep_dtype=FILE")
     parser.add_argument("--uint8", action="store_true", help="take uint8 HWC crops; AIPP normalises them on the chip")
     return parser.parse_args(argv)
+
+
+def file_of(option: str) -> str:
+    """The file that an option names, such as --keep_dtype=FILE; empty where it names none."""
+    value = option.partition("=")[2]
+    return value if os.path.isfile(value) else ""
 
 
 def atc_command(model: Path, output_stem: str, source: Input, soc_version: str, sizes: List[int],
@@ -82,7 +88,10 @@ def atc_command(model: Path, output_stem: str, source: Input, soc_version: str, 
                 if getattr(args, name)]
     if args.uint8:
         command += [f"--insert_op_conf={AIPP_FILE}", "--enable_small_channel=1"]
-    return command + args.extra
+    for option in args.extra:
+        name = file_of(option)
+        command.append(option.replace(name, os.path.abspath(name)) if name else option)  # atc runs in another folder
+    return command
 
 
 def default_output(model: Path, source: Input, sizes: List[int], uint8: bool) -> Path:
@@ -184,7 +193,8 @@ def main() -> None:
     output = Path(args.output) if args.output else default_output(model, source, sizes, args.uint8)
     command = atc_command(model.resolve(), output.stem, source, soc_version, sizes, args)
     record = {"command": command, "soc_version": soc_version, "cann": version, "onnx_sha256": sha256_of_file(model),
-              "precision": precision or "force_fp16", "aipp": aipp_config(source) if args.uint8 else None}
+              "precision": precision or "force_fp16", "aipp": aipp_config(source) if args.uint8 else None,
+              "files": {name: sha256_of_file(name) for name in map(file_of, args.extra) if name}}
     if is_kept(output, record):
         print(f"{output}: kept, of the same ONNX, chip and CANN")
         return

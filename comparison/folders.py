@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Dict, Tuple
 
@@ -14,8 +15,10 @@ SAME = 1e-3  # largest difference of two float32 runs, of the largest value of t
 
 
 def gate_of(*precisions: object) -> str:
-    """The gate of the lowest of some precisions, as backends name them: float32, float16, fp16, force_fp16, int8."""
-    gates = ["int8" if "int8" in name else "fp16" if "16" in name else "fp32" for name in map(str, precisions)]
+    """The gate of the lowest of some precisions, as backends name them: float32, float16, force_fp16, int8, or None,
+    where nothing tells: an .om or engine that another tool built, of which float16 is usual."""
+    gates = ["int8" if "int8" in name else "fp16" if re.search("16|mix|None", name) else "fp32"
+             for name in map(str, precisions)]
     return max(gates, key=list(GATES).index)
 
 

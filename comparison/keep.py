@@ -110,12 +110,16 @@ def fewest(keep: Callable[[int], Kept], most: int) -> Kept:
     return best
 
 
-def keep_lists(nodes: List[str]) -> Dict[str, Any]:
-    """The same nodes for each tool. `keep_dtype` is a file's content for atc, `trtexec` options of releases up to 10,
-    `autocast` those of ModelOpt's converter for TensorRT 11, `nodes_to_exclude` an argument of quantize_static."""
+def keep_lists(nodes: List[str], quantized: bool) -> Dict[str, Any]:
+    """The same nodes for each tool, out of int8 where `quantized`, else out of float16.
+
+    `keep_dtype` is a file's content for atc, which keeps from float16 alone; `trtexec` options of releases up to 10;
+    `modelopt` those of its converter for TensorRT 11; `nodes_to_exclude` an argument of quantize_static.
+    """
     layers = ",".join(f"{name}:fp32" for name in nodes)
-    return {"keep_dtype": "".join(f"{name}\n" for name in nodes),
-            "trtexec": shlex.join(["--fp16", "--precisionConstraints=obey", f"--layerPrecisions={layers}",
+    lower = ["--int8", "--fp16", "--calib=CalibrationTable"] if quantized else ["--fp16"]
+    return {"keep_dtype": "" if quantized else "".join(f"{name}\n" for name in nodes),
+            "trtexec": shlex.join([*lower, "--precisionConstraints=obey", f"--layerPrecisions={layers}",
                                    f"--layerOutputTypes={layers}"]),
-            "autocast": shlex.join(["--nodes_to_exclude", *(f"^{re.escape(name)}$" for name in nodes)]),
+            "modelopt": shlex.join(["--nodes_to_exclude", *(f"^{re.escape(name)}$" for name in nodes)]),
             "nodes_to_exclude": nodes}

@@ -63,7 +63,7 @@ def describe_first(compared: LayerComparison) -> str:
 
 
 def describe_kept(compared: LayerComparison) -> str:
-    lists = keep_lists(compared.to_keep)
+    lists = keep_lists(compared.to_keep, compared.quantized)
     if not lists["nodes_to_exclude"]:
         return "no layers to keep were found"
     if compared.kept is None:
@@ -74,10 +74,12 @@ def describe_kept(compared: LayerComparison) -> str:
         enough = "the output then passes" if compared.kept.passes else "not enough: the output still does not pass"
         head = (f"layers to keep in higher precision, run so: relative distance of the output {_short(before)} -> "
                 f"{_short(after)}; {enough}\n\n{format_gate(compared.kept.verdicts)}")
-    return (f"{head}\n\natc --keep_dtype=FILE, and this is the file:\n\n{_indented(lists['keep_dtype'])}\n\n"
-            f"TensorRT up to 10, trtexec:\n\n    {lists['trtexec']}\n\nTensorRT 11, python -m modelopt.onnx.autocast:"
-            f"\n\n    {lists['autocast']}\n\nonnxruntime.quantization:\n\n"
-            f"    nodes_to_exclude={lists['nodes_to_exclude']!r}")
+    atc = (f"python3 -m ascend.atc --extra=--keep_dtype=FILE, and this is the file:\n\n"
+           f"{_indented(lists['keep_dtype'])}\n\n") if lists["keep_dtype"] else ""
+    converter = "quantization" if compared.quantized else "autocast"
+    return (f"{head}\n\n{atc}TensorRT up to 10, trtexec:\n\n    {lists['trtexec']}\n\n"
+            f"TensorRT 11, python -m modelopt.onnx.{converter}:\n\n    {lists['modelopt']}\n\n"
+            f"onnxruntime.quantization:\n\n    nodes_to_exclude={lists['nodes_to_exclude']!r}")
 
 
 def _indented(text: str) -> str:
@@ -97,7 +99,8 @@ def describe(compared: LayerComparison, settings: Dict[str, Any]) -> Dict[str, A
         "not_compared": {"a": [layer.name for layer in compared.alone],
                          "b": [layer.name for layer in compared.alone_b]},
         "output": _output(compared.levels),
-        "keep": {**keep_lists(compared.to_keep), "verified": compared.kept is not None and compared.kept.passes,
+        "keep": {**keep_lists(compared.to_keep, compared.quantized),
+                 "verified": compared.kept is not None and compared.kept.passes,
                  "gate": compared.kept.verdicts if compared.kept else None,
                  "output": _output(compared.kept.levels) if compared.kept else None}})
 
@@ -120,7 +123,7 @@ def write_layers(folder: Path, compared: LayerComparison, settings: Dict[str, An
     make_folder(folder)
     write_file(folder / TABLE, (format_layers(compared) + "\n").encode())
     write_json(folder / VALUES, describe(compared, settings))
-    contents = {KEEP_DTYPE: keep_lists(compared.to_keep)["keep_dtype"].encode(),
+    contents = {KEEP_DTYPE: keep_lists(compared.to_keep, compared.quantized)["keep_dtype"].encode(),
                 LOWER: compared.lower.SerializeToString() if compared.lower else b"",
                 MIXED: compared.kept.model.SerializeToString() if compared.kept else b""}
     for name, content in contents.items():

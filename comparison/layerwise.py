@@ -43,7 +43,7 @@ class Options:
 @dataclasses.dataclass
 class LayerComparison:
     """`levels` and `verdicts` are of the output, None and empty where dumps have none. `alone` and `alone_b` are layers
-    that only one has; `lower` is the graph that was made of a, if one was."""
+    that only one has; `lower` is the graph that was made of a, if one was; `quantized`: b has int8."""
 
     a: str
     b: str
@@ -55,6 +55,7 @@ class LayerComparison:
     alone_b: List[Layer]
     lower: Optional[ModelProto] = None
     kept: Optional[Kept] = None
+    quantized: bool = False
 
     @property
     def first(self) -> Optional[LayerError]:
@@ -100,7 +101,11 @@ def compare_setting(path: str, setting: str, crops: np.ndarray, options: Options
         b = emulate_float16(a, [name for name, kind in probe.types.items() if kind == TensorProto.FLOAT])
         pairs = {name: name for name in probe.types}
     else:
-        b = quantize_int8(a, crops[:options.calibrate], probe.batch or 1, path)
+        batch, calibration = probe.batch or 1, crops[:options.calibrate]
+        if len(calibration) < batch:
+            raise UserError(f"{path}: takes batches of {batch}, but is to be calibrated on {len(calibration)} people. "
+                            "Raise --calibrate, or give the .onnx without _bs")
+        b = quantize_int8(a, calibration, batch, path)
         a = with_opset(a, opset_of(b), path)
         pairs = align(a, b, (path, "its int8 graph")).pairs
     compared = hold_against(a, b, pairs, (path, setting), crops[:options.people], options)
@@ -112,6 +117,7 @@ def hold_against(a: ModelProto, b: ModelProto, pairs: Dict[str, str], names: tup
                  options: Options) -> LayerComparison:
     """`pairs`: tensors of a -> of b. Where the output differs by more than its gate, the layers to keep are sought."""
     compared, pairs, types, batches = _run_both(a, b, pairs, names, crops, options)
+    compared.quantized = any(node.op_type == "QuantizeLinear" for node in b.graph.node)
     if not compared.agree and options.budget:
         compared.kept = choose_kept(compared.errors, Trials(a, b, pairs, types, batches, options.limits),
                                     options.budget)

@@ -133,7 +133,7 @@ class BinReader:
             people = f"{rows} x " if rows > 1 else ""
             raise UserError(f"{self.folder / self.names[number]}: {size} bytes, expected {rows * config.input_bytes} "
                             f"({people}{'x'.join(map(str, config.input_shape))} {config.dtype}). Was it written with "
-                            "another --cfg?")
+                            "another --cfg? Bins of bytes need the manifest.json that was written with them")
         return rows
 
     def groups(self, batch: int) -> List[range]:

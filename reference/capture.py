@@ -71,7 +71,9 @@ def settings_of(args: argparse.Namespace) -> Dict[str, Any]:
     files = {"validate": Path(args.alphapose) / "scripts" / "validate.py", "cfg": args.cfg,
              "checkpoint": args.checkpoint, "detections": inputs / "detections.json",
              "annotations": inputs / "annotations" / "person_keypoints_val2017.json"}
-    return {"sha256": {name: sha256_of_file(path) for name, path in files.items()}, "flip_shift": args.flip_shift,
+    stamp = Path(args.alphapose) / "stamp"  # commit and patch, as scripts/reference.sh leaves them
+    return {"tree": stamp.read_text() if stamp.exists() else None,
+            "sha256": {name: sha256_of_file(path) for name, path in files.items()}, "flip_shift": args.flip_shift,
             "photographs": os.path.realpath(inputs / "val2017"), "device": args.device, "batch": args.batch}
 
 

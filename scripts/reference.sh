@@ -153,6 +153,7 @@ run_ours() {  # NAME_OF_PASS OPTIONS_OF_PREPROCESS ...
 
 hold_against() {  # NAME_OF_PASS KEYPOINTS_OF_ALPHAPOSE
     local ours=$work/ours/$1 theirs=$original/$1
+    rm -f "$ours/compare.json"  # of an earlier run
     "$PYTHON" compare.py "AlphaPose=$theirs/heatmaps,$theirs/heatmaps_flip,$original/exp/json/$2" \
         "ours=$ours/heatmaps,$ours/heatmaps_flip,$ours/score/keypoints.json" \
         --manifest "$ours/prep_data/manifest.json" --dataroot "$work/inputs" --flip_shift "$shift_name" \

@@ -55,7 +55,7 @@ esac
 check=; demo=; dataroot=./data/coco; checkpoint=./models/fast_res50_256x192.pth; work=
 config=./configs/256x192_res50_lr1e-3_1x.yaml; boxes=(); limit=()
 weights=./models/yolov3-spp.weights; yolo_cfg=./configs/yolov3-spp.cfg
-dtype=float32; uint8=; runner=; device=0; gears=; precision=(); gpu_precision=fp16
+dtype=float32; uint8=; runner=; device=0; gears=; precision=(); gpu_precision=
 while [ $# -gt 0 ]; do
     case "$1" in
         --dataroot | --checkpoint | --config | --weights | --yolo_cfg | --detections | --limit | --work | \
@@ -77,7 +77,8 @@ while [ $# -gt 0 ]; do
         --work) work=$(from_here "$2"); shift 2 ;;
         --runner)
             case "$TARGET:$2" in
-                gpu:tensorrt | gpu:pytorch | [!g]*:ais_bench | [!g]*:acl) runner=$2; shift 2 ;;
+                gpu:tensorrt | gpu:pytorch | [Aa39]*:ais_bench | [Aa39]*:acl) runner=$2; shift 2 ;;
+                cpu:* | pytorch:*) shift 2 ;;  # validate.sh gives its options to all targets
                 gpu:*) fail "--runner is $2, expected tensorrt or pytorch" ;;
                 *) fail "--runner is $2, expected ais_bench or acl" ;;
             esac ;;
@@ -89,6 +90,12 @@ while [ $# -gt 0 ]; do
         *) fail "unknown option $1 (bash scripts/run_bs$BATCH.sh --help lists them)" ;;
     esac
 done
+
+case "$TARGET" in
+    gpu) [ ${#precision[@]} -eq 0 ] || echo "note: --precision_mode is of Ascend NPUs; on a GPU it is --precision" ;;
+    [Aa39]*) [ -z "$gpu_precision" ] || echo "note: --precision is of GPUs; on an Ascend NPU it is --precision_mode" ;;
+esac
+gpu_precision=${gpu_precision:-fp16}
 
 # What a target does in its own way.
 check_machine() { :; }

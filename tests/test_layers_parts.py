@@ -195,8 +195,11 @@ def test_fewest_gives_the_most_when_none_passes():
 
 
 def test_lists_are_in_the_form_of_each_tool():
-    lists = keep_lists(["/conv1/Conv", "/layer1/layer1.0/Add"])
+    names = ["/conv1/Conv", "/layer1/layer1.0/Add"]
+    lists, quantized = keep_lists(names, False), keep_lists(names, True)
     assert lists["keep_dtype"] == "/conv1/Conv\n/layer1/layer1.0/Add\n"
     assert "--layerPrecisions=/conv1/Conv:fp32,/layer1/layer1.0/Add:fp32" in lists["trtexec"].split()
     assert "--precisionConstraints=obey" in lists["trtexec"].split()
-    assert lists["autocast"] == "--nodes_to_exclude '^/conv1/Conv$' '^/layer1/layer1\\.0/Add$'"
+    assert "--int8" in quantized["trtexec"].split() and "--int8" not in lists["trtexec"].split()
+    assert quantized["keep_dtype"] == "" and quantized["nodes_to_exclude"] == names
+    assert lists["modelopt"] == quantized["modelopt"] == "--nodes_to_exclude '^/conv1/Conv$' '^/layer1/layer1\\.0/Add$'"

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pose.bins import BinReader
 from pose.config import load_config
 from pose.errors import UserError
-from pose.files import read_json, sha256_of_file, write_file, write_json
+from pose.files import read_json, remove_file, sha256_of_file, write_file, write_json
 from trt import cuda
 from trt.calibration import Version, check_table
 from trt.request import Source
@@ -48,9 +48,13 @@ def plan_calibration(args: argparse.Namespace, source: Source, batch: int, outpu
         numbers = spread(bins, args.calibration_people)
         origin = {"onnx_sha256": onnx_sha256, "method": args.calibration_method, "batch": batch,
                   "people": args.calibration_people, **bins.origin()}
+    earlier = read_origin(table) if table.exists() else None
+    if bins is not None and earlier is not None and earlier != origin:  # made here, of other bins or another ONNX
+        remove_file(table)
+        remove_file(f"{table}{RECORD}")
     if table.exists():
         check_table(table, version, args.calibration_method)
-        if bins is not None and read_origin(table) != origin:
+        if bins is not None and earlier is None:
             raise UserError(f"{table}: is there already, and is not known to be of these bins and this ONNX. Leave "
                             "--calibration out to use it as it is, or name another --calibration_table")
     elif bins is None:
