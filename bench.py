@@ -3,42 +3,48 @@
     python3 bench.py --run pytorch:models/fast_res50_256x192.pth \\
         --run onnxruntime:models/fast_res50_256x192_bs{batch}.onnx --batch 1 4 8 16 --input ./prep_data --output ./bench
 
-Rounds are interleaved, so that a machine that warms up or slows down does so for all. Writes bench.md, bench.json,
-bench.svg and bench.png into --output.
+Rounds are interleaved, every other one backwards, so that a machine that warms up or slows down does so for all. A
+ratio is taken within each round, and the median and range of these are printed, where the outputs agree: within 1e-3 of
+the largest value in float32, within compare.py's gate fp16 or int8 where one of the two runs is of that precision.
+Writes bench.md, bench.json, bench.svg and bench.png into --output.
 """
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
+from comparison.folders import agree, gate_of, measure_folders
 from pose.bins import BinReader
-from pose.config import load_config
 from pose.dumps import read_settings
 from pose.errors import UserError, exit_code
 from pose.files import make_folder, read_json, write_file, write_json
 from pose.manifest import save_manifest
+from yolov3.darknet import load_any_config
 
-SAME = 1e-3  # largest difference of two float32 runs, of the largest heatmap value, for a ratio to be printed
-LIBRARIES = ("onnxruntime", "torch")  # names under which a backend gives its version
-COLUMNS = ("run", "batch", "ms a batch: median, p90, p99", "crops/s in the model", "ratio",
-           "crops/s read, infer, write", "peak MiB", "largest difference")
-# Published crops/s of FastPose ResNet-50 in the model alone, batch -> number: marks in the plot, not measured here.
+LIBRARIES = ("onnxruntime", "tensorrt", "torch")  # names under which a backend gives its version
+COLUMNS = ("run", "batch", "ms a batch: median, p90, p99", "{unit}/s in the model", "ratio",
+           "{unit}/s read, infer, write", "peak MiB", "largest difference")
+# Published rates in the model alone of FastPose ResNet-50 and YOLOv3-SPP at 608, batch -> number: marks in the plot,
+# not measured here.
 PUBLISHED = {
-    "Ascend310 (published)": {1: 331, 16: 643},
-    "Ascend310P (published)": {1: 864, 4: 1642, 8: 1704, 16: 1772, 32: 1412, 64: 1405},
-    "T4, TensorRT fp16 (published)": {1: 671, 2: 862, 4: 985, 8: 1040, 16: 1055, 32: 1067, 64: 1073},
+    "crops": {
+        "Ascend310 (published)": {1: 331, 16: 643},
+        "Ascend310P (published)": {1: 864, 4: 1642, 8: 1704, 16: 1772, 32: 1412, 64: 1405},
+        "T4, TensorRT fp16 (published)": {1: 671, 2: 862, 4: 985, 8: 1040, 16: 1055, 32: 1067, 64: 1073},
+    },
+    "photographs": {"T4, TensorRT fp16 (published)": {1: 49.8, 2: 59.4, 4: 66.1, 8: 69.3}},
 }
 
 
@@ -50,12 +56,14 @@ class Run:
     model: str
     device: Optional[str]
     batch: int
+    options: Tuple[str, ...] = ()  # more flags of infer.py
 
     @property
     def label(self) -> str:
         """The same for all batch sizes of a model."""
         name = os.path.splitext(os.path.basename(self.model))[0].replace(f"_bs{self.batch}", "")
-        return " ".join(filter(None, (self.backend, self.device, name)))
+        options = (option.replace("--", "", 1) for option in self.options)
+        return " ".join(filter(None, (self.backend, self.device, *options, name)))
 
     @property
     def dumps(self) -> str:
@@ -65,14 +73,15 @@ class Run:
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--run", action="append", required=True, metavar="BACKEND:MODEL[:DEVICE]",
-                        help="what to time, once for each; {batch} in MODEL stands for the batch size; ratios are to "
-                        "the first")
+    parser.add_argument("--run", action="append", required=True, metavar="BACKEND:MODEL[:DEVICE] [--FLAG ...]",
+                        help="what to time, once for each; {batch} in MODEL stands for the batch size, and flags, such "
+                        "as --precision fp16, are those of infer.py; ratios are to the first")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 8, 16], help="batch sizes")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--people", type=int, default=128, help="how many of the bins")
     parser.add_argument("--repeat", type=int, default=5, help="rounds")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the models")
+    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the models; darknet's "
+                        ".cfg where the bins are what python3 -m yolov3.bins writes")
     parser.add_argument("--output", default="./bench", help="folder for the report")
     args = parser.parse_args(argv)
     for name in ("people", "repeat"):
@@ -82,23 +91,27 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def parse_run(text: str, batch: int) -> Run:
-    backend, _, rest = text.partition(":")
+    what, dashes, flags = text.partition(" --")  # a path may hold spaces
+    backend, _, rest = what.strip().partition(":")
     model, _, device = rest.partition(":")
     if not model:
-        raise UserError(f"--run {text}: expected BACKEND:MODEL or BACKEND:MODEL:DEVICE")
-    return Run(backend, model.replace("{batch}", str(batch)), device or None, batch)
+        raise UserError(f"--run {text}: expected BACKEND:MODEL or BACKEND:MODEL:DEVICE, and flags after that")
+    return Run(backend, model.replace("{batch}", str(batch)), device or None, batch, tuple(shlex.split(dashes + flags)))
 
 
 def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, output: Path) -> Dict[str, Any]:
     """Time every run `repeat` times over the first `people` bins; write and return the report."""
+    config = load_any_config(cfg)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        people = copy_bins(bins, cfg, people, work / "bins")
+        people = copy_bins(BinReader(bins, config), people, work / "bins")
         rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
-        for _, run in tqdm(list(itertools.product(range(repeat), runs)), unit="run", desc="bench"):
+        for run in tqdm(interleave(runs, repeat), unit="run", desc="bench"):
             rounds[run].append(time_run(run, work, cfg))
-        rows = [summarize(run, rounds[run], work, runs[0]) for run in runs]
-    report = {"rows": rows, "people": people, "rounds": repeat, "machine": describe_machine()}
+        rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0], config.output_shape)
+                for run in runs]
+    report = {"rows": rows, "people": people, "rounds": repeat, "machine": describe_machine(),
+              "unit": "photographs" if cfg.endswith(".cfg") else "crops"}
     make_folder(output)
     write_json(output / "bench.json", report)
     write_file(output / "bench.md", format_report(report).encode())
@@ -106,15 +119,24 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
     return report
 
 
-def copy_bins(source: Path, cfg: str, people: int, target: Path) -> int:
+def interleave(runs: List[Run], repeat: int) -> List[Run]:
+    """All runs once a round; backwards in every other, so that a steady drift favours none."""
+    return [run for number in range(repeat) for run in (runs if number % 2 == 0 else runs[::-1])]
+
+
+def reference_of(run: Run, runs: List[Run]) -> Run:
+    """What ratios are to: the first model, at the same batch size."""
+    return next(one for one in runs if one.label == runs[0].label and one.batch == run.batch)
+
+
+def copy_bins(source: BinReader, people: int, target: Path) -> int:
     """The first `people` bins of `source` in a folder of their own; how many there are."""
-    bins = BinReader(source, load_config(cfg))
-    names = bins.names[:people]
+    names = source.names[:people]
     make_folder(target)
     for name in names:
-        shutil.copyfile(source / name, target / name)
-    if bins.manifest:
-        save_manifest(target, bins.manifest.of_rows(bins.manifest.rows_of(range(len(names)))))
+        shutil.copyfile(source.folder / name, target / name)
+    if source.manifest:
+        save_manifest(target, source.manifest.of_rows(source.manifest.rows_of(range(len(names)))))
     return len(names)
 
 
@@ -122,9 +144,10 @@ def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:
     """One process of infer.py, which warms up before it times; its summary and its peak memory in MiB."""
     command = [sys.executable, "infer.py", "--backend", run.backend, "--model", run.model, "--cfg", cfg, "--input",
                str(work / "bins"), "--output", str(work), "--output_dirname", run.dumps, "--batchsize", str(run.batch)]
+    command += [*run.options, *(["--device", run.device] if run.device else [])]
     shutil.rmtree(work / run.dumps, ignore_errors=True)
-    process = subprocess.Popen(command + (["--device", run.device] if run.device else []), cwd=Path(__file__).parent,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               text=True)
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -135,31 +158,37 @@ def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:
     return {**summary, "settings": read_settings(work / run.dumps), "peak_mib": usage.ru_maxrss / 1024}
 
 
-def summarize(run: Run, rounds: List[Dict[str, Any]], work: Path, first: Run) -> Dict[str, Any]:
-    """Medians over the rounds; percentiles over all batches of all rounds."""
+def summarize(run: Run, rounds: List[Dict[str, Any]], base: List[Dict[str, Any]], work: Path, first: Run,
+              shape: Tuple[int, ...]) -> Dict[str, Any]:
+    """Medians and ranges over the rounds; percentiles over all batches of all rounds. `base`: those of `reference_of`.
+    `shape` is that of a row of the dumps.
+
+    The ratio is None where the outputs differ.
+    """
     milliseconds = np.concatenate([one["npu_compute_time_list"] for one in rounds])
-    alone = [1000 * run.batch / float(np.median(one["npu_compute_time_list"])) for one in rounds]
-    whole = [one["end_to_end"]["people_per_second"] for one in rounds]
+    settings = rounds[0]["settings"]
+    gate = gate_of(settings["precision"], base[0]["settings"]["precision"])
+    measured = measure_folders(work / run.dumps, work / first.dumps, shape, gate)
+    ratios = [theirs / mine for mine, theirs in zip(batch_seconds(rounds), batch_seconds(base))]
     return {
         "label": run.label, "batch": run.batch,
         "milliseconds": {"median": float(np.median(milliseconds)), "p90": float(np.percentile(milliseconds, 90)),
                          "p99": float(np.percentile(milliseconds, 99))},
-        "crops_per_second": {"median": float(np.median(alone)), "lowest": min(alone), "highest": max(alone)},
-        "end_to_end": {"median": float(np.median(whole)), "lowest": min(whole), "highest": max(whole)},
+        "rows_per_second": describe_spread([run.batch / one for one in batch_seconds(rounds)]),
+        "ratio": describe_spread(ratios) if agree(measured, gate) else None,
+        "end_to_end": describe_spread([one["end_to_end"]["people_per_second"] for one in rounds]),
         "peak_mib": max(one["peak_mib"] for one in rounds),
-        "difference": difference(work / run.dumps, work / first.dumps),
-        "settings": rounds[0]["settings"],
+        "gate": gate, "difference": measured, "settings": settings,
     }
 
 
-def difference(dumps: Path, reference: Path) -> float:
-    """Largest difference of two folders of dumps, as a share of the largest value of the reference."""
-    largest = biggest = 0.0
-    for path in sorted(reference.glob("*.bin")):
-        expected, came = np.fromfile(path, np.float32), np.fromfile(dumps / path.name, np.float32)
-        largest = max(largest, float(np.abs(came - expected).max()))
-        biggest = max(biggest, float(np.abs(expected).max()))
-    return largest / biggest
+def batch_seconds(rounds: List[Dict[str, Any]]) -> List[float]:
+    """Of each round, the median time of a batch in the model."""
+    return [float(np.median(one["npu_compute_time_list"])) / 1000 for one in rounds]
+
+
+def describe_spread(values: List[float]) -> Dict[str, float]:
+    return {"median": float(np.median(values)), "lowest": min(values), "highest": max(values)}
 
 
 def describe_machine() -> Dict[str, Any]:
@@ -171,22 +200,23 @@ def describe_machine() -> Dict[str, Any]:
 def format_report(report: Dict[str, Any]) -> str:
     machine, rows = report["machine"], report["rows"]
     versions = {name: value for row in rows for name, value in row["settings"].items() if name in LIBRARIES}
-    lines = [f"{machine['cpu']}, {machine['threads']} threads; Python {machine['python']}, numpy {machine['numpy']}, "
+    devices = dict.fromkeys(row["settings"]["device"] for row in rows)
+    lines = [f"{machine['cpu']}, {machine['threads']} threads; {', '.join(map(str, devices))}; "
+             f"Python {machine['python']}, numpy {machine['numpy']}, "
              + ", ".join(f"{name} {value}" for name, value in versions.items())
-             + f"; {report['people']} crops, {report['rounds']} interleaved rounds, medians (lowest - highest).", "",
-             "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+             + f"; {report['people']} {report['unit']}, {report['rounds']} interleaved rounds, medians "
+             "(lowest - highest).", "",
+             "| " + " | ".join(COLUMNS).format(unit=report["unit"]) + " |", "|" + " --- |" * len(COLUMNS)]
     for row in rows:
-        base = next(one for one in rows if one["label"] == rows[0]["label"] and one["batch"] == row["batch"])
-        ratio = row["crops_per_second"]["median"] / base["crops_per_second"]["median"]
         cells = [row["label"], str(row["batch"]), ", ".join(f"{value:.1f}" for value in row["milliseconds"].values()),
-                 _spread(row["crops_per_second"]), f"{ratio:.2f}" if row["difference"] <= SAME else "outputs differ",
-                 _spread(row["end_to_end"]), f"{row['peak_mib']:.0f}", f"{row['difference']:.1e}"]
+                 _spread(row["rows_per_second"]), _spread(row["ratio"], 2) if row["ratio"] else "outputs differ",
+                 _spread(row["end_to_end"]), f"{row['peak_mib']:.0f}", f"{row['difference']['largest']:.1e}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: Dict[str, float]) -> str:
-    return f"{values['median']:.1f} ({values['lowest']:.1f} - {values['highest']:.1f})"
+def _spread(values: Dict[str, float], digits: int = 1) -> str:
+    return "{:.{n}f} ({:.{n}f} - {:.{n}f})".format(values["median"], values["lowest"], values["highest"], n=digits)
 
 
 def plot(report: Dict[str, Any], output: Path) -> None:
@@ -200,11 +230,11 @@ def plot(report: Dict[str, Any], output: Path) -> None:
     for label in dict.fromkeys(row["label"] for row in report["rows"]):
         rows = [row for row in report["rows"] if row["label"] == label]
         batches = [row["batch"] for row in rows]
-        left.plot(batches, [row["crops_per_second"]["median"] for row in rows], "o-", label=label)
+        left.plot(batches, [row["rows_per_second"]["median"] for row in rows], "o-", label=label)
         right.plot(batches, [row["milliseconds"]["median"] for row in rows], "o-", label=label)
-    for label, points in PUBLISHED.items():
+    for label, points in PUBLISHED[report["unit"]].items():
         left.plot(points.keys(), points.values(), "x", label=label)
-    for axes, name in ((left, "crops/s in the model"), (right, "ms a batch, median")):
+    for axes, name in ((left, f"{report['unit']}/s in the model"), (right, "ms a batch, median")):
         axes.set(xscale="log", yscale="log", xlabel="batch", ylabel=name)
         axes.set_xscale("log", base=2)
         axes.grid(alpha=0.3)

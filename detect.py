@@ -12,7 +12,7 @@ import os
 import sys
 from typing import List, Optional
 
-from pose.backend import ROOMS
+from pose.backend import ROOMS, add_options, given_options
 from pose.errors import exit_code
 from yolov3.boxes import Thresholds
 from yolov3.detector import SPP_CFG, Detector, detect_folder
@@ -30,6 +30,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the weights or model")
     parser.add_argument("--backend", choices=sorted(ROOMS), default="onnxruntime", help="what runs the network")
     parser.add_argument("--device", help="the backend's own default if None")
+    add_options(parser)
     parser.add_argument("--confidence", type=float, default=Thresholds.confidence, help="least objectness of a person")
     parser.add_argument("--nms", type=float, default=Thresholds.nms,
                         help="IoU at which the worse of two boxes goes; 0.05 less where more than 100 stay")
@@ -48,7 +49,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    detector = Detector(args.weights, args.model, args.yolo_cfg, args.backend, args.device, args.batch)
+    detector = Detector(args.weights, args.model, args.yolo_cfg, args.backend, args.device, args.batch,
+                        given_options(args))
     detect_folder(args.images or os.path.join(args.dataroot, "val2017"), args.output, detector,
                   Thresholds(args.confidence, args.nms), args.skip_unreadable, args.limit, args.replace)
 

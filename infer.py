@@ -21,13 +21,13 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 import numpy as np
 from tqdm import tqdm
 
-from pose.backend import ROOMS, Backend, infer_rows, open_pose_backend
+from pose.backend import ROOMS, Backend, add_options, given_options, infer_rows, open_pose_backend
 from pose.bins import BinReader, share_of
-from pose.config import load_config
 from pose.dumps import Span, claim_folder, describe_speed, dump_name, summarize
 from pose.errors import UserError, exit_code
 from pose.files import read_json, remove_file, sha256_of_file, write_file, write_json
 from pose.workers import describe_exit, run_together
+from yolov3.darknet import load_any_config
 
 DEFAULT_BATCH = 16  # of a model that takes any
 BATCHES_AHEAD = 3  # being read, in the backend, and being written, each
@@ -41,10 +41,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
     parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the model")
+    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the model; darknet's "
+                        ".cfg where the bins are what python3 -m yolov3.bins writes")
     parser.add_argument("--batchsize", type=int, help=f"people at once; the model's own, or {DEFAULT_BATCH}, if None")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1: a process each, which share "
                         "the batches; the backend's default if None")
+    add_options(parser)
     parser.add_argument("--part", default="0/1", help="K/N: only part K, from 0, of the batches cut into N; for "
                         "machines that share --output, one a part")
     parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
@@ -180,9 +182,10 @@ def choose_batch(backend: Backend, batchsize: Optional[int], model: str) -> int:
 
 def main() -> None:
     args = parse_args()
-    bins = BinReader(Path(args.input), load_config(args.cfg))
+    bins = BinReader(Path(args.input), load_any_config(args.cfg))
     devices = (args.device or "").split(",")
-    with closing(open_pose_backend(args.backend, args.model, bins.config, devices[0] or None)) as backend:
+    with closing(open_pose_backend(args.backend, args.model, bins.config, devices[0] or None,
+                                   **given_options(args))) as backend:
         batch = choose_batch(backend, args.batchsize, args.model)
         settings = {"backend": args.backend, **backend.describe(), "model": os.path.basename(args.model),
                     "model_sha256": sha256_of_file(args.model), "batch": batch,

@@ -60,9 +60,13 @@ def pth2onnx(config: PoseConfig, checkpoint: str, output: str, batches: List[int
 def export_files(config: PoseConfig, checkpoint: str, paths: Dict[Optional[int], str], origin: Dict[str, str],
                  opset: int) -> None:
     """Export, simplify, compare and write one file for each batch of `paths`; None is any batch."""
-    from networks.fastpose import load_fastpose
+    from torch import nn
+
+    from networks.fastpose import PixelInput, load_fastpose
 
     network = load_fastpose(config, checkpoint)
+    if config.dtype == UINT8:
+        network = nn.Sequential(PixelInput(config.pixel_constants), network).eval()
     exported = export(network, config, opset)
     for batch, path in paths.items():
         model = simplify(exported, config, batch)

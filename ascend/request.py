@@ -8,6 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ascend import cann
 from pose.errors import UserError
+from pose.onnx_file import load_onnx, only_input, opset_of
 
 NO_BF16 = re.compile(r"Ascend(310$|310P|910(A|B|Pro.|PremiumA)$|610)")
 GEARS, LARGEST_GEAR = (2, 100), 2048  # how many, and how large, atc takes
@@ -27,25 +28,15 @@ class Input(NamedTuple):
 
 def read_input(model: Path) -> Input:
     """The one input of an ONNX file. Raises UserError when there is not one, or the file is not ONNX."""
-    import onnx
+    from onnx import TensorProto
 
-    if not model.exists():
-        raise UserError(f"{model}: no such ONNX file. pth2onnx.py makes it")
-    try:
-        content = onnx.load(model, load_external_data=False)
-    except Exception as error:  # protobuf's errors have no public base class
-        raise UserError(f"{model}: not an ONNX file, or damaged ({' '.join(str(error).split())}). "
-                        "Export it again") from None
-    weights = {tensor.name for tensor in content.graph.initializer}
-    inputs = [value for value in content.graph.input if value.name not in weights]
-    if len(inputs) != 1:
-        raise UserError(f"{model}: expected one input, got {', '.join(value.name for value in inputs) or 'none'}")
-    shape = tuple(size.dim_value or None for size in inputs[0].type.tensor_type.shape.dim)
-    opset = next((entry.version for entry in content.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    content = load_onnx(model, weights=False)
+    source = only_input(content, model)
+    tensor = source.type.tensor_type
     record = {entry.key: entry.value for entry in content.metadata_props}
     constants = json.loads(record["pixel_constants"]) if "pixel_constants" in record else None
-    return Input(inputs[0].name, shape, inputs[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8, opset,
-                 constants)
+    return Input(source.name, tuple(size.dim_value or None for size in tensor.shape.dim),
+                 tensor.elem_type == TensorProto.UINT8, opset_of(content), constants)
 
 
 def choose_batch(model: Path, shape: Sequence[Optional[int]], batch: Optional[int], gears: Optional[str]) -> List[int]:

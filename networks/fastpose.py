@@ -132,7 +132,7 @@ class PixelInput(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         values = ((pixels.float() - self.mean_chn) - self.min_chn) * self.var_reci_chn
-        return values.permute(0, 3, 1, 2).contiguous()  # else the heatmaps too have their channels last
+        return values.permute(0, 3, 1, 2)
 
 
 def scaled_channels(count: int, width: float) -> int:
@@ -147,12 +147,11 @@ def build_fastpose(config: Any) -> FastPose:
     return FastPose(config.num_layers, config.conv_dim, config.width)
 
 
-def load_fastpose(config: Any, checkpoint: PathLike) -> nn.Module:
+def load_fastpose(config: Any, checkpoint: PathLike) -> FastPose:
     """The network of a config with a checkpoint's weights, in eval mode on the CPU, float32.
 
-    With the config's dtype uint8 it takes bytes, (B, H, W, 3), and begins with their normalisation.
     Raises UserError for a file that is no checkpoint, or the checkpoint of another network.
     """
     network = build_fastpose(config)
     load_checkpoint(network, checkpoint)
-    return (nn.Sequential(PixelInput(config.pixel_constants), network) if config.dtype == "uint8" else network).eval()
+    return network.eval()

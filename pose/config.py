@@ -58,6 +58,10 @@ class PoseConfig:
         return (NUM_JOINTS, *self.heatmap_size)
 
     @property
+    def output_shape(self) -> Tuple[int, int, int]:
+        return self.heatmap_shape
+
+    @property
     def input_bytes(self) -> int:
         """Bytes of one crop in a bin."""
         return DTYPES[self.dtype] * math.prod(self.input_shape)

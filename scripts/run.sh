@@ -12,6 +12,7 @@ usage: bash scripts/run_bs$BATCH.sh TARGET [options]
 
 TARGET  cpu                 ONNX Runtime on this machine's CPU
         pytorch             the checkpoint itself on the CPU, which the others are compared with
+        gpu                 TensorRT on this machine's NVIDIA GPU, or PyTorch where TensorRT is not installed
         Ascend310P3, ...    this Ascend NPU; python3 -m ascend.soc prints its name
 
 --demo              synthetic people and the small network that come with this project
@@ -27,6 +28,11 @@ TARGET  cpu                 ONNX Runtime on this machine's CPU
 --work DIR          bins, models and results                (./runs/NAME_OF_CHECKPOINT)
 --check             only examine the machine
 
+On an NVIDIA GPU:
+--runner NAME       tensorrt or pytorch                     (tensorrt where it is installed)
+--precision P       fp32, fp16, int8 or bf16; int8 is TensorRT's, bf16 is PyTorch's  (fp16)
+--device LIST       ids, such as 0 or 0,1                   (0)
+
 On an Ascend NPU:
 --runner NAME       ais_bench or acl                        (ais_bench where it is installed)
 --device LIST       ids, such as 0 or 0,1,2,3               (0)
@@ -40,20 +46,20 @@ from_here() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }  # the 
 
 BATCH=$1; shift
 case "${1:-}" in
-    cpu | pytorch | [Aa]scend* | [39]10*) TARGET=$1; shift ;;
+    cpu | pytorch | gpu | [Aa]scend* | [39]10*) TARGET=$1; shift ;;
     -h | --help) usage; exit 0 ;;
     "") usage >&2; exit 2 ;;
-    *) fail "unknown target $1, expected one of: cpu, pytorch, or a soc version such as Ascend310P3" ;;
+    *) fail "unknown target $1, expected one of: cpu, pytorch, gpu, or a soc version such as Ascend310P3" ;;
 esac
 
 check=; demo=; dataroot=./data/coco; checkpoint=./models/fast_res50_256x192.pth; work=
 config=./configs/256x192_res50_lr1e-3_1x.yaml; boxes=(); limit=()
 weights=./models/yolov3-spp.weights; yolo_cfg=./configs/yolov3-spp.cfg
-dtype=float32; uint8=; runner=; device=0; gears=; precision=()
+dtype=float32; uint8=; runner=; device=0; gears=; precision=(); gpu_precision=fp16
 while [ $# -gt 0 ]; do
     case "$1" in
         --dataroot | --checkpoint | --config | --weights | --yolo_cfg | --detections | --limit | --work | \
-            --runner | --device | --gears | --precision_mode)
+            --runner | --device | --gears | --precision_mode | --precision)
             [ $# -gt 1 ] || fail "$1 needs a value" ;;
     esac
     case "$1" in
@@ -70,11 +76,15 @@ while [ $# -gt 0 ]; do
         --limit) limit=(--limit "$2"); shift 2 ;;
         --work) work=$(from_here "$2"); shift 2 ;;
         --runner)
-            case "$2" in ais_bench | acl) runner=$2 ;; *) fail "--runner is $2, expected ais_bench or acl" ;; esac
-            shift 2 ;;
+            case "$TARGET:$2" in
+                gpu:tensorrt | gpu:pytorch | [!g]*:ais_bench | [!g]*:acl) runner=$2; shift 2 ;;
+                gpu:*) fail "--runner is $2, expected tensorrt or pytorch" ;;
+                *) fail "--runner is $2, expected ais_bench or acl" ;;
+            esac ;;
         --device) device=$2; shift 2 ;;
         --gears) gears=$2; shift 2 ;;
         --precision_mode) precision=(--precision_mode "$2"); shift 2 ;;
+        --precision) gpu_precision=$2; shift 2 ;;
         -h | --help) usage; exit 0 ;;
         *) fail "unknown option $1 (bash scripts/run_bs$BATCH.sh --help lists them)" ;;
     esac
@@ -107,6 +117,7 @@ case "$TARGET" in
             "$PYTHON" infer.py --backend pytorch --model "$checkpoint" --cfg "$config" --input "$1" \
                 --output "$results" --output_dirname "$2" --batchsize "$BATCH" --replace
         } ;;
+    gpu) source scripts/gpu.sh ;;
     *) source scripts/ascend.sh ;;
 esac
 check_machine

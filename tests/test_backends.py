@@ -1,12 +1,14 @@
 """The contract of a backend, held by every room. A new room adds its smallest model to MODELS and nothing else."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Iterator
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from pose.backend import ROOMS, infer_rows, open_backend, open_pose_backend
 from pose.config import PoseConfig
 from pose.errors import UserError
 from tests.emulator import environment
+from tests.tensorrt_emulator import emulated
 
 CONFIG = PoseConfig(input_size=(64, 32), heatmap_size=(16, 8), width=0.05)
 TOLERANCE = 1e-5  # of the largest value, against the same model in float64 on the CPU
@@ -55,7 +58,17 @@ def acl_model(folder: Path, batch: object) -> SimpleNamespace:
     return SimpleNamespace(path=folder / "model.om", reference=patch_heatmaps, fixes_batch=True)
 
 
-MODELS = {"acl": acl_model, "onnxruntime": onnxruntime_model, "pytorch": pytorch_model}
+def tensorrt_model(folder: Path, batch: object) -> SimpleNamespace:
+    """Built by the emulated TensorRT; the model of any batch takes PEOPLE in two parts."""
+    pytest.importorskip("onnxruntime")
+    from trt_cases import build_plan
+
+    onnx_path = patch_model(folder / "model.onnx", batch or "batch", CONFIG.input_size)
+    build_plan(onnx_path, folder / "model.engine", () if batch else [(1, 2, 4)])
+    return SimpleNamespace(path=folder / "model.engine", reference=patch_heatmaps, fixes_batch=True)
+
+
+MODELS = {"acl": acl_model, "onnxruntime": onnxruntime_model, "pytorch": pytorch_model, "tensorrt": tensorrt_model}
 
 
 def test_every_room_has_a_model_here():
@@ -63,14 +76,15 @@ def test_every_room_has_a_model_here():
 
 
 @pytest.fixture(params=sorted(ROOMS))
-def room(request, monkeypatch) -> str:
+def room(request, monkeypatch) -> Iterator[str]:
     if request.param == "acl":  # on the emulated card of tests/emulator
-        emulated = environment()
-        for name, value in emulated.items():
+        variables = environment()
+        for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        for path in reversed(emulated["PYTHONPATH"].split(os.pathsep)):
+        for path in reversed(variables["PYTHONPATH"].split(os.pathsep)):
             monkeypatch.syspath_prepend(path)
-    return request.param
+    with emulated() if request.param == "tensorrt" else contextlib.nullcontext():
+        yield request.param
 
 
 @pytest.fixture()

@@ -3,8 +3,18 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from conftest import done, one_error, patch_model
+from yolov3_cases import random_weights, tiny_cfg
+
+from bench import Run, interleave, reference_of, summarize
+from comparison.folders import agree, gate_of, measure_folders
+from comparison.gates import GATES
+from pose.crops import read_photograph
+from yolov3.bins import write_letterboxed
+from yolov3.darknet import read_cfg, write_weights
+from yolov3.letterbox import letterbox, network_input
 
 pytest.importorskip("onnxruntime")
 
@@ -30,16 +40,50 @@ def test_times_every_run_and_compares_outputs_first(script, models, prepared, sm
     done(run_bench(script, models, prepared, small_cfg, tmp_path / "out", f"onnxruntime:{models}/any.onnx",
                    f"onnxruntime:{models}/static_bs{{batch}}.onnx", f"onnxruntime:{models}/other.onnx:cpu"))
     report = json.loads((tmp_path / "out" / "bench.json").read_text())
-    first, same, other = report["rows"]
     names = [row["label"].replace("onnxruntime ", "") for row in report["rows"]]
     assert names == ["any", "static", "cpu other"]
-    assert first["difference"] == 0 and same["difference"] < 1e-6 and other["difference"] > 0.1
-    assert report["people"] == 6 and all(row["crops_per_second"]["lowest"] > 0 for row in report["rows"])
+    assert [bool(row["ratio"]) for row in report["rows"]] == [True, True, False]
+    first, same, other = report["rows"]
+    assert first["difference"]["largest"] == 0 and same["difference"]["largest"] < 1e-6
+    assert other["difference"]["largest"] > 0.1
+    assert report["people"] == 6 and all(row["rows_per_second"]["lowest"] > 0 for row in report["rows"])
     header, _, *lines = (tmp_path / "out" / "bench.md").read_text().splitlines()[2:]
     ratios = [line.split("|")[1:-1][header.split("|")[1:-1].index(" ratio ")].strip() for line in lines]
-    assert ratios[0] == "1.00" and float(ratios[1]) > 0 and ratios[2] == "outputs differ"
+    assert ratios[0] == "1.00 (1.00 - 1.00)" and ratios[2] == "outputs differ"
+    assert 0 < same["ratio"]["lowest"] <= same["ratio"]["median"] <= same["ratio"]["highest"]
+    assert ratios[1].startswith(f"{same['ratio']['median']:.2f} (")
     assert (tmp_path / "out" / "bench.png").stat().st_size > 10_000
     assert "published" in (tmp_path / "out" / "bench.svg").read_text()
+
+
+RUNS = [Run(backend, "model.onnx", None, batch) for batch in (1, 4) for backend in ("first", "second")]
+
+
+def test_rounds_are_interleaved_and_every_other_goes_backwards():
+    order = interleave(RUNS, 3)
+    assert order[:4] == RUNS and order[4:8] == RUNS[::-1] and order[8:] == RUNS
+    assert reference_of(RUNS[3], RUNS) == RUNS[2] and reference_of(RUNS[1], RUNS) == RUNS[0]
+
+
+def rounds_of(*milliseconds: list) -> list:
+    return [{"npu_compute_time_list": times, "end_to_end": {"people_per_second": 1}, "peak_mib": 1,
+             "settings": {"precision": "float32"}} for times in milliseconds]
+
+
+def test_a_ratio_is_taken_within_each_round(tmp_path):
+    """The machine slows down by half from round to round; what was twice as fast in each is twice as fast."""
+    base = rounds_of([8, 10, 12], [20, 20, 20], [40, 39, 41])
+    faster = rounds_of([5, 4, 6], [10, 10, 90], [20, 20, 25])
+    for run in RUNS[2:]:
+        (tmp_path / run.dumps).mkdir()
+        np.ones(4, np.float32).tofile(tmp_path / run.dumps / "a.bin")
+    row = summarize(RUNS[3], faster, base, tmp_path, RUNS[2], (4,))
+    assert row["ratio"] == {"median": 2.0, "lowest": 2.0, "highest": 2.0}
+    assert row["rows_per_second"] == {"median": 400.0, "lowest": 200.0, "highest": 800.0}
+    uneven = summarize(RUNS[3], rounds_of([5], [16], [20]), base, tmp_path, RUNS[2], (4,))["ratio"]
+    assert uneven == {"median": 2.0, "lowest": 1.25, "highest": 2.0}
+    np.full(4, 1.1, np.float32).tofile(tmp_path / RUNS[3].dumps / "a.bin")
+    assert summarize(RUNS[3], faster, base, tmp_path, RUNS[2], (4,))["ratio"] is None
 
 
 def test_a_run_that_fails_is_named(script, models, prepared, small_cfg, tmp_path):
@@ -50,3 +94,68 @@ def test_a_run_that_fails_is_named(script, models, prepared, small_cfg, tmp_path
 def test_a_run_without_a_model_is_refused(script, models, prepared, small_cfg, tmp_path):
     finished = run_bench(script, models, prepared, small_cfg, tmp_path, "onnxruntime")
     assert "expected BACKEND:MODEL" in one_error(finished)
+
+
+def test_flags_of_a_run_are_infers(script, models, prepared, small_cfg, tmp_path):
+    """The one run that differs is refused by the room that lacks its flag, which proves that it arrived there."""
+    finished = run_bench(script, models, prepared, small_cfg, tmp_path / "out", f"onnxruntime:{models}/any.onnx",
+                         f"onnxruntime:{models}/any.onnx:cpu --precision fp16")
+    assert "onnxruntime cpu precision fp16 any at batch 4: --precision: the onnxruntime backend" in one_error(finished)
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory, coco):
+    """A small darknet network with its cfg, and letterboxed bins of the photographs of `coco`."""
+    folder = tmp_path_factory.mktemp("detector")
+    (folder / "net.cfg").write_text(tiny_cfg(classes=1))
+    network = read_cfg(folder / "net.cfg")
+    write_weights(folder / "net.weights", network, random_weights(network))
+    write_letterboxed(coco / "val2017", folder / "bins", network, limit=2)
+    return folder
+
+
+def test_bins_hold_what_the_detector_sees(detector, coco):
+    network = read_cfg(detector / "net.cfg")
+    assert sorted(path.name for path in (detector / "bins").iterdir()) == ["000000000003.bin", "000000000014.bin"]
+    for path in (detector / "bins").iterdir():
+        image = read_photograph(coco / "val2017" / f"{path.stem}.jpg")
+        expected = network_input(letterbox(image, (network.width, network.height)))
+        assert path.read_bytes() == expected.tobytes()
+
+
+def test_detectors_are_timed_on_letterboxed_bins(script, detector, tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    weights = f"pytorch:{detector / 'net.weights'}"
+    done(script("bench.py", "--run", weights, "--run", f"{weights}:cpu --precision fp16", "--batch", 1, 2, "--people",
+                2, "--repeat", 1, "--cfg", detector / "net.cfg", "--input", detector / "bins", "--output", tmp_path))
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["unit"] == "photographs" and "photographs/s in the model" in (tmp_path / "bench.md").read_text()
+    assert [row["gate"] for row in report["rows"]] == ["fp32", "fp16"] * 2
+    assert all(row["ratio"] and "argmax" not in row["difference"] for row in report["rows"])
+    assert report["rows"][1]["difference"]["largest"] > 0
+
+
+@pytest.mark.parametrize("precisions, gate", [
+    (["float32"], "fp32"), (["float32", "fp16"], "fp16"), (["bfloat16", "float32"], "fp16"), (["int8", "fp16"], "int8"),
+    (["allow_fp32_to_fp16", "force_fp32"], "fp16"), ([None, "float32"], "fp32")])
+def test_the_gate_is_that_of_the_lowest_precision(precisions, gate):
+    assert gate_of(*precisions) == gate
+
+
+@pytest.mark.parametrize("relative, gates", [(1e-5, {"fp32", "fp16", "int8"}), (2e-3, {"fp16", "int8"}),
+                                             (2e-2, {"int8"}), (0.5, set())])
+def test_what_each_gate_lets_pass(tmp_path, relative, gates):
+    """Values from 0 to 1 with a peak of 1.2 in each heatmap, and noise as a share of that."""
+    rng = np.random.default_rng(0)
+    reference = rng.uniform(0, 1, (4, 3, 16, 12)).astype(np.float32)
+    reference[:, :, 8, 6] = 1.2
+    noisy = (reference + 1.2 * relative * rng.uniform(-1, 1, reference.shape)).astype(np.float32)
+    for name, values in (("a", reference), ("b", noisy)):
+        (tmp_path / name).mkdir()
+        for number, row in enumerate(values):
+            row.tofile(tmp_path / name / f"{number}_0.bin")
+    measured = {gate: measure_folders(tmp_path / "b", tmp_path / "a", (3, 16, 12), gate) for gate in GATES}
+    assert {gate for gate in GATES if agree(measured[gate], gate)} == gates
+    assert measured["fp16"]["largest"] == pytest.approx(np.abs(noisy - reference).max() / reference.max(), rel=1e-5)
+    assert measured["fp16"]["argmax"] == (noisy.reshape(12, -1).argmax(1) == 8 * 12 + 6).mean()

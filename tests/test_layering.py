@@ -23,7 +23,7 @@ DEVICE_PACKAGES = ("torch", "torchvision", "onnxruntime", "onnx", "onnxsim", "te
 # Real packages that a top-level folder or module of ours would hide.
 REAL_PACKAGES = {*DEVICE_PACKAGES, "numpy", "cv2", "yaml", "tqdm", "pycocotools", "pytest", "PIL", "scipy",
                  "polygraphy", "detector", "trackers", "alphapose", "models", "datasets", "utils", "common", "test"}
-TORCH_HOMES = ("networks/", "pytorch/", "pth2onnx.py", "yolov3/export.py", "demo/", "tests/")
+TORCH_HOMES = ("networks/", "pytorch/", "pth2onnx.py", "yolov3/export.py", "demo/", "benchmarks/gpu.py", "tests/")
 PATH_SETTERS = ("tests", "benchmarks")  # these put the root on the path before they import from it
 MAX_FUNCTION_LINES = 60
 
@@ -62,7 +62,8 @@ def sources_in(folder: str) -> List[Path]:
 
 @pytest.mark.parametrize("path", sources_in("pose"), ids=name)
 def test_pose_needs_numpy_and_opencv_alone(path):
-    allowed = {"numpy", "cv2", "yaml", "pose"} | ({"pycocotools"} if path.name == "score.py" else set())
+    more = {"score.py": {"pycocotools"}, "onnx_file.py": {"onnx"}}
+    allowed = {"numpy", "cv2", "yaml", "pose"} | more.get(path.name, set())
     assert packages(path) - standard_library() <= allowed
 
 
@@ -163,11 +164,12 @@ def test_help_needs_no_device_package(path, bare, tmp_path):
 def test_help_shows_defaults_and_flags_have_underscores(path, bare):
     text = subprocess.run([sys.executable, str(path), "--help"], env=bare, capture_output=True, text=True).stdout
     flags = {word.strip("[],") for word in text.split() if word.strip("[],").startswith("--")}
-    assert not [flag for flag in flags if "-" in flag[2:]]
+    assert not [flag for flag in flags if "-" in flag.replace("--no-", "--", 1)[2:]]  # --no-NAME is argparse's
     assert "(default: " in " ".join(text.split())
 
 
-@pytest.mark.parametrize("backend, package", [("onnxruntime", "onnxruntime"), ("pytorch", "torch")])
+@pytest.mark.parametrize("backend, package", [("onnxruntime", "onnxruntime"), ("pytorch", "torch"),
+                                              ("tensorrt", "cuda-python")])
 def test_a_backend_whose_package_is_missing_says_so(prepared, small_cfg, small_model, bare, tmp_path, backend, package):
     finished = subprocess.run([sys.executable, str(ROOT / "infer.py"), "--backend", backend, "--model", small_model,
                                "--input", prepared / "prep_data", "--cfg", small_cfg, "--output", tmp_path,

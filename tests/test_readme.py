@@ -31,7 +31,7 @@ def test_command_exists_and_takes_its_flags(page, command):
     program, target, *arguments = shlex.split(command)
     if program == "bash":
         assert (ROOT / target).exists()
-        if "run_bs" in target:
+        if re.search("run_(bs|trt)|reference", target):
             usage = subprocess.run(["bash", target, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
             assert {word for word in arguments if word.startswith("--")} <= set(re.findall(r"--\w+", usage.stdout))
         return

@@ -5,6 +5,7 @@ Blocks are counted from 0 without [net], as darknet counts them. Shapes are (cha
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Dict, List, Set, Tuple, Union
 
 BOX_ATTRIBUTES = 5  # tx, ty, tw, th, objectness; the classes follow
@@ -86,10 +87,16 @@ class Network:
     width: int
     height: int
     blocks: Tuple[Block, ...]
+    dtype = "float32"  # of its bins; no field
 
     @property
     def input_shape(self) -> Shape:
         return 3, self.height, self.width
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of one letterboxed photograph in a bin."""
+        return 4 * math.prod(self.input_shape)
 
     @property
     def output_shape(self) -> Tuple[int, int]:

@@ -9,10 +9,11 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from pose.config import PoseConfig, load_config
 from pose.errors import UserError
 from pose.files import PathLike, write_file
 from yolov3.blocks import BOX_ATTRIBUTES, Block, Convolution, MaxPool, Network, Route, Shape, Shortcut, Upsample, Yolo
@@ -82,6 +83,11 @@ def read_cfg(path: PathLike) -> Network:
     network = dataclasses.replace(network, blocks=tuple(blocks))
     _check_heads(network, path)
     return network
+
+
+def load_any_config(path: PathLike) -> Union[PoseConfig, Network]:
+    """What a model takes and gives: darknet's .cfg, or the YAML file of a pose model."""
+    return read_cfg(path) if os.fspath(path).endswith(".cfg") else load_config(path)
 
 
 def _read_sections(path: PathLike) -> List[Section]:

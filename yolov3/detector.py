@@ -12,7 +12,7 @@ import tempfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Deque, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -45,13 +45,15 @@ class Detector:
     backend: str = "onnxruntime"
     device: Optional[str] = None
     batch: Optional[int] = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the backend, such as its precision
 
-    def origin(self) -> Dict[str, str]:
+    def origin(self) -> Dict[str, Any]:
         """What its numbers follow from. Not the batch, and not which of several devices: they change nothing."""
         if (self.weights is None) == (self.model is None):
             raise UserError("give the detector either its --weights or a --model file made of them")
         kind, path = ("weights", self.weights) if self.weights else ("model", self.model)
-        return {"cfg_sha256": sha256_of_file(self.cfg), f"{kind}_sha256": sha256_of_file(path), "backend": self.backend}
+        return {"cfg_sha256": sha256_of_file(self.cfg), f"{kind}_sha256": sha256_of_file(path), "backend": self.backend,
+                "options": dict(self.options) or None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +141,7 @@ def fingerprint_photographs(photographs: Sequence[Photograph]) -> str:
 def open_detector(detector: Detector, network: Network) -> Iterator[Backend]:
     """The network on its backend. Raises UserError when the model file's shapes are not those of the cfg."""
     with _model_file(detector, network) as model:
-        backend = open_backend(detector.backend, model, detector.device, network)
+        backend = open_backend(detector.backend, model, detector.device, network, **detector.options)
     try:
         for what, shape, expected in (("input", backend.input_shape, network.input_shape),
                                       ("output", backend.output_shape, network.output_shape)):

@@ -1,0 +1,52 @@
+"""Whether two folders of dumps agree as far as the precision of their runs lets them: what a speed-up needs."""
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Dict, Tuple
+
+import numpy as np
+
+from comparison.gates import GATES, LEAST, LIMITS
+from pose.metrics import cosines, tensor_metrics, tensor_sums
+
+SAME = 1e-3  # largest difference of two float32 runs, of the largest value of the reference
+
+
+def gate_of(*precisions: object) -> str:
+    """The gate of the lowest of some precisions, as backends name them: float32, float16, fp16, force_fp16, int8."""
+    gates = ["int8" if "int8" in name else "fp16" if "16" in name else "fp32" for name in map(str, precisions)]
+    return max(gates, key=list(GATES).index)
+
+
+def measure_folders(dumps: Path, reference: Path, shape: Tuple[int, ...], gate: str) -> Dict[str, float]:
+    """How all values differ, by the names of comparison.gates, and `largest`, the largest difference as a share of the
+    largest value of the reference. `shape` is a row's: (K, h, w), or (rows, columns) of a detector, whose raw numbers
+    have neither highest cells nor the scale that the gates' tolerances of single elements are made for."""
+    is_pose = len(shape) == 3
+    maps = shape[0] if is_pose else 1
+    elements = math.prod(shape) // maps
+    sums, same, biggest = [], [], 0.0
+    for path in sorted(reference.glob("*.bin")):
+        a, b = (np.fromfile(folder / path.name, np.float32).reshape(-1, maps, elements)
+                for folder in (reference, dumps))
+        sums.append(tensor_sums(a, b, GATES[gate]["atol"], GATES[gate]["rtol"]))
+        same.append(a.argmax(axis=2) == b.argmax(axis=2))
+        biggest = max(biggest, float(np.abs(a).max()))
+    every = np.concatenate(sums)
+    metrics = tensor_metrics(every, elements)
+    measured = {"largest": metrics["MaxAbsoluteError"] / biggest, "cosine": metrics["CosineSimilarity"],
+                "cosine_worst": float(cosines(every.sum(axis=1)).min())}
+    if is_pose:
+        measured.update(mismatched=metrics["Mismatched"], argmax=float(np.concatenate(same).mean()))
+    return measured
+
+
+def agree(measured: Dict[str, float], gate: str) -> bool:
+    """float32: `largest` alone, which leaves no room for the others. Lower: each limit of the gate that was
+    measured."""
+    if gate == "fp32":
+        return measured["largest"] <= SAME
+    limits = {name: GATES[gate][name] for name in measured if name in GATES[gate]}
+    return all(measured[name] >= bound if LIMITS[name].sense == LEAST else measured[name] <= bound
+               for name, bound in limits.items())

@@ -1,0 +1,76 @@
+"""One data root that AlphaPose and this project both read: the first photographs, their people, their detections.
+
+    python3 -m reference.inputs --dataroot ./data/coco --detections detections.json --output ./runs/reference/inputs
+
+AlphaPose takes no limit, and scores all photographs that its annotations name.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from pose.coco import PERSON, annotations_path, load_annotations, load_detections, photograph_path
+from pose.errors import UserError, exit_code
+from pose.files import make_folder, read_json, remove_file, write_file
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--dataroot", required=True, help="folder with annotations/ and val2017/")
+    parser.add_argument("--detections", required=True, help="COCO results JSON with person boxes")
+    parser.add_argument("--output", required=True, help="folder for the data root and its detections.json")
+    parser.add_argument("--limit", type=int, help="only the first LIMIT photographs, by ascending id")
+    args = parser.parse_args(argv)
+    if args.limit is not None and args.limit < 1:
+        parser.error(f"--limit is {args.limit}, expected at least 1")
+    return args
+
+
+def make_inputs(dataroot: Path, detections_file: Path, output: Path, limit: Optional[int] = None) -> None:
+    """Write annotations and detections of the first `limit` photographs into `output`, and link val2017 there."""
+    annotations = first_photographs(load_annotations(dataroot), limit)
+    for image in annotations["images"]:
+        if not photograph_path(dataroot, image["id"]).exists():
+            raise UserError(f"{photograph_path(dataroot, image['id'])}: no such photograph, but the annotations name "
+                            "it, and AlphaPose opens every one. Complete --dataroot, or lower --limit")
+    people = people_on(annotations["images"], detections_file)
+    make_folder(output / "annotations")
+    write_file(annotations_path(output), json.dumps(annotations).encode())
+    write_file(output / "detections.json", json.dumps(people).encode())
+    remove_file(output / "val2017")
+    os.symlink((dataroot / "val2017").resolve(), output / "val2017")
+    print(f"{len(annotations['images'])} photographs, {len(people)} detections in {output}")
+
+
+def first_photographs(annotations: Dict[str, Any], limit: Optional[int]) -> Dict[str, Any]:
+    """The annotations of the first photographs. AlphaPose finds a photograph by the end of its coco_url."""
+    images = sorted(annotations["images"], key=lambda image: image["id"])[:limit]
+    ids = {image["id"] for image in images}
+    return {**annotations, "images": [{**image, "coco_url": f"val2017/{image['file_name']}"} for image in images],
+            "annotations": [person for person in annotations["annotations"] if person["image_id"] in ids]}
+
+
+def people_on(images: List[Dict[str, Any]], detections_file: Path) -> List[Dict[str, Any]]:
+    """The rows of people on `images`, as they are; AlphaPose would take other categories for people."""
+    load_detections(detections_file)  # every row has what it needs, or a UserError names it
+    ids = {image["id"] for image in images}
+    people = [row for row in read_json(detections_file, "detections")
+              if row["image_id"] in ids and row.get("category_id", PERSON) == PERSON]
+    if not people:
+        raise UserError(f"{detections_file}: no person on the {len(ids)} photographs asked for. Raise --limit, or take "
+                        "other --detections")
+    return people
+
+
+def main() -> None:
+    args = parse_args()
+    make_inputs(Path(args.dataroot), Path(args.detections), Path(args.output), args.limit)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

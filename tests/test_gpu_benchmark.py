@@ -1,0 +1,84 @@
+"""benchmarks/gpu.py, as far as a machine without a GPU can tell."""
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import done, one_error, write_config
+
+from benchmarks import gpu
+from pose.backend import open_pose_backend
+from pose.config import load_config
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA GPU")
+def test_without_a_gpu_it_is_one_line(script, prepared, small_cfg):
+    finished = script("benchmarks/gpu.py", "--input", prepared / "prep_data", "--cfg", small_cfg)
+    assert "finds none" in one_error(finished) and finished.stdout == ""
+
+
+def test_a_person_is_as_many_operations_as_the_reference_says(shared):
+    assert "11.77 G" in (shared / "reference" / "tensorrt.md").read_text()
+    assert gpu.flops_of(gpu.parse_args([])) == pytest.approx(11.77e9, rel=1e-3)
+
+
+def test_the_limits_are_those_asked_for():
+    rng = np.random.default_rng(0)
+    reference = rng.uniform(0, 1, (6, 17, 16, 12)).astype(np.float32)
+    for noise, share in ((0, True), (9e-4, None), (2e-3, False)):
+        measured = gpu.compare((reference + noise * rng.uniform(-1, 1, reference.shape)).astype(np.float32), reference)
+        assert measured["max_abs"] <= noise + 1e-6 and (noise or measured["argmax"] == measured["cosine"] == 1)
+        if share is not None:
+            assert gpu.kept(measured, gpu.LIMITS["fp32"]) == share
+    moved = np.roll(reference, 1, axis=3)
+    assert gpu.compare(moved, reference)["argmax"] < 0.1 and not gpu.kept(gpu.compare(moved, reference),
+                                                                         gpu.LIMITS["fp16"])
+
+
+class Timed:
+    """A backend of the CPU that says what one on CUDA would."""
+
+    def __init__(self, name, model, config, device=None, precision="fp32", cuda_graph=None):
+        self.backend, self.times = open_pose_backend(name, model, config, device, precision=precision), []
+        self.input_shape, self.close, self.graph = self.backend.input_shape, self.backend.close, cuda_graph
+
+    def infer(self, rows):
+        self.times.append(2.0 * len(rows))
+        return self.backend.infer(rows)
+
+    def describe(self):
+        return {"cuda_graph": self.graph}
+
+
+def test_the_tables_on_a_stand_in(monkeypatch, main, tmp_path):
+    """2 ms a person is 500 a second, whatever the batch."""
+    from networks.fastpose import build_fastpose
+
+    cfg = write_config(tmp_path / "small.yaml", (64, 32), (16, 8), "TYPE: FastPose, NUM_LAYERS: 50, WIDTH: 0.05")
+    torch.save(build_fastpose(load_config(cfg)).state_dict(), tmp_path / "model.pth")
+    (tmp_path / "bins").mkdir()
+    for number, crop in enumerate(np.random.default_rng(0).uniform(-0.5, 0.6, (8, 3, 64, 32)).astype(np.float32)):
+        crop.tofile(tmp_path / "bins" / f"{number:012d}.bin")
+    empty = torch.empty
+    event = SimpleNamespace(record=lambda: None, synchronize=lambda: None, elapsed_time=lambda _: 1.0)
+    for name, value in (("is_available", lambda: True), ("get_device_name", lambda: "GPU"),
+                        ("Event", lambda enable_timing: event)):
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **options: empty(*shape, **options))
+    for name, value in (("DEVICE", "cpu"), ("MATRIX_SIZES", (8, 16)), ("COPY_BYTES", 1 << 10),
+                        ("open_pose_backend", Timed)):
+        monkeypatch.setattr(gpu, name, value)
+    output = done(main("benchmarks.gpu", "--model", tmp_path / "model.pth", "--cfg", cfg, "--input",
+                       tmp_path / "bins", "--batch", 1, 4, "--repeat", 2, "--people", 6))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in output.splitlines() if line.startswith("|")]
+    assert [row[0] for row in rows[2:5]] == ["fp32", "fp16", "bf16"] and rows[2][1] == "0.00e+00"
+    assert rows[2][4].endswith("argmax >= 1: kept")
+    speeds = rows[7:]
+    assert [tuple(row[:3]) for row in speeds] == [(precision, graph, batch) for precision in ("fp32", "fp16", "bf16")
+                                                 for graph in ("no", "yes") for batch in ("1", "4")]
+    allowed = 2 * 16 ** 3 / 1e-3 / gpu.flops_of(SimpleNamespace(cfg=cfg))
+    assert all(row[4] == "500" and row[5] == f"{allowed:.0f}" for row in speeds)
+    assert "% is asked: kept" in output and "6 crops" in output
