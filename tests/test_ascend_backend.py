@@ -99,6 +99,28 @@ def test_every_failure_is_told_and_leaks_nothing(tmp_path, models, model, calls)
         assert re.search(rf"{call} failed with 507033: .*cannot be opened.*told by the emulator", found["told"][call])
 
 
+# Two models on a device, one on another.
+TWO = """
+import sys
+import numpy as np
+from ascend.backend import Backend
+rows = np.random.default_rng(0).standard_normal((4, 3, 64, 48)).astype(np.float32)
+first, second, elsewhere = (Backend(sys.argv[1], device) for device in ("0", "0", "1"))
+expected = first.infer(rows)
+first.close()
+assert (second.infer(rows) == expected).all() and (elsewhere.infer(rows) == expected).all()
+second.close()
+again = Backend(sys.argv[1])
+assert (elsewhere.infer(rows) == expected).all() and (again.infer(rows) == expected).all()
+again.close(), elsewhere.close()
+"""
+
+
+def test_closing_one_of_several_leaves_the_others_alone(tmp_path, models):  # noqa: F811
+    finished = run(environment(devices=2), "-c", TWO, models / "m_bs4.om")
+    assert finished.returncode == 0 and finished.stderr == ""
+
+
 OPEN = "import sys; from ascend.backend import Backend; Backend(sys.argv[1], sys.argv[2] or None)"
 
 
