@@ -78,7 +78,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "as --precision fp16, are those of infer.py; ratios are to the first")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 8, 16], help="batch sizes")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
-    parser.add_argument("--people", type=int, default=128, help="how many of the bins")
+    parser.add_argument("--people", type=int, default=128, help="how many of the bins, down to a multiple of the "
+                        "largest batch")
     parser.add_argument("--repeat", type=int, default=5, help="rounds")
     parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the models; darknet's "
                         ".cfg where the bins are what python3 -m yolov3.bins writes")
@@ -104,7 +105,12 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
     config = load_any_config(cfg)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        people = copy_bins(BinReader(bins, config), people, work / "bins")
+        reader, largest = BinReader(bins, config), max(run.batch for run in runs)
+        whole = min(people, len(reader)) // largest * largest  # only some backends pay for a short last batch in full
+        if not whole:
+            raise UserError(f"{min(people, len(reader))} of the bins in {bins} do not fill a batch of {largest}. Give "
+                            "more with --people, or smaller --batch")
+        people = copy_bins(reader, whole, work / "bins")
         rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
         for run in tqdm(interleave(runs, repeat), unit="run", desc="bench"):
             rounds[run].append(time_run(run, work, cfg))

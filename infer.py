@@ -136,11 +136,12 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
         return first
 
     timed = backend if hasattr(backend, "times") else TimedBackend(backend)
-    if groups:
-        infer_rows(timed, bins.read(groups[0]), batch)  # warm-up
+    slots = getattr(backend, "slots", 1)
+    for _ in range(2 * slots if groups else 0):  # warm-up of each: a second run captures what the first has set up
+        infer_rows(timed, bins.read(groups[0]), batch)
     timed.times.clear()
     total, start = sum(bins.rows[number] for group in groups for number in group), time.time()
-    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(getattr(backend, "slots", 1)) as inferring, \
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(slots) as inferring, \
             ThreadPoolExecutor(1) as writing, tqdm(total=total, unit="person", desc="infer") as bar:
         rows = in_order(reading, bins.read, groups)
         heatmaps = in_order(inferring, lambda rows: infer_rows(timed, rows, batch), rows)

@@ -24,6 +24,7 @@ from pose.config import DTYPES, FLOAT32, UINT8, PoseConfig, load_config
 from pose.errors import UserError, exit_code
 from pose.export import IR_VERSIONS, MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from pose.files import make_folder, sha256_of_file, write_file
+from pose.onnx_file import read_origin, write_origin
 
 ARITHMETIC_ON_SHAPES = {"Shape", "Gather", "ConstantOfShape", "Range", "NonZero"}
 
@@ -71,9 +72,7 @@ def export_files(config: PoseConfig, checkpoint: str, paths: Dict[Optional[int],
     for batch, path in paths.items():
         model = simplify(exported, config, batch)
         model.ir_version = IR_VERSIONS[opset]
-        del model.metadata_props[:]  # onnxsim's account of what it did
-        for key, value in origin.items():
-            model.metadata_props.add(key=key, value=value)
+        write_origin(model, origin)
         check_graph(model, batch)
         content = model.SerializeToString()
         compare(network, content, config, batch or 2)
@@ -131,19 +130,6 @@ def compare(network: Any, content: bytes, config: PoseConfig, batch: int) -> Non
     if not error <= MAX_RELATIVE_ERROR:
         raise UserError(f"the ONNX file of batch {batch} differs from torch by {error:.1e} of the largest value, "
                         f"expected at most {MAX_RELATIVE_ERROR:.0e}. It was not written")
-
-
-def read_origin(path: str) -> Optional[Dict[str, str]]:
-    """What an ONNX file was made from, as it says itself; None when it is not there or says nothing."""
-    import onnx
-
-    if not os.path.exists(path):
-        return None
-    try:
-        model = onnx.load(path)
-    except Exception:  # protobuf's errors have no public base class; an unreadable file is made anew
-        return None
-    return {entry.key: entry.value for entry in model.metadata_props} or None
 
 
 def main() -> None:

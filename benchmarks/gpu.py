@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from pose.backend import Backend, infer_rows, open_pose_backend  # noqa: E402
 from pose.bins import BinReader  # noqa: E402
-from pose.config import load_config  # noqa: E402
+from pose.config import PoseConfig, load_config  # noqa: E402
 from pose.errors import UserError, exit_code  # noqa: E402
 from pose.metrics import cosines, peak_cells, tensor_sums  # noqa: E402
 
@@ -159,8 +159,7 @@ def table(columns: List[str], rows: Iterator[List[str]]) -> None:
     print()
 
 
-def accuracy_rows(args: argparse.Namespace, crops: np.ndarray) -> Iterator[List[str]]:
-    config = load_config(args.cfg)
+def accuracy_rows(args: argparse.Namespace, config: PoseConfig, crops: np.ndarray) -> Iterator[List[str]]:
     reference = infer_rows(open_pose_backend("pytorch", args.model, config), crops, REFERENCE_BATCH)
     for precision in PRECISIONS:
         backend = open_pose_backend("pytorch", args.model, config, DEVICE, precision=precision)
@@ -173,8 +172,7 @@ def accuracy_rows(args: argparse.Namespace, crops: np.ndarray) -> Iterator[List[
                f"{asked}: {verdict}" if asked else verdict]
 
 
-def time_precisions(args: argparse.Namespace, crops: np.ndarray) -> Iterator[Speed]:
-    config = load_config(args.cfg)
+def time_precisions(args: argparse.Namespace, config: PoseConfig, crops: np.ndarray) -> Iterator[Speed]:
     for precision, graph in itertools.product(PRECISIONS, (False, True)):
         backend = open_pose_backend("pytorch", args.model, config, DEVICE, precision=precision, cuda_graph=graph)
         for batch in sorted(args.batch):
@@ -183,12 +181,12 @@ def time_precisions(args: argparse.Namespace, crops: np.ndarray) -> Iterator[Spe
         backend.close()
 
 
-def report_speed(args: argparse.Namespace, crops: np.ndarray, flops: float) -> None:
-    config, floor, best = load_config(args.cfg), measure_floor(), 0.0
+def report_speed(args: argparse.Namespace, config: PoseConfig, crops: np.ndarray, flops: float) -> None:
+    floor, best = measure_floor(), 0.0
 
     def rows() -> Iterator[List[str]]:
         nonlocal best
-        for speed in time_precisions(args, crops):
+        for speed in time_precisions(args, config, crops):
             allowed = floor[speed.precision] / flops
             if speed.precision == "fp16":
                 best = max(best, speed.model / allowed)
@@ -207,11 +205,10 @@ def report_speed(args: argparse.Namespace, crops: np.ndarray, flops: float) -> N
           f"{'kept' if best >= SHARE_OF_FLOOR else 'NOT KEPT'}.")
 
 
-def profile(args: argparse.Namespace, crops: np.ndarray) -> None:
+def profile(args: argparse.Namespace, config: PoseConfig, crops: np.ndarray) -> None:
     from torch.profiler import ProfilerActivity, profile
 
-    backend = open_pose_backend("pytorch", args.model, load_config(args.cfg), DEVICE, precision="fp16",
-                                cuda_graph=False)
+    backend = open_pose_backend("pytorch", args.model, config, DEVICE, precision="fp16", cuda_graph=False)
     rows = np.resize(crops, (max(args.batch), *crops.shape[1:]))
     backend.infer(rows)
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
@@ -227,10 +224,11 @@ def main() -> None:
     crops = np.concatenate([bins.read(group) for group in bins.groups(1)[:args.people]])
     flops = flops_of(args)
     print_header(args, len(crops))
-    table(["precision", "largest difference", "cosine", "same highest cell", "asked"], accuracy_rows(args, crops))
-    report_speed(args, crops, flops)
+    table(["precision", "largest difference", "cosine", "same highest cell", "asked"],
+          accuracy_rows(args, bins.config, crops))
+    report_speed(args, bins.config, crops, flops)
     if args.profile:
-        profile(args, crops)
+        profile(args, bins.config, crops)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Reading an ONNX file that somebody else may have made."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Dict, Optional
 
 from pose.errors import UserError
 from pose.files import PathLike
@@ -35,3 +36,19 @@ def only_input(model: ModelProto, path: PathLike) -> ValueInfoProto:
 def opset_of(model: ModelProto) -> int:
     """Of ai.onnx; 0 where the file does not say."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def write_origin(model: ModelProto, origin: Dict[str, str]) -> None:
+    """Let the file tell what it was made from, in place of what tools have left there."""
+    del model.metadata_props[:]
+    for key, value in origin.items():
+        model.metadata_props.add(key=key, value=value)
+
+
+def read_origin(path: PathLike) -> Optional[Dict[str, str]]:
+    """What `write_origin` left in a file; None where it is not there, cannot be read or says nothing."""
+    try:
+        model = load_onnx(path, weights=False) if os.path.exists(path) else None
+    except UserError:  # it is made anew
+        return None
+    return {entry.key: entry.value for entry in model.metadata_props} or None if model else None

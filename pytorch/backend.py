@@ -59,7 +59,7 @@ class Backend:
                 return self._forward(torch.from_numpy(rows)).numpy()
         except torch.cuda.OutOfMemoryError:
             raise UserError(f"a batch of {len(rows)} does not fit into the memory of {self.device}. Choose a smaller "
-                            "--batchsize") from None
+                            "--batchsize, or give --no-cuda_graph: a capture that fails may keep memory") from None
 
     def describe(self) -> dict:
         on = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"

@@ -10,7 +10,7 @@ choose_runner() {  # prints why PyTorch, if so
 packages = {"tensorrt": "tensorrt", "cuda": "cuda-python"}
 print(*[package for name, package in packages.items() if not u.find_spec(name)])')
     [ -z "$missing" ] || runner=pytorch
-    echo "runner: $runner${missing:+, because Python has no ${missing/ / and no }; docs/tensorrt.md says how to install}"
+    echo "runner: $runner${missing:+, because Python has no ${missing/ / and no }; docs/tensorrt.md says how to install it}"
 }
 
 check_machine() {
@@ -20,20 +20,19 @@ check_machine() {
         *) fail "--precision is $gpu_precision, expected fp32, fp16, int8 of tensorrt or bf16 of pytorch" ;;
     esac
     local probe='import torch; torch.zeros(1, device="cuda")' answer
-    [ "$runner" = pytorch ] || probe='from trt import cuda, library; library.load(); cuda.open_device(0)'
-    answer=$("$PYTHON" -c "$probe" 2>&1) ||
-        fail "no NVIDIA GPU can be used with $runner: ${answer##*Error: }${BATCH:+. The target cpu needs none}"
+    [ "$runner" = pytorch ] || probe='import sys; from trt import cuda, library, precision
+tensorrt = library.load(); cuda.open_device(0); precision.check_precision(tensorrt, sys.argv[1])'
+    answer=$("$PYTHON" -c "$probe" "$gpu_precision" 2>&1) ||
+        fail "no NVIDIA GPU can be used with $runner at $gpu_precision: ${answer##*Error: }${BATCH:+. The target cpu needs none}"
 }
 
 export_detector() {  # ONNX [--batch N]; sets detector, the file for that batch
     detector=${1%.onnx}${3:+_bs$3}.onnx
-    if [ ! "$detector" -nt "$weights" ] || [ ! "$detector" -nt "$yolo_cfg" ]; then
-        "$PYTHON" -m yolov3.export "$yolo_cfg" "$weights" "$@"
-    fi
+    "$PYTHON" -m yolov3.export "$yolo_cfg" "$weights" "$@"
 }
 
 build_engine() {  # PRECISION ONNX ENGINE [options of trt.build_engine]
-    "$PYTHON" -m trt.build_engine "$2" --precision "$1" --output "$3" "${@:4}"
+    "$PYTHON" -m trt.build_engine "$2" --precision "$1" --output "$3" --device "${device%%,*}" "${@:4}"
 }
 
 find_people() {

@@ -111,10 +111,12 @@ run_model() {  # BINS NAME_OF_DUMPS
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"  # changes to the project's root and sets PYTHON
 
 # A stage in the foreground would outlive this script when that is told to end: bash hears of it after the stage only.
-set -m  # so that a stage and what it starts are a process group, and take SIGINT
+set -m  # so that a stage and what it starts are a process group
 interpreter=$PYTHON PYTHON=stage running=
 stage() { "$interpreter" "$@" & running=$!; wait "$running"; }
-trap '[ -z "$running" ] || { kill -INT -- "-$running" 2>/dev/null && wait "$running"; }; exit 130' INT TERM HUP
+end() { [ -z "$running" ] || { kill "-$1" -- "-$running" 2>/dev/null && wait "$running"; }; exit 130; }
+trap 'end INT' INT
+trap 'end TERM' TERM HUP  # where SIGINT was ignored from the start, as in the background, stages ignore it too
 
 case "$TARGET" in
     cpu) ;;

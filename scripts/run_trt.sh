@@ -57,13 +57,14 @@ IFS=, read -ra batches <<<"$batches"
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"  # changes to the project's root and sets PYTHON
 source scripts/gpu.sh
+device=0  # that engines are built for
 gpu_precision=fp16 runner=tensorrt check_machine
 [ "$torch_device" = cpu ] || gpu_precision=fp16 runner=pytorch check_machine
 
 if [ -n "$demo" ]; then
-    dataroot=./data/demo; checkpoint=./demo/fastpose_small.pth; config=./configs/demo_fastpose.yaml
+    dataroot=./data/demo_sweep; checkpoint=./demo/fastpose_small.pth; config=./configs/demo_fastpose.yaml
     weights=./demo/yolov3_demo.weights; yolo_cfg=./configs/demo_yolov3_tiny.cfg
-    "$PYTHON" -m demo.render --output "$dataroot"
+    "$PYTHON" -m demo.render --output "$dataroot" --images "$photographs"
 fi
 work=${work:-./runs/sweep_$(basename "$checkpoint" .pth)}
 

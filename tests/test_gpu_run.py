@@ -115,4 +115,4 @@ def test_the_sweep_needs_a_gpu():
     finished = run(BARE, "scripts/run_trt.sh", "--sweep", *DEMO)
     assert finished.returncode == 2 and finished.stdout == ""
     message, = finished.stderr.splitlines()
-    assert "no NVIDIA GPU can be used with tensorrt" in message and "pip install tensorrt" in message
+    assert "no NVIDIA GPU can be used with tensorrt at fp16" in message and "pip install tensorrt" in message

@@ -101,13 +101,24 @@ def test_another_table_is_another_engine(build, rows, table, tmp_path):
     assert "images" in plan_of(tmp_path / "m_bs2_int8.engine")["int8_scales"]
 
 
-def test_a_table_of_something_else_is_not_used_silently(build, rows, table, model, tmp_path):
+def test_a_table_made_of_something_else_is_made_anew(build, rows, table, model, tmp_path):
     bins, others = write_bins(tmp_path / "bins", rows), write_bins(tmp_path / "others", rows[:8])
     done(build("--batch", 2, "--calibration", bins))
+    seen = {(table.read_bytes(), Path(f"{table}.json").read_text())}
     for options in (["--calibration", others], ["--calibration", bins, "--calibration_people", 4]):
-        assert "not known to be of these bins and this ONNX" in one_error(build("--batch", 2, *options))
+        done(build("--batch", 2, *options))
+        seen.add((table.read_bytes(), Path(f"{table}.json").read_text()))
     patch_model(model, seed=1)
-    assert "not known to be of these bins" in one_error(build("--batch", 2, "--calibration", bins))
+    done(build("--batch", 2, "--calibration", bins))
+    seen.add((table.read_bytes(), Path(f"{table}.json").read_text()))
+    assert len(seen) == 4
+
+
+def test_a_table_of_unknown_origin_is_not_used_silently(build, rows, table, tmp_path):
+    bins = write_bins(tmp_path / "bins", rows)
+    done(build("--batch", 2, "--calibration", bins))
+    Path(f"{table}.json").unlink()
+    assert "not known to be of these bins and this ONNX" in one_error(build("--batch", 2, "--calibration", bins))
 
 
 @pytest.mark.parametrize("options, config, words", [

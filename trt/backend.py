@@ -94,7 +94,12 @@ class Backend:
             context = self.engine.new_context()
             if context is None:
                 break
-            slot = self._make_slot()
+            try:
+                slot = self._make_slot()
+            except UserError:
+                if self.free_slots.empty():
+                    raise
+                break  # memory is short: fewer batches in flight
             slot.lanes.append(Lane(self.engine, context, slot.device, self.cuda_graph))
             self.free_slots.put(slot)
         self.slots = self.free_slots.qsize()

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from pose.errors import exit_code
+from pose.errors import UserError, exit_code
 from pose.files import make_folder, remove_file, sha256_of_file, write_file
 from trt import cuda, library, sidecar
 from trt.builder import Builder
@@ -26,7 +26,6 @@ from trt.precision import PRECISIONS, Recipe, abilities_of, autocast, check_auto
 from trt.request import Sizes, Source, choose_sizes, describe_sizes, read_source
 from trt.trtexec_build import build_command, check_trtexec, print_commands, run_trtexec
 
-DEVICE = 0  # the first of CUDA_VISIBLE_DEVICES
 DESCRIPTIVE = ("onnx", "cuda_driver", "cuda_runtime", "command")  # of the record: they may change without a new build
 LEVELS = range(6)  # of builder_optimization_level
 
@@ -48,6 +47,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--calibration_method", choices=tuple(ALGORITHMS), default="entropy")
     parser.add_argument("--calibration_people", type=int, default=512, help="how many, spread evenly over the bins")
     parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the bins")
+    parser.add_argument("--device", type=int, default=0, help="GPU that the engine is built on, and for")
     parser.add_argument("--timing_cache", metavar="FILE", help="kernel timings to use and to extend")
     parser.add_argument("--workspace", type=int, metavar="MIB", help="scratch memory for kernels; all there is if None")
     parser.add_argument("--optimization_level", type=int, choices=LEVELS, help="TensorRT's own default if None: 3")
@@ -61,13 +61,13 @@ def default_output(model: Path, source: Source, sizes: Sizes, precision: str) ->
 
 def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: argparse.Namespace) -> None:
     """Write `output` and its record, or keep them where they were made in the same way."""
-    cuda.open_device(DEVICE)  # before anything of TensorRT: without CUDA it may end the process
+    cuda.open_device(args.device)  # before anything of TensorRT: without CUDA it may end the process
     tensorrt = library.load()
     version, digest = version_of(tensorrt.__version__), sha256_of_file(model)
     recipe = choose_recipe(model, source, args.precision, abilities_of(tensorrt))
     calibration = plan_calibration(args, source, sizes[1], output, version, digest) if recipe.calibrate else None
     table = calibration.table if calibration else None
-    facts = {**sidecar.describe_machine(tensorrt, DEVICE), "onnx": model.name, "onnx_sha256": digest,
+    facts = {**sidecar.describe_machine(tensorrt, args.device), "onnx": model.name, "onnx_sha256": digest,
              "profile": list(sizes), **describe_options(recipe, args)}
     if is_kept(output, {**facts, "calibration": calibration and calibration.describe()}):
         print(f"{output}: kept, of the same ONNX, options, TensorRT and GPU")
@@ -121,7 +121,10 @@ def build_plan(tensorrt: Any, model: Path, source: Source, sizes: Sizes, recipe:
 
 
 def is_kept(output: Path, facts: Dict[str, Any]) -> bool:
-    earlier = sidecar.read(output) if output.exists() else {}
+    try:
+        earlier = sidecar.read(output) if output.exists() else {}
+    except UserError:  # a damaged record is written anew, with its engine
+        return False
     return bool(earlier) and earlier["plan_sha256"] == sha256_of_file(output) and \
         all(earlier.get(key) == facts[key] for key in facts if key not in DESCRIPTIVE)
 

@@ -15,7 +15,7 @@ from pose.config import load_config
 from pose.errors import UserError
 from pose.files import read_json, remove_file, sha256_of_file, write_file, write_json
 from trt import cuda
-from trt.calibration import Version, check_table
+from trt.calibration import Version, check_table, dotted
 from trt.request import Source
 
 RECORD = ".json"  # appended to the table's name
@@ -46,10 +46,10 @@ def plan_calibration(args: argparse.Namespace, source: Source, batch: int, outpu
         bins = BinReader(Path(args.calibration), load_config(args.cfg))
         check_bins(bins, source, batch, args.calibration_people)
         numbers = spread(bins, args.calibration_people)
-        origin = {"onnx_sha256": onnx_sha256, "method": args.calibration_method, "batch": batch,
-                  "people": args.calibration_people, **bins.origin()}
+        origin = {"onnx_sha256": onnx_sha256, "tensorrt": dotted(version), "method": args.calibration_method,
+                  "batch": batch, "people": args.calibration_people, **bins.origin()}
     earlier = read_origin(table) if table.exists() else None
-    if bins is not None and earlier is not None and earlier != origin:  # made here, of other bins or another ONNX
+    if bins is not None and earlier is not None and earlier != origin:  # made here, of other
         remove_file(table)
         remove_file(f"{table}{RECORD}")
     if table.exists():

@@ -58,7 +58,7 @@ def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -
                         "before it was converted")
     if precision == "fp32":
         return Recipe()
-    if (source.quantized or source.half) and can.typed_networks:
+    if can.typed_networks and (source.quantized or source.half and precision == "fp16"):
         return Recipe(typed=True)
     if precision == "fp16":
         return Recipe(flags=("FP16",)) if can.half_flag else Recipe(typed=True, convert=True)
@@ -68,6 +68,16 @@ def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -
                 ".onnx --quantize_mode int8 --calibration_method max --high_precision_dtype fp32 --calibration_eps cpu "
                 f"--calibration_data_path CROPS.npz, which holds crops as {source.name}")
     raise UserError(f"{model}: this TensorRT takes int8 from the graph alone. Quantize it first: {quantize}")
+
+
+def check_precision(tensorrt: Any, precision: str) -> None:
+    """Raises UserError where this TensorRT needs more than an ONNX of float32 for `precision`, and it is not here."""
+    can = abilities_of(tensorrt)
+    if precision == "fp16" and not can.half_flag:
+        check_autocast(Path("MODEL.onnx"))
+    if precision == "int8" and not can.calibrators:
+        raise UserError(f"TensorRT {tensorrt.__version__} takes int8 from a graph with QuantizeLinear alone. Make one, "
+                        "and build it with python3 -m trt.build_engine --precision int8")
 
 
 def autocast_command(model: Path, output: Path) -> List[str]:

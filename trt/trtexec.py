@@ -22,14 +22,14 @@ from trt.calibration import Version, decode_version, dotted
 
 PASSED, FAILED = "&&&& PASSED", "&&&& FAILED"
 TIMES = ("Latency", "End-to-End Host Latency", "Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency")
-FACTS = {"qps": r"Throughput: (\S+) qps", "queries": r"Timing trace has (\d+) queries",
-         "host_s": r"Total Host Walltime: (\S+) s", "gpu_s": r"Total GPU Compute Time: (\S+) s",
+FACTS = {"qps": r"Throughput: ([\d.eE+-]+) qps", "queries": r"Timing trace has (\d+) queries",
+         "host_s": r"Total Host Walltime: ([\d.eE+-]+) s", "gpu_s": r"Total GPU Compute Time: ([\d.eE+-]+) s",
          "build_s": r"Engine built in (\S+) sec", "engine_mib": r"Created engine with size: (\S+) MiB"}
 COLUMNS = ("log", "TensorRT", "batch", "people/s", "latency ms", "GPU ms", "GPU p99 ms", "warnings")
 _MESSAGE = re.compile(r"\[[\d/]+-[\d:]+\] \[([FEWIV])\] ?(.*)")
 _VERSION = re.compile(r"\[TensorRT v(\d+)\]")
 _TIME = re.compile(r"(\w+(?:\(\d+(?:\.\d+)?%\))?) = ([\d.eE+-]+|inf|nan) ms")
-_SHAPE = re.compile(r"--(?:shapes|optShapes)=\S*?:(\d+)x")
+_SHAPES = [re.compile(rf"--{flag}=\S*?:(\d+)x") for flag in ("shapes", "optShapes")]  # the first is what ran
 
 
 class Log(NamedTuple):
@@ -50,13 +50,14 @@ def read_log(text: str) -> Log:
     times, facts = {}, {}
     for _, message in messages:
         label = message.split(":", 1)[0]
-        if label in TIMES:
-            times[label] = {key: float(value) for key, value in _TIME.findall(message)}
+        values = _TIME.findall(message)
+        if label in TIMES and values:  # trtexec --verbose also explains each label
+            times[label] = {key: float(value) for key, value in values}
         for key, pattern in FACTS.items():
             match = re.match(pattern, message)
             if match:
                 facts[key] = float(match.group(1))
-    version, shape = _VERSION.search(text), _SHAPE.search(text)
+    version, shape = _VERSION.search(text), next(filter(None, (pattern.search(text) for pattern in _SHAPES)), None)
     return Log(version and decode_version(int(version.group(1))), PASSED in text and FAILED not in text,
                shape and int(shape.group(1)), times, facts,
                [message[2:] for level, message in messages if message.startswith("* ")],

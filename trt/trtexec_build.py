@@ -33,6 +33,7 @@ def build_command(version: Version, model: Path, engine: Path, source: Source, s
     if version < OLDEST:
         raise UserError(f"trtexec is of TensorRT {dotted(version)}, expected {dotted(OLDEST)} or newer")
     command = ["trtexec", f"--onnx={model}", f"--saveEngine={engine}"]
+    command += [f"--device={args.device}"] if args.device else []
     if source.shape[0] is None:
         shapes = [f"{source.name}:{'x'.join(map(str, (size, *source.shape[1:])))}" for size in sizes]
         kinds = ("min", "opt", "max")

@@ -1,4 +1,4 @@
-"""Photographs as the detector sees them, one a bin: what infer.py, bench.py and calibrators of engines read.
+"""Photographs as the detector sees them, one a bin: what infer.py and bench.py read.
 
     python3 -m yolov3.bins ./data/coco/val2017 ./letterboxed --yolo_cfg configs/yolov3-spp.cfg --limit 64
 

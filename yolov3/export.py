@@ -16,7 +16,8 @@ import numpy as np
 
 from pose.errors import UserError, exit_code
 from pose.export import MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
-from pose.files import PathLike, make_folder, write_file
+from pose.files import PathLike, make_folder, sha256_of_file, write_file
+from pose.onnx_file import read_origin, write_origin
 from yolov3.darknet import read_cfg, read_weights
 
 
@@ -31,16 +32,24 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def export(cfg: PathLike, weights: PathLike, output: PathLike, batches: Sequence[int] = (),
            opset: int = 11) -> List[Path]:
-    """Write `output` and one file for each of `batches`; their paths. Nothing is written that differs from torch."""
+    """Write `output` and one file for each of `batches`; their paths. Nothing is written that differs from torch, and
+    what was made from the same weights and cfg is kept."""
     from yolov3.onnx_graph import build_onnx
 
     network = read_cfg(cfg)
     arrays = read_weights(weights, network)
-    oracle = _load_oracle(network, weights)
+    origin = {"cfg_sha256": sha256_of_file(cfg), "weights_sha256": sha256_of_file(weights), "opset": str(opset)}
     paths = paths_by_batch(output, batches)
-    make_folder(paths[None].parent)
-    for batch, path in paths.items():
-        content = build_onnx(network, arrays, batch, opset).SerializeToString()
+    wanted = {batch: path for batch, path in paths.items() if read_origin(path) != origin}
+    for path in set(paths.values()).difference(wanted.values()):
+        print(f"{path}: kept, of the same weights and cfg")
+    if wanted:
+        oracle = _load_oracle(network, weights)
+        make_folder(paths[None].parent)
+    for batch, path in wanted.items():
+        model = build_onnx(network, arrays, batch, opset)
+        write_origin(model, origin)
+        content = model.SerializeToString()
         error = relative_error(content, oracle, (batch or 2, *network.input_shape))
         if not error <= MAX_RELATIVE_ERROR:
             raise UserError(f"{path}: not written. It differs from torch by {error:.1e} of the largest value, expected "
