@@ -96,6 +96,18 @@ def test_what_is_unchanged_is_kept(atc, model):
     assert ": kept" not in done(atc(model, "--soc_version", "Ascend310P1", cann="9.0.0"))
 
 
+def test_a_file_that_an_option_names_counts_by_its_content(atc, model):
+    """atc runs in a folder of its own, so it is given the file's whole path."""
+    kept = model.parent / "keep_dtype.txt"
+    kept.write_text("conv1\n")
+    arguments = (model, "--soc_version", "Ascend310P3", f"--extra=--keep_dtype={os.path.relpath(kept, ROOT)}")
+    done(atc(*arguments))
+    assert built(model.parent / "fastpose_bs16.om")["command"][-1] == f"--keep_dtype={kept}"
+    assert ": kept" in done(atc(*arguments))
+    kept.write_text("conv1\nconv_out\n")
+    assert ": kept" not in done(atc(*arguments))
+
+
 @pytest.mark.parametrize("fault, hint", [
     ({"effect": "no_file"}, "left no fastpose_bs16.om"), ({"effect": "truncated"}, "cannot read"),
     row(1, {"message": "E19999"}, "python3 -m ascend.doctor"), row(4, {"message": "E40021"}, "numpy"),
