@@ -137,8 +137,10 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
 
     timed = backend if hasattr(backend, "times") else TimedBackend(backend)
     slots = getattr(backend, "slots", 1)
-    for _ in range(2 * slots if groups else 0):  # warm-up of each: a second run captures what the first has set up
-        infer_rows(timed, bins.read(groups[0]), batch)
+    if groups:
+        rows = bins.read(groups[0])
+        for _ in range(2 * slots):  # warm-up of each: a second run captures what the first has set up
+            infer_rows(timed, rows, batch)
     timed.times.clear()
     total, start = sum(bins.rows[number] for group in groups for number in group), time.time()
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(slots) as inferring, \

@@ -20,6 +20,7 @@ from ascend import cann
 from ascend.codes import explain_output
 from ascend.request import Input, check_opset, check_precision, choose_batch, read_input
 from ascend.soc import check_soc_version
+from pose.config import PoseConfig
 from pose.errors import UserError, exit_code
 from pose.files import FILE_MODE, make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from pose.workers import describe_exit, run_together
@@ -34,7 +35,6 @@ SUCCESS, FAILURE = "ATC run success", "ATC run failed"
 # AIPP: uint8 HWC RGB in, ((pixel - mean_chn) - min_chn) * var_reci_chn out. For an ONNX file that does not tell its
 # constants, AlphaPose's: (pixel - 255 c) / 255 with c = 0.406, 0.457, 0.480. The whole part of 255 c goes into mean_chn
 # and the rest into min_chn: atc keeps min_chn in float16, where 122.4 alone would lose 0.025.
-ALPHAPOSE_CONSTANTS = {"mean_chn": (103, 116, 122), "min_chn": (0.53, 0.535, 0.4), "var_reci_chn": (1 / 255,) * 3}
 AIPP = """aipp_op {{
     aipp_mode: static
     input_format: RGB888_U8
@@ -102,7 +102,7 @@ def default_output(model: Path, source: Input, sizes: List[int], uint8: bool) ->
 def aipp_config(source: Input) -> str:
     height, width = source.shape[2:]
     constants = [f"    {name}_{channel}: {value}"
-                 for name, values in (source.pixel_constants or ALPHAPOSE_CONSTANTS).items()
+                 for name, values in (source.pixel_constants or PoseConfig().pixel_constants).items()
                  for channel, value in enumerate(values)]
     return AIPP.format(height=height, width=width, constants="\n".join(constants))
 

@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ascend import cann
 from pose.errors import UserError
-from pose.onnx_file import load_onnx, only_input, opset_of
+from pose.onnx_file import load_onnx, only_input, opset_of, origin_of
 
 NO_BF16 = re.compile(r"Ascend(310$|310P|910(A|B|Pro.|PremiumA)$|610)")
 GEARS, LARGEST_GEAR = (2, 100), 2048  # how many, and how large, atc takes
@@ -33,10 +33,10 @@ def read_input(model: Path) -> Input:
     content = load_onnx(model, weights=False)
     source = only_input(content, model)
     tensor = source.type.tensor_type
-    record = {entry.key: entry.value for entry in content.metadata_props}
-    constants = json.loads(record["pixel_constants"]) if "pixel_constants" in record else None
+    constants = origin_of(content).get("pixel_constants")
     return Input(source.name, tuple(size.dim_value or None for size in tensor.shape.dim),
-                 tensor.elem_type == TensorProto.UINT8, opset_of(content), constants)
+                 tensor.elem_type == TensorProto.UINT8, opset_of(content),
+                 constants and json.loads(constants))
 
 
 def choose_batch(model: Path, shape: Sequence[Optional[int]], batch: Optional[int], gears: Optional[str]) -> List[int]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from comparison.gates import HEATMAPS, TENSORS
-from comparison.keep import keep_lists
 from comparison.layers import LayerError
 from comparison.layerwise import LayerComparison
 from comparison.text import kept, number, table
@@ -63,7 +62,7 @@ def describe_first(compared: LayerComparison) -> str:
 
 
 def describe_kept(compared: LayerComparison) -> str:
-    lists = keep_lists(compared.to_keep, compared.quantized)
+    lists = compared.keep_lists
     if not lists["nodes_to_exclude"]:
         return "no layers to keep were found"
     if compared.kept is None:
@@ -99,8 +98,7 @@ def describe(compared: LayerComparison, settings: Dict[str, Any]) -> Dict[str, A
         "not_compared": {"a": [layer.name for layer in compared.alone],
                          "b": [layer.name for layer in compared.alone_b]},
         "output": _output(compared.levels),
-        "keep": {**keep_lists(compared.to_keep, compared.quantized),
-                 "verified": compared.kept is not None and compared.kept.passes,
+        "keep": {**compared.keep_lists, "verified": compared.kept is not None and compared.kept.passes,
                  "gate": compared.kept.verdicts if compared.kept else None,
                  "output": _output(compared.kept.levels) if compared.kept else None}})
 
@@ -123,7 +121,7 @@ def write_layers(folder: Path, compared: LayerComparison, settings: Dict[str, An
     make_folder(folder)
     write_file(folder / TABLE, (format_layers(compared) + "\n").encode())
     write_json(folder / VALUES, describe(compared, settings))
-    contents = {KEEP_DTYPE: keep_lists(compared.to_keep, compared.quantized)["keep_dtype"].encode(),
+    contents = {KEEP_DTYPE: compared.keep_lists["keep_dtype"].encode(),
                 LOWER: compared.lower.SerializeToString() if compared.lower else b"",
                 MIXED: compared.kept.model.SerializeToString() if compared.kept else b""}
     for name, content in contents.items():

@@ -12,7 +12,7 @@ from comparison.alignment import align
 from comparison.gates import judge
 from comparison.grafting import isolate
 from comparison.graphs import Layer, find_layers, inputs_of, load_graph, with_opset
-from comparison.keep import Kept, Trials, Types, choose_kept
+from comparison.keep import Kept, Trials, Types, choose_kept, keep_lists
 from comparison.layer_dumps import open_dumps
 from comparison.layers import LayerError, Values, find_growth, in_batches, measure_layers
 from comparison.lower import emulate_float16, quantize_int8
@@ -73,6 +73,11 @@ class LayerComparison:
             return []
         errors = self.kept.layers if self.kept else [error for error in self.errors if error.grows]
         return [node for error in errors for node in error.layer.nodes if node]
+
+    @property
+    def keep_lists(self) -> Dict[str, Any]:
+        """The same nodes for each tool."""
+        return keep_lists(self.to_keep, self.quantized)
 
 
 def read_crops(folder: Path, config: PoseConfig, people: int) -> np.ndarray:

@@ -45,10 +45,14 @@ def write_origin(model: ModelProto, origin: Dict[str, str]) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
+def origin_of(model: ModelProto) -> Dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
 def read_origin(path: PathLike) -> Optional[Dict[str, str]]:
     """What `write_origin` left in a file; None where it is not there, cannot be read or says nothing."""
     try:
         model = load_onnx(path, weights=False) if os.path.exists(path) else None
     except UserError:  # it is made anew
         return None
-    return {entry.key: entry.value for entry in model.metadata_props} or None if model else None
+    return origin_of(model) or None if model else None

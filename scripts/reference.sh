@@ -32,8 +32,7 @@ Exit code 0: they agree; 1: they differ; 2: bad input.
 EOF
 }
 
-fail() { echo "error: $*" >&2; exit 2; }
-from_here() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }  # the stages run in the project's root
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 
 clone=; dataroot=; detections=; checkpoint=./models/fast_res50_256x192.pth; config=; limit=(); work=
 shift_name=clean; device=cpu

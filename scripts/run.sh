@@ -41,8 +41,7 @@ On an Ascend NPU:
 EOF
 }
 
-fail() { echo "error: $*" >&2; exit 2; }
-from_here() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }  # the stages run in the project's root
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 
 BATCH=$1; shift
 case "${1:-}" in

@@ -24,8 +24,7 @@ usage: bash scripts/run_trt.sh --sweep [options]
 EOF
 }
 
-fail() { echo "error: $*" >&2; exit 2; }
-from_here() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }  # the stages run in the project's root
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 
 sweep=; demo=; dataroot=./data/coco; checkpoint=./models/fast_res50_256x192.pth; work=
 config=./configs/256x192_res50_lr1e-3_1x.yaml; weights=./models/yolov3-spp.weights; yolo_cfg=./configs/yolov3-spp.cfg

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-fail() { echo "error: $*" >&2; exit 2; }
+source scripts/arguments.sh
 
 install_requirements() {
     # pip's default torch for x86-64 Linux brings gigabytes of CUDA; a machine without a GPU can do without.

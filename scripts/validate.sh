@@ -8,8 +8,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-fail() { echo "error: $*" >&2; exit 2; }
-from_here() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+source "$here/arguments.sh"
 
 case " $* " in *" -h "* | *" --help "*) sed -n '/^# /s/^# //p' "${BASH_SOURCE[0]}"; bash "$here/run_bs16.sh" --help; exit ;; esac
 targets=(); options=(); batches=16; dataroot=./data/coco; work=; uint8=; boxes=; check=
