@@ -26,12 +26,12 @@ import numpy as np
 from tqdm import tqdm
 
 from comparison.folders import agree, gate_of, measure_folders
-from pose.bins import BinReader
-from pose.dumps import read_settings
-from pose.errors import UserError, exit_code
-from pose.files import make_folder, read_json, write_file, write_json
-from pose.manifest import save_manifest
-from yolov3.darknet import load_any_config
+from contract.bins import BinReader
+from contract.dumps import read_settings
+from contract.errors import UserError, exit_code
+from contract.files import make_folder, read_json, write_file, write_json
+from contract.manifest import save_manifest
+from detection.darknet import load_any_config
 
 LIBRARIES = ("onnxruntime", "tensorrt", "torch")  # names under which a backend gives its version
 COLUMNS = ("run", "batch", "ms a batch: median, p90, p99", "{unit}/s in the model", "ratio",
@@ -82,7 +82,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "largest batch")
     parser.add_argument("--repeat", type=int, default=5, help="rounds")
     parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the models; darknet's "
-                        ".cfg where the bins are what python3 -m yolov3.bins writes")
+                        ".cfg where the bins are what python3 -m detection.bins writes")
     parser.add_argument("--output", default="./bench", help="folder for the report")
     args = parser.parse_args(argv)
     for name in ("people", "repeat"):

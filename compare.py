@@ -20,11 +20,11 @@ from comparison.pairs import Options, compare, describe
 from comparison.report import write_report
 from comparison.sides import Side, anonymous_manifest, label_apart, open_sides, parse_side
 from comparison.text import format_comparison
+from contract.errors import DIFFERS, DONE, UserError, exit_code
+from contract.files import write_json
+from contract.manifest import Manifest, load_manifest
 from pose.config import load_config
-from pose.errors import DIFFERS, DONE, UserError, exit_code
-from pose.files import write_json
 from pose.heatmaps import FLIP_SHIFTS
-from pose.manifest import Manifest, load_manifest
 
 REPLICATES = 500  # the ends of the interval then move by about an eighth of the standard deviation from seed to seed
 

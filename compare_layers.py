@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import List, Optional
 
 from comparison.gates import GATES, LIMITS, choose_limits
+from contract.errors import DIFFERS, DONE, UserError, exit_code
 from pose.config import load_config
-from pose.errors import DIFFERS, DONE, UserError, exit_code
 
 OUTPUT_LIMITS = ("cosine", "cosine_worst", "max_abs", "mismatched", "argmax")  # what one output can be held against
 

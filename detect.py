@@ -12,10 +12,10 @@ import os
 import sys
 from typing import List, Optional
 
-from pose.backend import ROOMS, add_options, given_options
-from pose.errors import exit_code
-from yolov3.boxes import Thresholds
-from yolov3.detector import SPP_CFG, Detector, detect_folder
+from backends.rooms import ROOMS, add_options, given_options
+from contract.errors import exit_code
+from detection.boxes import Thresholds
+from detection.detector import SPP_CFG, Detector, detect_folder
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -26,7 +26,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", default="./detections.json", help="COCO results JSON")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", help="darknet's .weights of --yolo_cfg, for onnxruntime and pytorch")
-    source.add_argument("--model", help="the backend's model file, made of what python3 -m yolov3.export writes")
+    source.add_argument("--model", help="the backend's model file, made of what python3 -m detection.export writes")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the weights or model")
     parser.add_argument("--backend", choices=sorted(ROOMS), default="onnxruntime", help="what runs the network")
     parser.add_argument("--device", help="the backend's own default if None")

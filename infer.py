@@ -21,13 +21,14 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 import numpy as np
 from tqdm import tqdm
 
-from pose.backend import ROOMS, Backend, add_options, given_options, infer_rows, open_pose_backend
-from pose.bins import BinReader, share_of
-from pose.dumps import Span, claim_folder, describe_speed, dump_name, summarize
-from pose.errors import UserError, exit_code
-from pose.files import read_json, remove_file, sha256_of_file, write_file, write_json
-from pose.workers import describe_exit, run_together
-from yolov3.darknet import load_any_config
+from backends.rooms import ROOMS, add_options, given_options, infer_rows, open_pose_backend
+from contract.backend import Backend
+from contract.bins import BinReader, share_of
+from contract.dumps import Span, claim_folder, describe_speed, dump_name, summarize
+from contract.errors import UserError, exit_code
+from contract.files import read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.workers import describe_exit, run_together
+from detection.darknet import load_any_config
 
 DEFAULT_BATCH = 16  # of a model that takes any
 BATCHES_AHEAD = 3  # being read, in the backend, and being written, each
@@ -42,7 +43,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
     parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
     parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the model; darknet's "
-                        ".cfg where the bins are what python3 -m yolov3.bins writes")
+                        ".cfg where the bins are what python3 -m detection.bins writes")
     parser.add_argument("--batchsize", type=int, help=f"people at once; the model's own, or {DEFAULT_BATCH}, if None")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1: a process each, which share "
                         "the batches; the backend's default if None")

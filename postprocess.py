@@ -18,13 +18,13 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
+from contract.dumps import DumpReader
+from contract.errors import UserError, exit_code
+from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.manifest import Manifest, build_manifest, load_manifest, settings_difference
 from pose.coco import load_detections
 from pose.config import load_config
-from pose.dumps import DumpReader
-from pose.errors import UserError, exit_code
-from pose.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from pose.heatmaps import FLIP_SHIFTS, heatmaps_to_keypoints
-from pose.manifest import Manifest, build_manifest, load_manifest, settings_difference
 from pose.oks import NMS
 from pose.results import results_of
 

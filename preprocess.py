@@ -18,7 +18,10 @@ from typing import Dict, List, Optional, Tuple
 import cv2
 from tqdm import tqdm
 
-from pose.bins import BinFolder, RowWriter
+from contract.bins import BinFolder, RowWriter
+from contract.errors import UserError, exit_code
+from contract.files import sha256_of_file, sha256_of_rows
+from contract.manifest import DETECTED, GROUND_TRUTH, Manifest, build_manifest
 from pose.boxes import box_to_center_scale
 from pose.coco import (
     Detections,
@@ -30,9 +33,6 @@ from pose.coco import (
 )
 from pose.config import DTYPES, FLOAT32, UINT8, PoseConfig, load_config
 from pose.crops import Normalizer, crop_person, mirror, read_photograph
-from pose.errors import UserError, exit_code
-from pose.files import sha256_of_file, sha256_of_rows
-from pose.manifest import DETECTED, GROUND_TRUTH, Manifest, build_manifest
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -159,7 +159,7 @@ def detect_people(args: argparse.Namespace) -> Path:
     if not os.path.exists(args.weights):
         raise UserError(f"{args.weights}: no such detector weights. Name the --weights, or the --detections of another "
                         "detector")
-    from yolov3.detector import Detector, detect_folder
+    from detection.detector import Detector, detect_folder
 
     output = Path(args.output).absolute().parent / "detections.json"
     detect_folder(Path(args.dataroot) / "val2017", output, Detector(weights=args.weights, cfg=args.yolo_cfg),

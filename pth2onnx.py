@@ -20,11 +20,11 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
+from contract.errors import UserError, exit_code
+from contract.export import IR_VERSIONS, MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
+from contract.files import make_folder, sha256_of_file, write_file
+from contract.onnx_file import read_origin, write_origin
 from pose.config import DTYPES, FLOAT32, UINT8, PoseConfig, load_config
-from pose.errors import UserError, exit_code
-from pose.export import IR_VERSIONS, MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
-from pose.files import make_folder, sha256_of_file, write_file
-from pose.onnx_file import read_origin, write_origin
 
 ARITHMETIC_ON_SHAPES = {"Shape", "Gather", "ConstantOfShape", "Range", "NonZero"}
 

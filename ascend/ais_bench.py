@@ -23,13 +23,13 @@ from ascend.backend import Backend
 from ascend.generations import NEW, check_paths, find_generation
 from ascend.pyacl import call
 from ascend.shares import Share, collect, read_times, run_shares, share_dumps, share_out
-from pose.backend import open_pose_backend
-from pose.bins import BinReader
+from backends.rooms import open_pose_backend
+from contract.bins import BinReader
+from contract.dumps import SETTINGS, claim_folder, describe_speed, dump_name, read_settings, summarize, whole_dumps
+from contract.errors import UserError, exit_code
+from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_json
+from contract.manifest import settings_difference
 from pose.config import load_config
-from pose.dumps import SETTINGS, claim_folder, describe_speed, dump_name, read_settings, summarize, whole_dumps
-from pose.errors import UserError, exit_code
-from pose.files import make_folder, read_json, remove_file, sha256_of_file, write_json
-from pose.manifest import settings_difference
 
 READ_BY_AIS_BENCH = (".bin", ".BIN", ".npy", ".NPY")
 LARGEST_VALUE = 1e4  # more than any crop holds: normalised it is about 1, as bytes 255

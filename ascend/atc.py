@@ -20,10 +20,10 @@ from ascend import cann
 from ascend.codes import explain_output
 from ascend.request import Input, check_opset, check_precision, choose_batch, read_input
 from ascend.soc import check_soc_version
+from contract.errors import UserError, exit_code
+from contract.files import FILE_MODE, make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.workers import describe_exit, run_together
 from pose.config import PoseConfig
-from pose.errors import UserError, exit_code
-from pose.files import FILE_MODE, make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
-from pose.workers import describe_exit, run_together
 
 PRECISION_MODES = ("force_fp16", "force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16", "must_keep_origin_dtype",
                    "allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16", "allow_fp32_to_bf16")

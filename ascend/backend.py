@@ -21,8 +21,8 @@ from ascend.pyacl import (
     module,
     open_device,
 )
-from pose.errors import UserError
-from pose.files import PathLike, read_json
+from contract.errors import UserError
+from contract.files import PathLike, read_json
 
 SLOTS = 3  # batches in flight: one is copied in while one is computed and one is copied out
 SIDECAR = ".json"  # appended to the .om's name: how python3 -m ascend.atc built it

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from pose.errors import UserError
+from contract.errors import UserError
 
 Version = Tuple[int, ...]
 

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from typing import List, NamedTuple
 
-from pose.errors import UserError
+from contract.errors import UserError
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 

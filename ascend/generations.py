@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Iterable, Optional
 
 from ascend import cann
-from pose.errors import UserError
-from pose.files import PathLike
+from contract.errors import UserError
+from contract.files import PathLike
 
 OLD, NEW = "2023", "2024"  # generations; their packages have the same version number
 ONLY_IN_NEW = "infer/args_adapter.py"

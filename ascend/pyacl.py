@@ -13,7 +13,7 @@ from typing import Any
 
 from ascend.cann import set_env_advice
 from ascend.codes import explain_acl, explain_output
-from pose.errors import UserError
+from contract.errors import UserError
 
 SUCCESS, ALREADY_INITIALISED = 0, 100002
 HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2  # kinds of rt.memcpy

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ascend import cann
-from pose.errors import UserError
-from pose.onnx_file import load_onnx, only_input, opset_of, origin_of
+from contract.errors import UserError
+from contract.onnx_file import load_onnx, only_input, opset_of, origin_of
 
 NO_BF16 = re.compile(r"Ascend(310$|310P|910(A|B|Pro.|PremiumA)$|610)")
 GEARS, LARGEST_GEAR = (2, 100), 2048  # how many, and how large, atc takes

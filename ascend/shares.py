@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from ascend.cann import PYTHON
 from ascend.codes import explain_output
-from pose.bins import BinReader, share_of
-from pose.dumps import dump_name
-from pose.errors import UserError
-from pose.files import make_folder, read_json, write_file
-from pose.manifest import bins_in
-from pose.workers import describe_exit, run_together
+from contract.bins import BinReader, share_of
+from contract.dumps import dump_name
+from contract.errors import UserError
+from contract.files import make_folder, read_json, write_file
+from contract.manifest import bins_in
+from contract.workers import describe_exit, run_together
 
 DEFAULT_DEVICE = "0"  # of ais_bench
 # In its output. Progress lines end in \r, and a line of its C++ part may follow one without an end.

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from pose.errors import UserError, exit_code
+from contract.errors import UserError, exit_code
 
 # Names that atc of CANN 8.1 takes, without their prefix "Ascend"; the 031 and 035 families are not for this job.
 KNOWN = ("310", "310B1", "310B2", "310B3", "310B4", "310P1", "310P3", "310P5", "310P7", "610", "610Lite", "910A",

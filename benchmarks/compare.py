@@ -22,12 +22,12 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 from stages import POSTPROCESS_FLOOR, WORKERS, run  # noqa: E402
 
+from contract.dumps import dump_name  # noqa: E402
+from contract.files import make_folder, write_json  # noqa: E402
+from contract.manifest import Manifest, build_manifest, save_manifest  # noqa: E402
 from pose.coco import Detections, annotations_path  # noqa: E402
 from pose.config import PoseConfig  # noqa: E402
-from pose.dumps import dump_name  # noqa: E402
-from pose.files import make_folder, write_json  # noqa: E402
 from pose.heatmaps import positions_to_image  # noqa: E402
-from pose.manifest import Manifest, build_manifest, save_manifest  # noqa: E402
 
 PEOPLE_A_PHOTOGRAPH = 4
 BLOB = 2.0  # standard deviation of a peak, in cells, as in training

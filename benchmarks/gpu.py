@@ -22,10 +22,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pose.backend import Backend, infer_rows, open_pose_backend  # noqa: E402
-from pose.bins import BinReader  # noqa: E402
+from backends.rooms import infer_rows, open_pose_backend  # noqa: E402
+from contract.backend import Backend  # noqa: E402
+from contract.bins import BinReader  # noqa: E402
+from contract.errors import UserError, exit_code  # noqa: E402
 from pose.config import PoseConfig, load_config  # noqa: E402
-from pose.errors import UserError, exit_code  # noqa: E402
 from pose.metrics import cosines, peak_cells, tensor_sums  # noqa: E402
 
 DEVICE = "cuda"

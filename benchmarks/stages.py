@@ -24,11 +24,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from contract.dumps import dump_name  # noqa: E402
+from contract.files import make_folder, write_json  # noqa: E402
+from contract.manifest import load_manifest  # noqa: E402
 from pose.coco import annotations_path, load_annotations, photograph_path  # noqa: E402
 from pose.config import PoseConfig  # noqa: E402
-from pose.dumps import dump_name  # noqa: E402
-from pose.files import make_folder, write_json  # noqa: E402
-from pose.manifest import load_manifest  # noqa: E402
 
 PHOTOGRAPHS, BOXES_PER_PHOTOGRAPH = 116, 7  # 812 people, 7 to a photograph as YOLOv3-SPP finds them at 0.1
 WORKERS = os.cpu_count() or 1

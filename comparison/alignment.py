@@ -14,7 +14,7 @@ from typing import Dict, List, Optional, Tuple
 from onnx import ModelProto
 
 from comparison.graphs import Layer, find_layers, inputs_of
-from pose.errors import UserError
+from contract.errors import UserError
 
 LEAST = 0.5  # of the first graph's layers must have a counterpart; another network has few, a rewritten one nearly all
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from comparison.causes import FOUND, NOT_TESTED, REPRODUCED, RULED_OUT, Finding, judge_trial, remainder
 from comparison.outputs import SCALE_LEAST, swap_joints
+from contract.manifest import Manifest
 from pose.heatmaps import flip_back, heatmaps_to_keypoints, shift_clean, shift_original
-from pose.manifest import Manifest
 
 EXACT = 0.02  # pixels of the input: another device's decoding of the same heatmaps comes nearer than this
 OFFSET_LEAST = 0.2  # pixels of the input

@@ -10,6 +10,7 @@ from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
+from backends.rooms import open_pose_backend
 from comparison.causes import CAUSES, FOUND, NOT_TESTED, REPRODUCED, RULED_OUT, Finding, best_of, name_rows
 from comparison.decoding import decode_variants, explain_flip, explain_keypoints, not_tested_without_dumps
 from comparison.gates import HEATMAPS, TENSORS
@@ -18,11 +19,11 @@ from comparison.measure import Decoded, read_people
 from comparison.order import explain_order
 from comparison.outputs import explain_outputs
 from comparison.sides import People, Side, match_people, people_of_manifest
-from pose.backend import Backend, open_pose_backend
-from pose.bins import BinReader
+from contract.backend import Backend
+from contract.bins import BinReader
+from contract.manifest import Manifest
 from pose.config import FLOAT32, UINT8, PoseConfig
 from pose.crops import Normalizer
-from pose.manifest import Manifest
 from pose.metrics import keypoint_distances, relative_distances
 
 SAMPLE = 32  # people whose heatmaps are changed

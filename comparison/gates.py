@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, List, Optional
 
-from pose.errors import UserError
+from contract.errors import UserError
 
 TENSORS, HEATMAPS, KEYPOINTS, SCORE = LEVELS = ("tensors", "heatmaps", "keypoints", "score")
 LEAST, MOST = ">=", "<="

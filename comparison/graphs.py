@@ -14,9 +14,9 @@ from typing import Dict, Iterable, List, Tuple
 import onnx
 from onnx import ModelProto, NodeProto, version_converter
 
-from pose.errors import UserError
-from pose.files import PathLike
-from pose.onnx_file import load_onnx, only_input, opset_of
+from contract.errors import UserError
+from contract.files import PathLike
+from contract.onnx_file import load_onnx, only_input, opset_of
 
 PASSING = {"Cast", "QuantizeLinear", "DequantizeLinear", "Identity", "Dropout"}  # the same values, but for rounding
 FUSED = {"BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip"}  # part of the layer before, if that is one of

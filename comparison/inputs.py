@@ -10,6 +10,7 @@ from typing import Callable, Dict, List, Optional, Tuple
 import cv2
 import numpy as np
 
+from backends.rooms import infer_rows
 from comparison.causes import (
     FOUND,
     NOT_TESTED,
@@ -20,7 +21,7 @@ from comparison.causes import (
     remainder,
 )
 from comparison.outputs import reread
-from pose.backend import Backend, infer_rows
+from contract.backend import Backend
 from pose.config import PoseConfig
 
 INPUT_CAUSES = ("bgr", "normalisation", "uint8", "layout", "weights")

@@ -15,7 +15,7 @@ from typing import Dict, List, Set
 import numpy as np
 
 from comparison.graphs import Layer
-from pose.errors import UserError
+from contract.errors import UserError
 
 _CONVERTED = re.compile(r"[A-Za-z0-9]+\.(.+?)(?:\.\d+){2,}\.output\.(\d+)")
 _INDEXED = re.compile(r"(.+?)\.(\d+)(?:\.\d{10,})?")

@@ -21,7 +21,7 @@ from comparison.graphs import Layer
 from comparison.levels import dump_levels
 from comparison.measure import Decoded
 from comparison.running import Net
-from pose.errors import UserError
+from contract.errors import UserError
 from pose.metrics import AA, BB, DD, LARGEST, SUMS, cosines, peak_cells, relative_distances, tensor_sums
 
 GROWTH = 5.0  # a sound convolution whose result is small beside its terms makes of an error up to 4 times as much

@@ -10,7 +10,7 @@ from comparison.gates import HEATMAPS, TENSORS
 from comparison.layers import LayerError
 from comparison.layerwise import LayerComparison
 from comparison.text import kept, number, table
-from pose.files import make_folder, remove_file, write_file, write_json
+from contract.files import make_folder, remove_file, write_file, write_json
 
 COLUMNS = ["layer", "type", "shape", "cosine", "relative distance", "of its input", "growth", "isolated", "max abs",
            "largest value", "effect on the output", ""]

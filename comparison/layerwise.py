@@ -17,10 +17,10 @@ from comparison.layer_dumps import open_dumps
 from comparison.layers import LayerError, Values, find_growth, in_batches, measure_layers
 from comparison.lower import emulate_float16, quantize_int8
 from comparison.running import Net
-from pose.bins import BinReader
+from contract.bins import BinReader
+from contract.errors import UserError
+from contract.onnx_file import opset_of
 from pose.config import PoseConfig
-from pose.errors import UserError
-from pose.onnx_file import opset_of
 
 PEOPLE_AT_ONCE = 2  # all layers of FastPose ResNet-50 take 0.1 GB a person, and up to four copies are held
 FP16, INT8 = SETTINGS = ("fp16", "int8")

@@ -10,7 +10,7 @@ from comparison.gates import HEATMAPS, TENSORS
 from comparison.matching import Matches
 from comparison.measure import Decoded
 from comparison.sides import People, match_people
-from pose.errors import UserError
+from contract.errors import UserError
 from pose.metrics import cosines, heatmap_metrics, keypoint_distances, oks_between, spread, tensor_metrics
 
 FOLDERS = ("normal", "mirrored")

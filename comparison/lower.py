@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from comparison.graphs import copy_of, find_layers, inputs_of, with_opset
-from pose.errors import UserError
+from contract.errors import UserError
 
 MOST = float(np.finfo(np.float16).max)  # 65504; devices that saturate stop there
 LOWEST, HIGHEST = "float16/lowest", "float16/highest"  # tensors that hold -MOST and MOST

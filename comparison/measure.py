@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from comparison.sides import Side
-from pose.dumps import DumpReader
-from pose.errors import UserError
+from contract.dumps import DumpReader
+from contract.errors import UserError
+from contract.manifest import Manifest
 from pose.heatmaps import heatmaps_to_keypoints
-from pose.manifest import Manifest
 from pose.metrics import SUMS, peak_cells, tensor_sums
 
 PEOPLE_AT_ONCE = 8  # the stacks of two sides this long stay near a core's cache

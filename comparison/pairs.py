@@ -15,10 +15,10 @@ from comparison.levels import dump_levels, keypoint_level, score_level
 from comparison.matching import Matches, load_truth, match_results
 from comparison.measure import Decoded, measure_dumps, require_finite
 from comparison.sides import People, Side, people_of_manifest, people_of_results
+from contract.errors import UserError
+from contract.manifest import Manifest
 from pose.coco import load_annotations
 from pose.config import PoseConfig
-from pose.errors import UserError
-from pose.manifest import Manifest
 from pose.results import results_of
 
 

@@ -16,7 +16,7 @@ from comparison.pairs import Comparison, Pair, describe
 from comparison.sides import Side, match_people
 from comparison.text import SHOWN, kept, number, verdict_line
 from comparison.worst import JOINTS, draw_worst
-from pose.files import PathLike, sha256_of_file, write_file
+from contract.files import PathLike, sha256_of_file, write_file
 from pose.metrics import keypoint_distances, oks_between, relative_distances
 
 STYLE = Path(__file__).with_name("page.css")

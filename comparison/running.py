@@ -8,7 +8,7 @@ import onnxruntime
 from onnx import ModelProto, TensorProto
 
 from comparison.graphs import serialize_exposing
-from pose.errors import UserError
+from contract.errors import UserError
 
 TYPES = {"tensor(float)": TensorProto.FLOAT, "tensor(float16)": TensorProto.FLOAT16,
          "tensor(double)": TensorProto.DOUBLE, "tensor(uint8)": TensorProto.UINT8}

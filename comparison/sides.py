@@ -8,11 +8,11 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
+from contract.dumps import DTYPES, DumpReader, read_settings
+from contract.errors import UserError
+from contract.files import read_json
+from contract.manifest import GROUND_TRUTH, Manifest, bins_in
 from pose.config import NUM_JOINTS, PoseConfig
-from pose.dumps import DTYPES, DumpReader, read_settings
-from pose.errors import UserError
-from pose.files import read_json
-from pose.manifest import GROUND_TRUTH, Manifest, bins_in
 
 UNKNOWN = "unknown"  # source of the boxes of a manifest that was made up for dumps without one
 

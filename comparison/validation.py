@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from comparison.text import table
-from pose.errors import DIFFERS, DONE, exit_code
-from pose.files import read_json, write_file
+from contract.errors import DIFFERS, DONE, exit_code
+from contract.files import read_json, write_file
 
 REFERENCE = "pytorch"
 

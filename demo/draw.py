@@ -16,10 +16,10 @@ from typing import Any, Dict, List, Optional
 import cv2
 import numpy as np
 
+from contract.errors import UserError, exit_code
+from contract.files import read_json, write_file
 from pose.coco import BONES, photograph_path
 from pose.crops import read_photograph
-from pose.errors import UserError, exit_code
-from pose.files import read_json, write_file
 from pose.oks import SCORED_JOINT
 
 HEIGHT = 480  # of the picture; photographs are scaled to it

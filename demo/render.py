@@ -17,10 +17,10 @@ import numpy as np
 from numpy.random import Generator
 from tqdm import tqdm
 
+from contract.errors import exit_code
+from contract.files import make_folder, read_json, remove_file, write_file, write_json
 from demo.scenes import Scene, render_scene
 from pose.coco import JOINTS
-from pose.errors import exit_code
-from pose.files import make_folder, read_json, remove_file, write_file, write_json
 
 TEST_SEED = 17  # of the data set that is measured; demo/train.py draws from another
 VERSION = 1  # of the renderer: a data set of another one is rendered anew

@@ -21,13 +21,13 @@ from numpy.random import Generator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from contract.errors import exit_code
 from demo.scenes import render_scene
 from demo.training import Trainer, save_whole
 from networks.fastpose import build_fastpose
 from pose.boxes import box_to_center_scale
 from pose.config import FLIP_PAIRS, PoseConfig, load_config
 from pose.crops import get_affine
-from pose.errors import exit_code
 
 TRAIN_SEED = 1_000_003
 SCENES_A_BATCH, CROPS_A_PERSON = 5, 2  # about 25 crops; a second one of the same person costs no rendering

@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import Dataset
 
+from contract.errors import exit_code
 from demo.scenes import MAX_PEOPLE, render_scene
 from demo.training import Trainer
+from detection.blocks import Network
+from detection.boxes import anchor_rows
+from detection.darknet import read_cfg, write_weights
+from detection.letterbox import Size, letterbox
 from networks.darknet import Darknet, get_weights
-from pose.errors import exit_code
-from yolov3.blocks import Network
-from yolov3.boxes import anchor_rows
-from yolov3.darknet import read_cfg, write_weights
-from yolov3.letterbox import Size, letterbox
 
 TRAIN_SEED = 1_000_033
 SCENES_A_BATCH = 8  # and each of them mirrored, which costs no rendering
@@ -69,7 +69,7 @@ def boxes_to_letterbox(bbox_xywh: np.ndarray, photograph: Size, size: Size) -> n
 def detection_loss(raw: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
     """YOLOv3's loss a person: box and class of the row that is responsible for the person, objectness of all rows.
 
-    raw (M, R, 6) of a network of one class, boxes (M, MAX_PEOPLE, 4), anchors (R, 5) of `yolov3.boxes.anchor_rows`.
+    raw (M, R, 6) of a network of one class, boxes (M, MAX_PEOPLE, 4), anchors (R, 5) of `detection.boxes.anchor_rows`.
     """
     picture, number = torch.nonzero(boxes[..., 2], as_tuple=True)  # (P,) each
     people = boxes[picture, number]

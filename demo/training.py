@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pose.files import PathLike, make_folder, write_file
+from contract.files import PathLike, make_folder, write_file
 
 SAVE_SECONDS = 120
 BETAS = (0.9, 0.99)  # of AdamW: a short run must forget its first gradients

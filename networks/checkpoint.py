@@ -7,7 +7,7 @@ from typing import Any, Dict, Union
 import torch
 from torch import Tensor, nn
 
-from pose.errors import UserError
+from contract.errors import UserError
 
 PARALLEL_PREFIX = "module."  # nn.DataParallel puts it before every key
 NAMED_KEYS = 3  # an error names this many keys of a kind; the rest is counted

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pose.files import PathLike
-from yolov3.blocks import (
+from contract.files import PathLike
+from detection.blocks import (
     BN_EPS,
     BOX_ATTRIBUTES,
     LEAKY_SLOPE,
@@ -22,7 +22,7 @@ from yolov3.blocks import (
     Upsample,
     Yolo,
 )
-from yolov3.darknet import Arrays, read_weights
+from detection.darknet import Arrays, read_weights
 
 
 class Darknet(nn.Module):
@@ -110,7 +110,7 @@ def set_weights(darknet: Darknet, weights: Sequence[Arrays]) -> None:
 
 
 def get_weights(darknet: Darknet) -> List[Arrays]:
-    """The inverse of `set_weights`: what `yolov3.darknet.write_weights` takes."""
+    """The inverse of `set_weights`: what `detection.darknet.write_weights` takes."""
     return [{name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
             for tensors in _tensors(darknet)]
 

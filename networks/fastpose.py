@@ -10,8 +10,8 @@ from typing import Any, Dict, Sequence
 import torch
 from torch import Tensor, nn
 
+from contract.errors import UserError
 from networks.checkpoint import PathLike, load_checkpoint
-from pose.errors import UserError
 
 NUM_JOINTS = 17
 STAGE_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # of ResNet-50, -101, -152

@@ -10,8 +10,8 @@ from typing import Any, Dict, Iterable, List, Tuple
 
 import numpy as np
 
-from pose.errors import UserError
-from pose.files import PathLike, read_json
+from contract.errors import UserError
+from contract.files import PathLike, read_json
 
 PERSON = 1  # COCO's category id
 JOINTS = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",

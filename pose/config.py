@@ -11,8 +11,8 @@ from typing import Any, Dict, Optional, Tuple
 
 import yaml
 
-from pose.errors import UserError
-from pose.files import PathLike
+from contract.errors import UserError
+from contract.files import PathLike
 
 NUM_JOINTS = 17
 # Left and right of COCO's 17 joints: eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.

@@ -9,8 +9,8 @@ from typing import Sequence, Tuple
 import cv2
 import numpy as np
 
-from pose.errors import UserError
-from pose.files import PathLike
+from contract.errors import UserError
+from contract.files import PathLike
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 JPEG_TRAILER = 4096  # bytes at the end of a file in which its end is looked for: some programs append a few

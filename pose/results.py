@@ -8,8 +8,8 @@ from typing import Any, Dict, List
 
 import numpy as np
 
+from contract.manifest import GROUND_TRUTH, Manifest
 from pose.coco import PERSON
-from pose.manifest import GROUND_TRUTH, Manifest
 from pose.oks import nms_per_photograph, rescore
 
 

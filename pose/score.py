@@ -8,9 +8,9 @@ from typing import Any, Dict, List, Optional
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from contract.errors import UserError
+from contract.files import PathLike
 from pose.coco import annotations_path, load_annotations
-from pose.errors import UserError
-from pose.files import PathLike
 
 METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 

@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from pose.dumps import dump_name
-from pose.errors import exit_code
-from pose.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
-from pose.manifest import remove_bins
+from contract.dumps import dump_name
+from contract.errors import exit_code
+from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.manifest import remove_bins
 
 PASSES = ("annotated", "detected")  # boxes, in the order in which validate.py takes them
 CAPTURED = "captured.json"

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from contract.errors import UserError, exit_code
+from contract.files import make_folder, read_json, remove_file, write_file
 from pose.coco import PERSON, annotations_path, load_annotations, load_detections, photograph_path
-from pose.errors import UserError, exit_code
-from pose.files import make_folder, read_json, remove_file, write_file
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

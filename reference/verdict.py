@@ -15,9 +15,9 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from comparison.sides import load_results, match_people, people_of_results
-from pose.errors import DIFFERS, DONE, UserError, exit_code
-from pose.files import read_json, sha256_of_file
-from pose.manifest import bins_in, load_manifest
+from contract.errors import DIFFERS, DONE, UserError, exit_code
+from contract.files import read_json, sha256_of_file
+from contract.manifest import bins_in, load_manifest
 from pose.metrics import keypoint_distances
 from reference.capture import CAPTURED
 

@@ -20,7 +20,7 @@ find_people() {
     [ ${#boxes[@]} -eq 0 ] || return 0
     local yolo detections=$work/detections_$TARGET.json
     yolo=$work/models/$(basename "$weights" .weights)
-    "$PYTHON" -m yolov3.export "$yolo_cfg" "$weights" "$yolo.onnx" --batch 1
+    "$PYTHON" -m detection.export "$yolo_cfg" "$weights" "$yolo.onnx" --batch 1
     "$PYTHON" -m ascend.atc "${yolo}_bs1.onnx" --soc_version "$TARGET" ${precision[@]+"${precision[@]}"}
     "$PYTHON" detect.py --backend acl --model "${yolo}_bs1.om" --yolo_cfg "$yolo_cfg" --dataroot "$dataroot" \
         --output "$detections" --device "${device%%,*}" --replace ${limit[@]+"${limit[@]}"}

@@ -20,7 +20,7 @@ check_machine() {
         *) fail "--precision is $gpu_precision, expected fp32, fp16, int8 of tensorrt or bf16 of pytorch" ;;
     esac
     local probe='import torch; torch.zeros(1, device="cuda")' answer
-    [ "$runner" = pytorch ] || probe='import sys; from trt import cuda, library, precision
+    [ "$runner" = pytorch ] || probe='import sys; from backends.tensorrt import cuda, library, precision
 tensorrt = library.load(); cuda.open_device(0); precision.check_precision(tensorrt, sys.argv[1])'
     answer=$("$PYTHON" -c "$probe" "$gpu_precision" 2>&1) ||
         fail "no NVIDIA GPU can be used with $runner at $gpu_precision: ${answer##*Error: }${BATCH:+. The target cpu needs none}"
@@ -28,11 +28,11 @@ tensorrt = library.load(); cuda.open_device(0); precision.check_precision(tensor
 
 export_detector() {  # ONNX [--batch N]; sets detector, the file for that batch
     detector=${1%.onnx}${3:+_bs$3}.onnx
-    "$PYTHON" -m yolov3.export "$yolo_cfg" "$weights" "$@"
+    "$PYTHON" -m detection.export "$yolo_cfg" "$weights" "$@"
 }
 
-build_engine() {  # PRECISION ONNX ENGINE [options of trt.build_engine]
-    "$PYTHON" -m trt.build_engine "$2" --precision "$1" --output "$3" --device "${device%%,*}" "${@:4}"
+build_engine() {  # PRECISION ONNX ENGINE [options of backends.tensorrt.build]
+    "$PYTHON" -m backends.tensorrt.build "$2" --precision "$1" --output "$3" --device "${device%%,*}" "${@:4}"
 }
 
 find_people() {

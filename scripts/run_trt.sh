@@ -82,7 +82,7 @@ run_bench() {  # NAME WEIGHTS CFG BINS ROWS
 
 "$PYTHON" preprocess.py --dataroot "$dataroot" --gt_boxes --limit "$photographs" --cfg "$config" --replace \
     --output "$work/prep_data" --output_flip "$work/prep_data_flip"
-"$PYTHON" -m yolov3.bins "$dataroot/val2017" "$work/letterboxed" --yolo_cfg "$yolo_cfg" --limit "$photographs"
+"$PYTHON" -m detection.bins "$dataroot/val2017" "$work/letterboxed" --yolo_cfg "$yolo_cfg" --limit "$photographs"
 name=$(basename "$checkpoint" .pth); yolo=$(basename "$weights" .weights)
 "$PYTHON" pth2onnx.py "$config" "$checkpoint" "$work/models/$name.onnx"
 export_detector "$work/models/$yolo.onnx"

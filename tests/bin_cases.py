@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from contract.files import make_folder
+from contract.manifest import Manifest, build_manifest, save_manifest
 from pose.coco import Detections
 from pose.config import PoseConfig
-from pose.files import make_folder
-from pose.manifest import Manifest, build_manifest, save_manifest
 
 CONFIG = PoseConfig(input_size=(8, 4), heatmap_size=(2, 1))
 

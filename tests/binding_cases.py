@@ -1,4 +1,4 @@
-"""What tests/test_trt_bindings.py needs: wheels of real bindings, what is in them, and what our sources use of it.
+"""What tests/test_tensorrt_bindings.py needs: wheels of real bindings, what is in them, and what our sources use of it.
 
 A binding wheel holds the names and signatures of a release without its libraries, which are not public packages. With
 libraries of empty functions in their place it can be imported on any machine and asked what it has.

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from conftest import IMAGENET_MEAN, IMAGENET_STD
 
-from pose.backend import infer_rows, open_backend
+from backends.rooms import infer_rows, open_backend
+from contract.files import make_folder
+from contract.manifest import load_manifest
 from pose.coco import photograph_path
 from pose.crops import get_affine, read_photograph
-from pose.files import make_folder
 from pose.heatmaps import flip_back, heatmaps_to_keypoints, shift_clean, shift_original
-from pose.manifest import load_manifest
 from pose.oks import rescore
 
 PEOPLE, BATCH = 70, 16  # the last batch holds 6

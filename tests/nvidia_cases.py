@@ -8,7 +8,7 @@ from typing import Any, Iterator
 
 import numpy as np
 from conftest import patch_heatmaps
-from trt_cases import build
+from tensorrt_cases import build
 
 from tests.tensorrt_emulator import emulated
 

@@ -8,7 +8,7 @@ from ascend_cases import run
 from conftest import one_error
 
 from ascend.soc import check_soc_version, parse_npu_smi, parse_versions
-from pose.errors import UserError
+from contract.errors import UserError
 from tests.emulator import environment
 
 HEAD = """+-------------------+-----------------+------------------------------+

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import done, one_error, patch_model
-from yolov3_cases import random_weights, tiny_cfg
+from detection_cases import random_weights, tiny_cfg
 
-from pose.backend import open_backend
+from backends.rooms import open_backend
+from contract.errors import UserError
+from detection.darknet import read_cfg, write_weights
 from pose.config import PoseConfig
-from pose.errors import UserError
-from yolov3.darknet import read_cfg, write_weights
 
 CONFIG = PoseConfig(input_size=(64, 32), heatmap_size=(16, 8), width=0.25)
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from conftest import patch_heatmaps, patch_model
 
-from pose.backend import ROOMS, infer_rows, open_backend, open_pose_backend
+from backends.rooms import ROOMS, infer_rows, open_backend, open_pose_backend
+from contract.errors import UserError
 from pose.config import PoseConfig
-from pose.errors import UserError
 from tests.emulator import environment
 from tests.tensorrt_emulator import emulated
 
@@ -61,7 +61,7 @@ def acl_model(folder: Path, batch: object) -> SimpleNamespace:
 def tensorrt_model(folder: Path, batch: object) -> SimpleNamespace:
     """Built by the emulated TensorRT; the model of any batch takes PEOPLE in two parts."""
     pytest.importorskip("onnxruntime")
-    from trt_cases import build_plan
+    from tensorrt_cases import build_plan
 
     onnx_path = patch_model(folder / "model.onnx", batch or "batch", CONFIG.input_size)
     build_plan(onnx_path, folder / "model.engine", () if batch else [(1, 2, 4)])

@@ -6,15 +6,15 @@ import json
 import numpy as np
 import pytest
 from conftest import done, one_error, patch_model
-from yolov3_cases import random_weights, tiny_cfg
+from detection_cases import random_weights, tiny_cfg
 
 from bench import Run, interleave, reference_of, summarize
 from comparison.folders import agree, gate_of, measure_folders
 from comparison.gates import GATES
+from detection.bins import write_letterboxed
+from detection.darknet import read_cfg, write_weights
+from detection.letterbox import letterbox, network_input
 from pose.crops import read_photograph
-from yolov3.bins import write_letterboxed
-from yolov3.darknet import read_cfg, write_weights
-from yolov3.letterbox import letterbox, network_input
 
 pytest.importorskip("onnxruntime")
 

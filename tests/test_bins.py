@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from bin_cases import CONFIG, crops_of, detections_of, filled, manifest_of
 
-from pose.bins import BinFolder, BinReader, RowWriter, natural_order
+from contract.bins import BinFolder, BinReader, RowWriter, natural_order
+from contract.errors import UserError
+from contract.files import make_folder
+from contract.manifest import build_manifest
 from pose.config import PoseConfig
-from pose.errors import UserError
-from pose.files import make_folder
-from pose.manifest import build_manifest
 
 
 @pytest.mark.parametrize("people, batch", [(7, 1), (7, 3), (1, 4)])

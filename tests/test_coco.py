@@ -7,8 +7,8 @@ import json
 import pytest
 from conftest import make_coco
 
+from contract.errors import UserError
 from pose.coco import ground_truth_boxes, load_annotations, load_detections
-from pose.errors import UserError
 
 METRICS = ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
 ROW = {"image_id": 7, "category_id": 1, "bbox": [1.5, 2, 30, 40], "score": 0.5}

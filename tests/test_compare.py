@@ -12,7 +12,7 @@ from conftest import done, one_error
 
 from comparison.measure import measure_dumps
 from comparison.sides import open_sides, parse_side
-from pose.manifest import load_manifest
+from contract.manifest import load_manifest
 
 PEOPLE = 12  # of the `inferred` fixture, whose heatmaps are (17, 16, 12)
 # Its heatmaps are as good as noise: float16 makes a few of their highest cells equal.

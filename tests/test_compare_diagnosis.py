@@ -12,7 +12,7 @@ from compare_cases import BATCH, DECODING_FAULTS, FAULTS, PEOPLE, Bench, fused_k
 from conftest import IMAGENET_MEAN, IMAGENET_STD, ROOT, done, one_error, write_config
 
 from comparison.causes import CAUSES, FOUND, NOT_TESTED
-from pose.files import write_json
+from contract.files import write_json
 from pose.heatmaps import flip_back, shift_clean
 
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import one_error
 from layers_cases import LAYERS, change_weight, node_of, onnx, rename_all, saturating, save, small_graph
 
-from pose.backend import open_backend
+from backends.rooms import open_backend
 
 CONVOLUTIONS = [name for name in LAYERS if name != "add"]
 

@@ -8,7 +8,7 @@ from comparison.gates import GATES, LIMITS, choose_limits, first_difference, jud
 from comparison.levels import dump_levels, keypoint_level
 from comparison.measure import Decoded
 from comparison.sides import People, match_people, people_of_results
-from pose.errors import UserError
+from contract.errors import UserError
 from pose.metrics import (
     cosines,
     heatmap_metrics,

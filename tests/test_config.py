@@ -4,8 +4,8 @@ from __future__ import annotations
 import pytest
 from conftest import ROOT, write_config
 
+from contract.errors import UserError
 from pose.config import ALPHAPOSE_MEAN, ALPHAPOSE_STD, FLIP_PAIRS, PoseConfig, load_config
-from pose.errors import UserError
 
 # The layout of AlphaPose's files, with every section that they have.
 ALPHAPOSE = """

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from conftest import IMAGENET_MEAN, IMAGENET_STD
 
+from contract.errors import UserError
 from pose.boxes import box_to_center_scale
 from pose.coco import load_detections, photograph_path
 from pose.config import ALPHAPOSE_MEAN, ALPHAPOSE_STD
 from pose.crops import Normalizer, crop_person, get_affine, mirror, read_photograph
-from pose.errors import UserError
 
 SIZE = (256, 192)
 

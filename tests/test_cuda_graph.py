@@ -1,5 +1,5 @@
-"""pytorch/cuda_graph.py on a stand-in for torch.cuda: a capture notes the operations, a replay does them again on the
-same memory, as a CUDA graph does. What a real device adds, order between streams, is not seen here."""
+"""The capture of a CUDA graph on a stand-in for torch.cuda: a capture notes the operations, a replay does them again
+on the same memory, as a CUDA graph does. What a real device adds, order between streams, is not seen here."""
 from __future__ import annotations
 
 import contextlib
@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from pytorch.cuda_graph import CudaRunner  # noqa: E402
+from backends.pytorch.cuda_graph import CudaRunner  # noqa: E402
 
 
 class Graph:

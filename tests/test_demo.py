@@ -14,12 +14,12 @@ torch = pytest.importorskip("torch")
 
 from conftest import ROOT  # noqa: E402
 
+from contract.manifest import Manifest, load_manifest  # noqa: E402
 from demo.render import TEST_SEED, render  # noqa: E402
 from demo.train import TRAIN_SEED, Batches, crops_to_input, joints_to_heatmaps  # noqa: E402
 from networks.fastpose import load_fastpose  # noqa: E402
 from pose.config import load_config  # noqa: E402
 from pose.heatmaps import find_peaks, flip_back, heatmaps_to_keypoints  # noqa: E402
-from pose.manifest import Manifest, load_manifest  # noqa: E402
 from pose.results import results_of  # noqa: E402
 from pose.score import score_keypoints  # noqa: E402
 from preprocess import preprocess  # noqa: E402

@@ -15,20 +15,20 @@ from pycocotools.coco import COCO  # noqa: E402
 from pycocotools.cocoeval import COCOeval  # noqa: E402
 from test_demo import CHECKPOINT, CONFIG, IMAGES, infer, read_bins  # noqa: E402
 
+from contract.manifest import load_manifest  # noqa: E402
 from demo import train, train_detector, training  # noqa: E402
 from demo.render import TEST_SEED, render  # noqa: E402
+from detection.boxes import Thresholds, anchor_rows, find_people  # noqa: E402
+from detection.darknet import read_cfg  # noqa: E402
+from detection.detector import Detector, detect_folder  # noqa: E402
+from detection.letterbox import boxes_to_photograph  # noqa: E402
 from networks.darknet import load_darknet  # noqa: E402
 from networks.fastpose import load_fastpose  # noqa: E402
 from pose.config import load_config  # noqa: E402
 from pose.heatmaps import heatmaps_to_keypoints  # noqa: E402
-from pose.manifest import load_manifest  # noqa: E402
 from pose.results import results_of  # noqa: E402
 from pose.score import score_keypoints  # noqa: E402
 from preprocess import preprocess  # noqa: E402
-from yolov3.boxes import Thresholds, anchor_rows, find_people  # noqa: E402
-from yolov3.darknet import read_cfg  # noqa: E402
-from yolov3.detector import Detector, detect_folder  # noqa: E402
-from yolov3.letterbox import boxes_to_photograph  # noqa: E402
 
 CFG = ROOT / "configs" / "demo_yolov3_tiny.cfg"
 WEIGHTS = ROOT / "demo" / "yolov3_demo.weights"

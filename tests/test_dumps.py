@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from bin_cases import CONFIG, heatmaps_in, manifest_of
 
-from pose.dumps import DumpReader, dump_name
-from pose.errors import UserError
-from pose.files import write_json
+from contract.dumps import DumpReader, dump_name
+from contract.errors import UserError
+from contract.files import write_json
 
 
 @pytest.mark.parametrize("people, batch", [(7, 1), (7, 3)])

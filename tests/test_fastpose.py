@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch")
 
 from conftest import ROOT  # noqa: E402
 
+from contract.errors import UserError  # noqa: E402
 from networks.checkpoint import load_checkpoint  # noqa: E402
 from networks.fastpose import FastPose, build_fastpose, load_fastpose  # noqa: E402
 from pose.config import load_config  # noqa: E402
 from pose.crops import Normalizer, mirror  # noqa: E402
-from pose.errors import UserError  # noqa: E402
 
 FULL = SimpleNamespace(network="FastPose", num_layers=50, conv_dim=128, width=1.0)
 SMALL = SimpleNamespace(network="FastPose", num_layers=50, conv_dim=128, width=0.1)

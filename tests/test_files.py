@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from pose.files import make_folder, write_file, write_json
+from contract.files import make_folder, write_file, write_json
 
 
 def test_modes_are_those_that_ais_bench_accepts(tmp_path):

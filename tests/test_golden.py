@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import IMAGENET_MEAN, IMAGENET_STD, SWAP, done, dumps_in, read_score, write_config
 
-from pose.manifest import load_manifest
+from contract.manifest import load_manifest
 
 
 def runnable(model: Path, folder: Path) -> Path:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import done, one_error, write_config
 
+from backends.rooms import open_pose_backend
 from benchmarks import gpu
-from pose.backend import open_pose_backend
 from pose.config import load_config
 
 torch = pytest.importorskip("torch")

@@ -16,14 +16,15 @@ SOURCES = sorted(path for path in ROOT.rglob("*.py")
                  if not {part for part in path.relative_to(ROOT).parts if part[0] == "."} and
                  path.relative_to(ROOT).parts[0] not in OUTPUTS)
 SCRIPTS = sorted(ROOT.glob("*.py"))
-ROOMS = sorted(path.parent for path in ROOT.glob("*/backend.py") if path.parent.name != "pose")
+ROOMS = sorted(path.parent for pattern in ("backends/*/backend.py", "ascend/backend.py") for path in ROOT.glob(pattern))
 OURS = {path.stem for path in SCRIPTS} | {path.relative_to(ROOT).parts[0] for path in SOURCES if path.parent != ROOT}
 DEVICE_PACKAGES = ("torch", "torchvision", "onnxruntime", "onnx", "onnxsim", "tensorrt", "cuda", "acl", "ais_bench",
                    "aclruntime")
 # Real packages that a top-level folder or module of ours would hide.
 REAL_PACKAGES = {*DEVICE_PACKAGES, "numpy", "cv2", "yaml", "tqdm", "pycocotools", "pytest", "PIL", "scipy",
                  "polygraphy", "detector", "trackers", "alphapose", "models", "datasets", "utils", "common", "test"}
-TORCH_HOMES = ("networks/", "pytorch/", "pth2onnx.py", "yolov3/export.py", "demo/", "benchmarks/gpu.py", "tests/")
+TORCH_HOMES = ("networks/", "backends/pytorch/", "pth2onnx.py", "detection/export.py", "demo/", "benchmarks/gpu.py",
+               "tests/")
 PATH_SETTERS = ("tests", "benchmarks")  # these put the root on the path before they import from it
 MAX_FUNCTION_LINES = 60
 
@@ -60,15 +61,20 @@ def sources_in(folder: str) -> List[Path]:
     return [path for path in SOURCES if path.is_relative_to(ROOT / folder)]
 
 
-@pytest.mark.parametrize("path", sources_in("pose"), ids=name)
-def test_pose_needs_numpy_and_opencv_alone(path):
+@pytest.mark.parametrize("path", sources_in("pose") + sources_in("contract"), ids=name)
+def test_pose_and_contract_need_numpy_and_opencv_alone(path):
     more = {"score.py": {"pycocotools"}, "onnx_file.py": {"onnx"}}
-    allowed = {"numpy", "cv2", "yaml", "pose"} | more.get(path.name, set())
+    allowed = {"numpy", "cv2", "yaml", "pose", "contract"} | more.get(path.name, set())
     assert packages(path) - standard_library() <= allowed
 
 
-def parts_of_pose(path: Path) -> Set[str]:
-    return {".".join(module.split(".")[:2]) for module in imports(path) if module.split(".")[0] == "pose"}
+def ours_in(path: Path) -> Set[str]:
+    """Modules of the project that a file imports: contract.errors, ascend.atc."""
+    return {".".join(module.split(".")[:2]) for module in imports(path) if module.split(".")[0] in OURS}
+
+
+def package_of(room: Path) -> str:
+    return name(room).replace("/", ".")
 
 
 def needed_by_backend(room: Path) -> Set[Path]:
@@ -77,36 +83,48 @@ def needed_by_backend(room: Path) -> Set[Path]:
     while new:
         needed |= new
         modules = {module for path in new for module in imports(path)}
-        new = {path for path in sources_in(room.name) for module in modules
-               if f"{module}.".startswith(f"{room.name}.{path.stem}.")} - needed
+        new = {path for path in sources_in(name(room)) for module in modules
+               if f"{module}.".startswith(f"{package_of(room)}.{path.stem}.")} - needed
     return needed
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=name)
-def test_backends_know_errors_and_files_of_pose(room):
+def test_backends_know_errors_and_files_of_the_contract(room):
     for path in needed_by_backend(room):
-        assert parts_of_pose(path) <= {"pose.errors", "pose.files"}, name(path)
+        outside = {module for module in imports(path)
+                   if module.split(".")[0] in OURS and not module.startswith(package_of(room) + ".")}
+        assert {".".join(module.split(".")[:2]) for module in outside} <= \
+            {"contract.errors", "contract.files"} | networks_of(room), name(path)
+
+
+def networks_of(room: Path) -> Set[str]:
+    """The room of PyTorch builds the networks itself."""
+    return {f"networks.{path.stem}" for path in sources_in("networks")} if room.name == "pytorch" else set()
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=name)
 def test_rooms_know_no_other_room_and_no_stage(room):
-    allowed = {room.name, "pose"} | ({"networks"} if room.name == "pytorch" else set())
-    for path in sources_in(room.name):
-        assert packages(path) & OURS <= allowed, name(path)
+    allowed = ("contract", "pose", package_of(room)) + (("networks",) if room.name == "pytorch" else ())
+    allowed += ("backends.rooms",) if room.name == "ascend" else ()
+    for path in sources_in(name(room)):
+        for module in imports(path):
+            assert module.split(".")[0] not in OURS or f"{module}.".startswith(tuple(f"{one}." for one in allowed)), \
+                f"{name(path)}: {module}"
 
 
 def test_rooms_are_loaded_by_name_alone():
-    """Nothing names a room in an import: pose/backend.py loads it when it is asked for."""
-    names = {room.name for room in ROOMS}
+    """Nothing names a room in an import: backends/rooms.py loads it when it is asked for."""
+    names = tuple(f"{package_of(room)}." for room in ROOMS)
     for path in SOURCES:
-        folder = path.relative_to(ROOT).parts[0]
-        if folder not in names | {"tests", "benchmarks"}:
-            assert not packages(path) & names, name(path)
+        if not path.is_relative_to(ROOT / "tests") and not any(path.is_relative_to(room) for room in ROOMS) and \
+                path.relative_to(ROOT).parts[0] != "benchmarks":
+            assert not [module for module in imports(path) if module.startswith(names)], name(path)
 
 
-def test_networks_know_errors_and_files_of_pose():
+def test_networks_know_errors_and_files_of_the_contract():
     for path in sources_in("networks"):
-        assert parts_of_pose(path) <= {"pose.errors", "pose.files"}, name(path)
+        allowed = {"contract.errors", "contract.files"} | ({"pose.config"} if path.name == "fastpose.py" else set())
+        assert {module for module in ours_in(path) if module.startswith(("contract.", "pose."))} <= allowed, name(path)
 
 
 def test_torch_is_imported_where_it_belongs():

@@ -12,7 +12,7 @@ from comparison.graphs import find_layers
 from comparison.layer_dumps import layers_named, open_dumps
 from comparison.layerwise import compare_dumps
 from comparison.running import Net
-from pose.errors import UserError
+from contract.errors import UserError
 
 
 @pytest.fixture(scope="module")

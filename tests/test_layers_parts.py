@@ -26,7 +26,7 @@ from comparison.layers import LayerError, Sums, find_growth
 from comparison.layerwise import compare_setting, hold_against
 from comparison.lower import QUANTIZED, emulate_float16, quantize_int8
 from comparison.running import Net
-from pose.errors import UserError
+from contract.errors import UserError
 
 
 def identical_pairs(model: onnx.ModelProto) -> dict:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from bin_cases import CONFIG, manifest_of
 
+from contract.errors import UserError
+from contract.files import sha256_of_file
+from contract.manifest import build_manifest, load_manifest, save_manifest, settings_difference
 from pose.coco import load_detections
 from pose.config import load_config
-from pose.errors import UserError
-from pose.files import sha256_of_file
-from pose.manifest import build_manifest, load_manifest, save_manifest, settings_difference
 
 
 def test_a_manifest_comes_back_from_disk_to_the_last_bit(tmp_path):

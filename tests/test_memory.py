@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, make_coco, patch_model, write_config
 
+from contract.files import make_folder, sha256_of_file
+from contract.manifest import build_manifest, save_manifest
 from pose.coco import load_detections
 from pose.config import load_config
-from pose.files import make_folder, sha256_of_file
-from pose.manifest import build_manifest, save_manifest
 
 FEW, MANY = 300, 1200
 # A person's records: paths in the summary; keypoints as Python numbers, pycocotools' copies, JSON. A crop of the model

@@ -22,7 +22,7 @@ from conftest import (
     tree,
 )
 
-from pose.manifest import load_manifest
+from contract.manifest import load_manifest
 
 
 def detected(coco: Path) -> tuple:

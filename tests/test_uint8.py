@@ -11,9 +11,9 @@ import pytest
 from ascend_cases import run
 from conftest import ROOT, bins_in, done, dumps_in, one_error, read_score, write_config
 
+from contract.manifest import load_manifest
 from pose.config import PoseConfig, load_config
 from pose.crops import Normalizer
-from pose.manifest import load_manifest
 from tests.emulator import environment
 
 torch = pytest.importorskip("torch")

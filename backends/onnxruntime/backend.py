@@ -1,0 +1,103 @@
+"""ONNX Runtime, on the CPU or, with its GPU package, on CUDA or TensorRT."""
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, List, Optional, Tuple
+
+import numpy as np
+import onnxruntime
+
+from contract.errors import UserError
+from contract.files import PathLike
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+INPUT_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
+
+
+class Backend:
+    """An ONNX file with one input; of several outputs, the first. The batch is None where it is symbolic.
+
+    `provider` is one of PROVIDERS; `device` says which GPU. float32 without TF32 on all of them.
+    """
+
+    def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None, provider: str = "cpu"):
+        self.provider, self.device = provider, _device(device, provider)
+        if not os.path.isfile(model):
+            raise UserError(f"{model}: no such model file")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # errors come as exceptions too, and its warnings are not the user's to mend
+        providers = _providers(provider, self.device)
+        try:
+            self.session = onnxruntime.InferenceSession(os.fspath(model), options, providers=providers)
+        except Exception as error:  # onnxruntime's errors share no base class
+            raise UserError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it: "
+                            f"{' '.join(str(error).split())}") from None
+        self._check_provider()
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        if len(inputs) != 1 or inputs[0].type not in INPUT_TYPES:
+            came = ", ".join(f"{tensor.name} {tensor.type}" for tensor in inputs)
+            raise UserError(f"{model}: expected one input of {' or '.join(INPUT_TYPES)}, got {came}")
+        self.model, self.input_name, self.output_name = model, inputs[0].name, outputs[0].name
+        self.input_dtype = INPUT_TYPES[inputs[0].type]
+        self.input_shape, self.output_shape = _shape(inputs[0].shape), _shape(outputs[0].shape)
+
+    def infer(self, rows: np.ndarray) -> np.ndarray:
+        try:
+            rows = np.ascontiguousarray(rows, self.input_dtype)
+            return self.session.run([self.output_name], {self.input_name: rows})[0]
+        except Exception as error:  # of the same many kinds: an operator that this release does not take so
+            raise UserError(f"{self.model}: ONNX Runtime {onnxruntime.__version__} cannot run it: "
+                            f"{' '.join(str(error).split())}") from None
+
+    def _check_provider(self) -> None:
+        """ONNX Runtime goes on with the CPU, silently, when the libraries of a GPU cannot be loaded, or when a run on
+        the GPU fails. The first is refused here, and the second is switched off."""
+        self.session.disable_fallback()
+        came = self.session.get_providers()[0]
+        if came != PROVIDERS[self.provider]:
+            raise UserError(f"--provider {self.provider}: ONNX Runtime {onnxruntime.__version__} fell back to {came}. "
+                            "Its GPU package needs a GPU with its driver, and the CUDA, cuDNN and, for tensorrt, "
+                            "TensorRT libraries of the versions that it was built with on LD_LIBRARY_PATH")
+
+    def describe(self) -> dict:
+        return {"device": self.device, "provider": self.provider, "precision": "float32",
+                "onnxruntime": onnxruntime.__version__}
+
+    def close(self) -> None:
+        self.session = None
+
+
+def _device(name: Optional[str], provider: str) -> str:
+    """cpu, or cuda:N. `name` is what the user gave: None, cpu, cuda, cuda:1 or 1."""
+    if provider == "cpu":
+        if name not in (None, "cpu"):
+            raise UserError(f"--device {name}: the onnxruntime backend runs on cpu, unless --provider says cuda or "
+                            "tensorrt")
+        return "cpu"
+    match = re.fullmatch(r"cuda|(?:cuda:)?(\d+)", name or "cuda")
+    if not match:
+        raise UserError(f"--device {name}: expected the GPU of --provider {provider}, such as cuda:1 or 1")
+    return f"cuda:{match[1] or 0}"
+
+
+def _providers(provider: str, device: str) -> List[Any]:
+    """What InferenceSession takes: the provider with its settings, and those that take the operators it lacks."""
+    if PROVIDERS[provider] not in onnxruntime.get_available_providers():
+        raise UserError(f"--provider {provider}: this ONNX Runtime {onnxruntime.__version__} has no "
+                        f"{PROVIDERS[provider]}. python3 -m pip uninstall onnxruntime; python3 -m pip install "
+                        "onnxruntime-gpu")
+    if provider == "cpu":
+        return [PROVIDERS["cpu"]]
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # all that switches TF32 off in the tensorrt provider
+    if hasattr(onnxruntime, "preload_dlls"):  # from 1.21: CUDA and cuDNN of pip's packages
+        onnxruntime.preload_dlls()
+    number = device.split(":")[1]
+    # Algorithms chosen by rule and not by timing, so that a run done again gives the same bytes.
+    cuda = (PROVIDERS["cuda"], {"device_id": number, "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
+    return [cuda] if provider == "cuda" else [(PROVIDERS["tensorrt"], {"device_id": number}), cuda]
+
+
+def _shape(dimensions: list) -> Tuple[Optional[int], ...]:
+    """ONNX Runtime gives a symbolic dimension as its name, or None."""
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in dimensions)

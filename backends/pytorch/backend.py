@@ -1,0 +1,82 @@
+"""A checkpoint in PyTorch, on the CPU or on CUDA: what every other device is compared with."""
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backends.pytorch.cuda_graph import CudaRunner
+from contract.errors import UserError
+from contract.files import PathLike
+from networks.darknet import load_darknet
+from networks.fastpose import PixelInput, load_fastpose
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Backend:
+    """FastPose's checkpoint with its PoseConfig, or darknet's weights with their cfg. Any batch, float32 out.
+
+    `precision` is that of the weights and of the arithmetic between. `cuda_graph` counts on CUDA alone, where `times`
+    has the milliseconds of each batch.
+
+    cuDNN's benchmark mode stays off: it chooses algorithms by timing them, and a run that is continued, or done again,
+    must give the same bytes.
+    """
+
+    def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None, precision: str = "fp32",
+                 cuda_graph: bool = True):
+        if config is None:
+            raise UserError(f"{model}: the pytorch backend needs the --cfg of this checkpoint")
+        self.device, self.dtype = _open_device(device or "cpu"), PRECISIONS[precision]
+        # TF32 keeps 10 bits of a float32's 23; a baseline keeps them all.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        load = load_darknet if hasattr(config, "blocks") else load_fastpose
+        self.input_dtype = np.dtype(config.dtype)
+        takes_bytes = self.input_dtype == np.uint8
+        self.normalize = PixelInput(config.pixel_constants).to(self.device) if takes_bytes else nn.Identity()
+        # Half precision runs on tensor cores, which take channels last; float32 keeps the layout of the checkpoint.
+        self.layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
+        self.network = load(config, model).to(self.device, self.dtype, memory_format=self.layout)
+        self.runner = CudaRunner(self._forward, self.device, cuda_graph) if self.device.type == "cuda" else None
+        if self.runner:
+            self.times = self.runner.times
+        self.input_shape = (None, *config.input_shape)
+        self.output_shape = (None, *self.infer(np.zeros((1, *config.input_shape), self.input_dtype)).shape[1:])
+
+    def _forward(self, rows: Tensor) -> Tensor:
+        crops = self.normalize(rows).to(self.dtype, memory_format=self.layout)
+        return self.network(crops).float().contiguous()
+
+    def infer(self, rows: np.ndarray) -> np.ndarray:
+        rows = np.ascontiguousarray(rows, self.input_dtype)
+        try:
+            if self.runner:
+                return self.runner(rows)
+            with torch.inference_mode():
+                return self._forward(torch.from_numpy(rows)).numpy()
+        except torch.cuda.OutOfMemoryError:
+            raise UserError(f"a batch of {len(rows)} does not fit into the memory of {self.device}. Choose a smaller "
+                            "--batchsize, or give --no-cuda_graph: a capture that fails may keep memory") from None
+
+    def describe(self) -> dict:
+        on = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        graphs = {"cuda_graph": self.runner.capturing} if self.runner else {}
+        return {"device": on, "precision": str(self.dtype).split(".")[1], **graphs, "torch": torch.__version__}
+
+    def close(self) -> None:
+        self.network = self.runner = None
+
+
+def _open_device(name: str) -> torch.device:
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("another kind of device")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: torch {torch.__version__} cannot use it "
+                        f"({str(error).splitlines()[0]}). Expected cpu, cuda, cuda:1 or 1") from None
+    return device

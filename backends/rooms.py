@@ -1,0 +1,88 @@
+"""The rooms of backends, and how one is opened by name.
+
+A room is a folder of its own with a `backend.py`, which is imported when it is asked for and not before, so that no
+machine needs the packages of another.
+"""
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from contract.backend import Backend
+from contract.errors import UserError
+from contract.files import PathLike
+from pose.config import PoseConfig
+
+ROOMS = {"acl": "ascend.backend", "onnxruntime": "backends.onnxruntime.backend",
+         "pytorch": "backends.pytorch.backend", "tensorrt": "backends.tensorrt.backend"}
+OPTIONS = ("precision", "provider", "cuda_graph")  # of one room or another, as `add_options` names them
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The flags of OPTIONS. None is a room's own default, and the only value that a room without the option takes."""
+    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="of pytorch, which takes fp32 if None; "
+                        "other models have theirs built in")
+    parser.add_argument("--provider", choices=("cpu", "cuda", "tensorrt"), help="of onnxruntime, which takes cpu if "
+                        "None")
+    parser.add_argument("--cuda_graph", action=argparse.BooleanOptionalAction, help="of pytorch on CUDA and tensorrt: "
+                        "replay a captured graph; they do where they can if None")
+
+
+def given_options(args: argparse.Namespace) -> Dict[str, Any]:
+    """Those of OPTIONS that the user gave."""
+    return {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+
+
+def open_backend(name: str, model: PathLike, device: Optional[str] = None, config: Any = None,
+                 **options: Any) -> Backend:
+    """Load `model` in the room called `name`. `device` None is the room's own default; `config` describes the network
+    to rooms whose model files do not. Raises UserError for one of `options` that the room has not."""
+    try:
+        room = importlib.import_module(ROOMS[name])
+    except ModuleNotFoundError as error:
+        raise UserError(f"--backend {name} needs the Python package {error.name}, which is not installed. "
+                        f"Install it, or choose another of {', '.join(ROOMS)}") from None
+    for option in options:
+        if option not in inspect.signature(room.Backend).parameters:
+            raise UserError(f"--{option}: the {name} backend has no such option. Leave it out, or choose another "
+                            "--backend")
+    return room.Backend(model, device=device, config=config, **options)
+
+
+def open_pose_backend(name: str, model: PathLike, config: PoseConfig, device: Optional[str] = None,
+                      **options: Any) -> Backend:
+    """As `open_backend`, for a model of bins: refuses one whose shapes or dtype are not those of `config`."""
+    backend = open_backend(name, model, device, config, **options)
+    if backend.input_dtype != config.dtype:
+        backend.close()
+        raise UserError(f"{model}: takes {backend.input_dtype} bins, but these are {config.dtype}. Give the model for "
+                        f"{config.dtype} bins, or make bins with preprocess.py --dtype {backend.input_dtype}")
+    for what, shape, expected in (("input", backend.input_shape, config.input_shape),
+                                  ("output", backend.output_shape, config.output_shape)):
+        if tuple(shape[1:]) != expected:
+            backend.close()
+            raise UserError(f"{model}: its {what} is {format_shape(shape)}, but the config says "
+                            f"{format_shape((None, *expected))}. Is the --cfg that of this model?")
+    return backend
+
+
+def format_shape(shape: Tuple[Optional[int], ...]) -> str:
+    return " x ".join("N" if size is None else str(size) for size in shape)
+
+
+def infer_rows(backend: Backend, rows: np.ndarray, batch: int) -> np.ndarray:
+    """Any number of rows through `backend`, `batch` at a time; a short last batch is padded where the model needs it.
+
+    The padding repeats a row, as ais_bench does, and is not returned.
+    """
+    outputs = []
+    for start in range(0, len(rows), batch):
+        part = rows[start:start + batch]
+        missing = batch - len(part) if backend.input_shape[0] is not None else 0
+        padded = np.concatenate([part, np.repeat(part[:1], missing, axis=0)]) if missing else part
+        outputs.append(backend.infer(padded)[:len(part)])
+    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)

@@ -1,0 +1,145 @@
+"""Build the TensorRT engine of an ONNX file for this machine's GPU.
+
+    python3 -m backends.tensorrt.build models/fast_res50_256x192_bs16.onnx --precision fp16
+    python3 -m backends.tensorrt.build models/fast_res50_256x192.onnx --profile 1,16,64
+
+The engine appears when it is whole and TensorRT can read it, and NAME.engine.json says how it was made; one that was
+made in the same way is kept.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from backends.tensorrt import cuda, library, sidecar
+from backends.tensorrt.builder import Builder
+from backends.tensorrt.calibration import ALGORITHMS, version_of
+from backends.tensorrt.calibrator import Calibration, open_calibrator, plan_calibration
+from backends.tensorrt.precision import PRECISIONS, Recipe, abilities_of, autocast, check_autocast, choose_recipe
+from backends.tensorrt.request import Sizes, Source, choose_sizes, describe_sizes, read_source
+from backends.tensorrt.trtexec_build import build_command, check_trtexec, print_commands, run_trtexec
+from contract.errors import UserError, exit_code
+from contract.files import make_folder, remove_file, sha256_of_file, write_file
+
+DESCRIPTIVE = ("onnx", "cuda_driver", "cuda_runtime", "command")  # of the record: they may change without a new build
+LEVELS = range(6)  # of builder_optimization_level
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python3 -m backends.tensorrt.build", description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("model", help=".onnx")
+    parser.add_argument("--output", help="the .engine; if None, named after model, batch and precision")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--batch", type=int, help="people at once; the model's own if None")
+    sizes.add_argument("--profile", metavar="MIN,OPT,MAX", help="batches of an engine that takes any between, such as "
+                       "1,16,64")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--tf32", action="store_true", help="let float32 layers round their factors to 10 bits")
+    parser.add_argument("--calibration", metavar="FOLDER", help="bins that int8 is calibrated on, up to TensorRT 10")
+    parser.add_argument("--calibration_table", metavar="FILE", help="CalibrationTable to use, or to write; if None, "
+                        "named after the engine")
+    parser.add_argument("--calibration_method", choices=tuple(ALGORITHMS), default="entropy")
+    parser.add_argument("--calibration_people", type=int, default=512, help="how many, spread evenly over the bins")
+    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the bins")
+    parser.add_argument("--device", type=int, default=0, help="GPU that the engine is built on, and for")
+    parser.add_argument("--timing_cache", metavar="FILE", help="kernel timings to use and to extend")
+    parser.add_argument("--workspace", type=int, metavar="MIB", help="scratch memory for kernels; all there is if None")
+    parser.add_argument("--optimization_level", type=int, choices=LEVELS, help="TensorRT's own default if None: 3")
+    parser.add_argument("--trtexec", choices=("print", "run"), help="leave the work to the trtexec on PATH")
+    return parser.parse_args(argv)
+
+
+def default_output(model: Path, source: Source, sizes: Sizes, precision: str) -> Path:
+    return model.with_name(f"{model.stem}{describe_sizes(source, sizes)}_{precision}.engine")
+
+
+def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: argparse.Namespace) -> None:
+    """Write `output` and its record, or keep them where they were made in the same way."""
+    cuda.open_device(args.device)  # before anything of TensorRT: without CUDA it may end the process
+    tensorrt = library.load()
+    version, digest = version_of(tensorrt.__version__), sha256_of_file(model)
+    recipe = choose_recipe(model, source, args.precision, abilities_of(tensorrt))
+    calibration = plan_calibration(args, source, sizes[1], output, version, digest) if recipe.calibrate else None
+    table = calibration.table if calibration else None
+    facts = {**sidecar.describe_machine(tensorrt, args.device), "onnx": model.name, "onnx_sha256": digest,
+             "profile": list(sizes), **describe_options(recipe, args)}
+    if is_kept(output, {**facts, "calibration": calibration and calibration.describe()}):
+        print(f"{output}: kept, of the same ONNX, options, TensorRT and GPU")
+        return
+    if recipe.convert:
+        check_autocast(model)
+    if args.trtexec:
+        check_trtexec(version, table)
+    remove_file(output)
+    remove_file(sidecar.path_of(output))
+    scratch, started = output.with_suffix(".build"), time.monotonic()
+    make_folder(scratch if args.trtexec or recipe.convert else output.parent)
+    print(f"{output}: TensorRT {tensorrt.__version__} builds it for {facts['gpu']}, which takes minutes", flush=True)
+    onnx = autocast(model, scratch) if recipe.convert else model
+    if args.trtexec:
+        command = build_command(version, onnx, scratch / output.name, source, sizes, recipe, table, args)
+        run_trtexec(command, scratch, output, sizes[1])
+    else:
+        write_file(output, build_plan(tensorrt, onnx, source, sizes, recipe, calibration, args))
+    sidecar.write(output, {**facts, "calibration": calibration and calibration.describe(),
+                           "build_seconds": round(time.monotonic() - started, 1)})
+    print(f"{output}: written")
+
+
+def describe_options(recipe: Recipe, args: argparse.Namespace) -> Dict[str, Any]:
+    """What of the engine's record was chosen here."""
+    return {"precision": args.precision, "tf32": args.tf32, "builder_flags": list(recipe.flags),
+            "strongly_typed": recipe.typed, "autocast": recipe.convert, "workspace": args.workspace,
+            "optimization_level": args.optimization_level,
+            "command": shlex.join(["python3", "-m", "backends.tensorrt.build", *sys.argv[1:]])}
+
+
+def build_plan(tensorrt: Any, model: Path, source: Source, sizes: Sizes, recipe: Recipe,
+               calibration: Optional[Calibration], args: argparse.Namespace) -> Any:
+    """The plan, which TensorRT itself has read once."""
+    builder = Builder(tensorrt, library.make_logger(tensorrt), recipe)
+    builder.parse(model)
+    builder.set_options(args.tf32, args.workspace, args.optimization_level)
+    profile = builder.set_sizes(source, sizes) if source.shape[0] is None else None
+    if args.timing_cache:
+        builder.use_timing_cache(Path(args.timing_cache))
+    with contextlib.ExitStack() as opened:
+        if calibration:
+            calibrator = opened.enter_context(open_calibrator(tensorrt, calibration, source))
+            builder.set_calibrator(calibrator, profile)
+        plan = builder.build()
+    builder.check(plan)
+    if args.timing_cache:
+        builder.save_timing_cache(Path(args.timing_cache))
+    return plan
+
+
+def is_kept(output: Path, facts: Dict[str, Any]) -> bool:
+    try:
+        earlier = sidecar.read(output) if output.exists() else {}
+    except UserError:  # a damaged record is written anew, with its engine
+        return False
+    return bool(earlier) and earlier["plan_sha256"] == sha256_of_file(output) and \
+        all(earlier.get(key) == facts[key] for key in facts if key not in DESCRIPTIVE)
+
+
+def main() -> None:
+    args = parse_args()
+    model = Path(args.model)
+    source = read_source(model)
+    sizes = choose_sizes(model, source, args.batch, args.profile)
+    output = Path(args.output) if args.output else default_output(model, source, sizes, args.precision)
+    if args.trtexec == "print":
+        print_commands(model, output, source, sizes, args)
+    else:
+        build_engine(model, output, source, sizes, args)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

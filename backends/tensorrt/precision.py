@@ -1,0 +1,105 @@
+"""How each precision is asked of each TensorRT, by what it can do and not by what it is called.
+
+Up to 10 a builder flag lets TensorRT choose float16 for each layer, and a calibrator finds the ranges of int8. 11 has
+neither: there, and wherever a graph says its own precision, the network is strongly typed.
+"""
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, List, NamedTuple, Tuple
+
+from backends.tensorrt.calibration import Version
+from backends.tensorrt.request import Source
+from contract.errors import UserError
+from contract.files import make_folder
+from contract.workers import describe_exit, run_together
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+class Abilities(NamedTuple):
+    """Of a TensorRT: float16 by a flag, networks whose graph says the precision, int8 by a calibrator."""
+
+    half_flag: bool
+    typed_networks: bool
+    calibrators: bool
+
+
+class Recipe(NamedTuple):
+    """`flags` are of BuilderFlag; `convert` asks for AutoCast before the build."""
+
+    flags: Tuple[str, ...] = ()
+    typed: bool = False
+    calibrate: bool = False
+    convert: bool = False
+
+
+def abilities_of(tensorrt: Any) -> Abilities:
+    return Abilities(hasattr(tensorrt.BuilderFlag, "FP16"),
+                     hasattr(tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"),
+                     hasattr(tensorrt, "IInt8EntropyCalibrator2"))
+
+
+def abilities_of_version(version: Version) -> Abilities:
+    """The same of a trtexec, which can only be asked for its version."""
+    return Abilities(version < (11, 0, 0), version >= (9, 1, 0), version < (11, 0, 0))
+
+
+def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -> Recipe:
+    """Raises UserError where graph, precision and TensorRT do not go together."""
+    if source.quantized and precision != "int8":
+        raise UserError(f"{model}: holds QuantizeLinear, so it is int8, but --precision is {precision}. Give "
+                        "--precision int8, or the .onnx before it was quantized")
+    if source.half and precision == "fp32":
+        raise UserError(f"{model}: holds float16 weights, but --precision is fp32. Give --precision fp16, or the .onnx "
+                        "before it was converted")
+    if precision == "fp32":
+        return Recipe()
+    if can.typed_networks and (source.quantized or source.half and precision == "fp16"):
+        return Recipe(typed=True)
+    if precision == "fp16":
+        return Recipe(flags=("FP16",)) if can.half_flag else Recipe(typed=True, convert=True)
+    if source.quantized or can.calibrators:
+        return Recipe(flags=("INT8", "FP16"), calibrate=not source.quantized)
+    quantize = (f"python3 -m modelopt.onnx.quantization --onnx_path {model} --output_path {model.with_suffix('')}_qdq"
+                ".onnx --quantize_mode int8 --calibration_method max --high_precision_dtype fp32 --calibration_eps cpu "
+                f"--calibration_data_path CROPS.npz, which holds crops as {source.name}")
+    raise UserError(f"{model}: this TensorRT takes int8 from the graph alone. Quantize it first: {quantize}")
+
+
+def check_precision(tensorrt: Any, precision: str) -> None:
+    """Raises UserError where this TensorRT needs more than an ONNX of float32 for `precision`, and it is not here."""
+    can = abilities_of(tensorrt)
+    if precision == "fp16" and not can.half_flag:
+        check_autocast(Path("MODEL.onnx"))
+    if precision == "int8" and not can.calibrators:
+        raise UserError(f"TensorRT {tensorrt.__version__} takes int8 from a graph with QuantizeLinear alone. Make one, "
+                        "and build it with python3 -m backends.tensorrt.build --precision int8")
+
+
+def autocast_command(model: Path, output: Path) -> List[str]:
+    """ModelOpt's converter to float16, with float32 inputs and outputs, so that the same bins serve."""
+    return ["python3", "-m", "modelopt.onnx.autocast", "--onnx_path", str(model), "--output_path", str(output),
+            "--low_precision_type", "fp16", "--keep_io_types"]
+
+
+def check_autocast(model: Path) -> None:
+    """Raises UserError, with the command, where ModelOpt is not installed."""
+    if importlib.util.find_spec("modelopt") is None:
+        command = shlex.join(autocast_command(model, model.with_suffix(".fp16.onnx")))
+        raise UserError("this TensorRT takes float16 from the graph alone, and the converter is not installed. pip "
+                        f"install nvidia-modelopt[onnx], or run elsewhere: {command}, then build that file")
+
+
+def autocast(model: Path, folder: Path) -> Path:
+    """A float16 twin of `model` in `folder`."""
+    output = make_folder(folder) / f"{model.stem}.fp16.onnx"
+    command = autocast_command(model, output)
+    print(shlex.join(command), flush=True)
+    code = run_together({"autocast": [sys.executable, *command[1:]]})["autocast"]
+    if code or not output.exists():
+        raise UserError(f"AutoCast {describe_exit(code)} and left no {output}. Read what it printed above")
+    return output

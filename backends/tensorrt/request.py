@@ -1,0 +1,70 @@
+"""What is asked of TensorRT's builder, checked against the ONNX file before TensorRT is loaded."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple, Optional, Tuple
+
+from contract.errors import UserError
+from contract.onnx_file import load_onnx, only_input
+
+DTYPES = {"FLOAT": "float32", "UINT8": "uint8"}  # of inputs: ONNX's name -> numpy's
+QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
+Sizes = Tuple[int, int, int]  # smallest, usual and largest batch
+
+
+class Source(NamedTuple):
+    """Of an ONNX file: its one input, with None for a symbolic size, and where its precision is said in the graph."""
+
+    name: str
+    shape: Tuple[Optional[int], ...]
+    dtype: str
+    quantized: bool  # holds QuantizeLinear nodes: int8
+    half: bool  # holds float16 weights
+
+
+def read_source(model: Path) -> Source:
+    """Raises UserError when the file is not ONNX or has another number of inputs than one."""
+    from onnx import TensorProto
+
+    content = load_onnx(model, weights=False)
+    source = only_input(content, model)
+    tensor = source.type.tensor_type
+    kind = TensorProto.DataType.Name(tensor.elem_type)
+    if kind not in DTYPES:
+        raise UserError(f"{model}: takes {kind}, expected {' or '.join(DTYPES)}, which bins hold. Convert it with its "
+                        "inputs and outputs kept as they are (--keep_io_types of ModelOpt)")
+    return Source(source.name, tuple(size.dim_value or None for size in tensor.shape.dim), DTYPES[kind],
+                  any(node.op_type in QUANTIZERS for node in content.graph.node),
+                  any(weights.data_type == TensorProto.FLOAT16 for weights in content.graph.initializer))
+
+
+def choose_sizes(model: Path, source: Source, batch: Optional[int], profile: Optional[str]) -> Sizes:
+    """The batches that the engine takes; the three are the same where it takes one."""
+    fixed = source.shape[0] if source.shape else None
+    if len(source.shape) != 4 or None in source.shape[1:]:
+        raise UserError(f"{model}: its input is {source.shape}, expected 4 sizes with only the batch symbolic")
+    if profile:
+        if not re.fullmatch(r"\d+,\d+,\d+", profile):
+            raise UserError(f"--profile {profile}: expected the smallest, usual and largest batch, such as 1,16,64")
+        smallest, usual, largest = map(int, profile.split(","))
+        if not 1 <= smallest <= usual <= largest:
+            raise UserError(f"--profile {profile}: expected three batches in ascending order, such as 1,16,64")
+        if fixed:
+            raise UserError(f"{model}: its batch is fixed at {fixed}, and --profile needs a symbolic one. "
+                            "Give the .onnx that pth2onnx.py writes without _bs")
+        return smallest, usual, largest
+    if batch is not None and (batch < 1 or fixed not in (None, batch)):
+        raise UserError(f"{model}: its batch is {fixed or 'symbolic'}, but --batch is {batch}. "
+                        "Export it with pth2onnx.py --batch, or give the .onnx without _bs")
+    size = batch or fixed
+    if size is None:
+        raise UserError(f"{model}: its batch is symbolic. Give --batch 16, or --profile 1,16,64")
+    return size, size, size
+
+
+def describe_sizes(source: Source, sizes: Sizes) -> str:
+    """For the engine's name: nothing where the ONNX says it, bs16, or bs1-64."""
+    if source.shape[0]:
+        return ""
+    return f"_bs{sizes[0]}" if sizes[0] == sizes[2] else f"_bs{sizes[0]}-{sizes[2]}"

@@ -1,0 +1,71 @@
+"""NAME.engine.json: how a plan was built, and whether it belongs here.
+
+A plan serves the exact release of TensorRT and the compute capability that it was built with. TensorRT has no call that
+says so without loading it, so the builder writes it down. The file is one JSON object:
+
+    tensorrt, gpu, compute_capability, cuda_driver, cuda_runtime   of the machine that built it, see `describe_machine`
+    onnx, onnx_sha256      name and digest of the model
+    precision, tf32        fp32, fp16 or int8; whether float32 layers may round their factors to 10 bits
+    profile                [min, opt, max] batch, three times the same where it takes one
+    builder_flags          names of BuilderFlag that were set
+    calibration            where the ranges of int8 are from, null elsewhere
+    build_seconds
+    command                what builds it again, run in the repository's root
+    plan_sha256            of the plan, which `write` adds
+"""
+from __future__ import annotations
+
+import os
+from typing import Any, Dict
+
+from backends.tensorrt import cuda
+from contract.errors import UserError
+from contract.files import PathLike, read_json, sha256_of_file, write_json
+
+SUFFIX = ".json"  # appended to the plan's name
+NEEDED = ("tensorrt", "compute_capability", "gpu", "command", "plan_sha256")  # by `check`
+BUILD = "python3 -m backends.tensorrt.build MODEL.onnx"
+
+
+def path_of(plan: PathLike) -> str:
+    return os.fspath(plan) + SUFFIX
+
+
+def describe_machine(tensorrt: Any, device: int) -> Dict[str, str]:
+    gpu = cuda.describe_gpu(device)
+    return {"tensorrt": tensorrt.__version__, "gpu": gpu.name, "compute_capability": gpu.compute_capability,
+            "cuda_driver": cuda.version("Driver"), "cuda_runtime": cuda.version("Runtime")}
+
+
+def write(plan: PathLike, facts: Dict[str, Any]) -> None:
+    """Beside a plan that is written already."""
+    write_json(path_of(plan), {**facts, "plan_sha256": sha256_of_file(plan)})
+
+
+def read(plan: PathLike) -> Dict[str, Any]:
+    """Empty where nothing is known of the plan: trtexec writes no such file."""
+    path = path_of(plan)
+    if not os.path.exists(path):
+        return {}
+    facts = read_json(path, "build record")
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), str) for key in NEEDED):
+        raise UserError(f"{path}: expected an object with {', '.join(NEEDED)}. Remove it, or build the plan again: "
+                        f"{BUILD}")
+    return facts
+
+
+def check(plan: PathLike, facts: Dict[str, Any], machine: Dict[str, str]) -> None:
+    """Refuse a plan that does not belong on this machine, with the command that builds the one that does.
+
+    Another GPU of the same compute capability is let through: TensorRT takes its plans, if not always at full speed.
+    """
+    if not facts:
+        return
+    if facts["plan_sha256"] != sha256_of_file(plan):
+        raise UserError(f"{plan}: is not the plan that {path_of(plan)} describes. Remove that file if the plan was "
+                        f"built by other means, or build it again: {facts['command']}")
+    for what, key in (("TensorRT", "tensorrt"), ("compute capability", "compute_capability")):
+        if facts[key] != machine[key]:
+            raise UserError(f"{plan}: built by TensorRT {facts['tensorrt']} for compute capability "
+                            f"{facts['compute_capability']} ({facts['gpu']}), but here {what} is {machine[key]} "
+                            f"({machine['gpu']}). Build it here: {facts['command']}")

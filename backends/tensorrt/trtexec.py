@@ -1,0 +1,159 @@
+"""What the log and the exported JSON of a trtexec say, 8.0 to 11.
+
+    python3 -m backends.tensorrt.trtexec trtexec.log --batch 16
+
+prints a row of a Markdown table. trtexec counts queries a second, and a query is one batch: people a second are queries
+times batch.
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from backends.tensorrt.calibration import Version, decode_version, dotted
+from contract.errors import UserError, exit_code
+from contract.files import PathLike, make_folder, read_json, write_file
+
+PASSED, FAILED = "&&&& PASSED", "&&&& FAILED"
+TIMES = ("Latency", "End-to-End Host Latency", "Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency")
+FACTS = {"qps": r"Throughput: ([\d.eE+-]+) qps", "queries": r"Timing trace has (\d+) queries",
+         "host_s": r"Total Host Walltime: ([\d.eE+-]+) s", "gpu_s": r"Total GPU Compute Time: ([\d.eE+-]+) s",
+         "build_s": r"Engine built in (\S+) sec", "engine_mib": r"Created engine with size: (\S+) MiB"}
+COLUMNS = ("log", "TensorRT", "batch", "people/s", "latency ms", "GPU ms", "GPU p99 ms", "warnings")
+_MESSAGE = re.compile(r"\[[\d/]+-[\d:]+\] \[([FEWIV])\] ?(.*)")
+_VERSION = re.compile(r"\[TensorRT v(\d+)\]")
+_TIME = re.compile(r"(\w+(?:\(\d+(?:\.\d+)?%\))?) = ([\d.eE+-]+|inf|nan) ms")
+_SHAPES = [re.compile(rf"--{flag}=\S*?:(\d+)x") for flag in ("shapes", "optShapes")]  # the first is what ran
+
+
+class Log(NamedTuple):
+    """Of one run. What the release does not print, or the run did not reach, is not there."""
+
+    version: Optional[Version]
+    passed: bool
+    batch: Optional[int]  # of dynamic shapes, on its command line
+    times: Dict[str, Dict[str, float]]  # such as GPU Compute Time -> median, percentile(99%) -> milliseconds
+    facts: Dict[str, float]  # keys of FACTS
+    warnings: List[str]  # about how far the times can be trusted
+    errors: List[str]
+
+
+def read_log(text: str) -> Log:
+    """What trtexec 8.0 to 11 prints; lines may be missing."""
+    messages = [match.groups() for match in map(_MESSAGE.match, text.splitlines()) if match]
+    times, facts = {}, {}
+    for _, message in messages:
+        label = message.split(":", 1)[0]
+        values = _TIME.findall(message)
+        if label in TIMES and values:  # trtexec --verbose also explains each label
+            times[label] = {key: float(value) for key, value in values}
+        for key, pattern in FACTS.items():
+            match = re.match(pattern, message)
+            if match:
+                facts[key] = float(match.group(1))
+    version, shape = _VERSION.search(text), next(filter(None, (pattern.search(text) for pattern in _SHAPES)), None)
+    return Log(version and decode_version(int(version.group(1))), PASSED in text and FAILED not in text,
+               shape and int(shape.group(1)), times, facts,
+               [message[2:] for level, message in messages if message.startswith("* ")],
+               [message for level, message in messages if level in "FE"])
+
+
+def check_log(log: Log, where: PathLike) -> None:
+    """Raises UserError unless the run passed; the exit code of trtexec does not tell."""
+    if not log.passed:
+        reason = " ".join(log.errors[0].split()) if log.errors else "it did not print PASSED"
+        raise UserError(f"{where}: this run of trtexec did not pass: {reason}")
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """As trtexec takes it: a value of the list, without interpolation."""
+    ordered = sorted(values)
+    return ordered[max(len(ordered) - 1 - int((1 - percent / 100) * len(ordered)), 0)]
+
+
+def read_times(path: PathLike) -> Dict[str, Dict[str, float]]:
+    """What --exportTimes wrote, in the words of the log."""
+    queries = read_json(path, "trtexec --exportTimes")
+    try:
+        columns = {label: [query[key] for query in queries]
+                   for label, key in (("Latency", "latencyMs"), ("GPU Compute Time", "computeMs"))}
+        return {label: {"median": statistics.median(values), "percentile(99%)": percentile(values, 99)}
+                for label, values in columns.items()}
+    except (KeyError, TypeError, statistics.StatisticsError):
+        raise UserError(f"{path}: not what trtexec --exportTimes writes: expected a list of queries with latencyMs and "
+                        "computeMs") from None
+
+
+def read_output(path: PathLike) -> np.ndarray:
+    """The first tensor of what --exportOutput wrote, float32, in its shape."""
+    tensors = read_json(path, "trtexec --exportOutput")
+    try:
+        shape = [int(size) for size in tensors[0]["dimensions"].split("x")]
+        return np.array(tensors[0]["values"], np.float32).reshape(shape)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not what trtexec --exportOutput writes ({type(error).__name__}: {error})") from None
+
+
+def table_row(name: str, log: Log, batch: Optional[int]) -> str:
+    """One row under COLUMNS. Raises UserError without a batch or a throughput."""
+    people = batch or log.batch
+    if not people:
+        raise UserError(f"{name}: its command line names no --shapes, so a query is of an unknown batch. Give --batch")
+    if "qps" not in log.facts:
+        raise UserError(f"{name}: holds no line Throughput. Run trtexec without --skipInference")
+    gpu = log.times.get("GPU Compute Time", {})
+    cells = [name, dotted(log.version) if log.version else "", people, f"{log.facts['qps'] * people:.1f}",
+             _ms(log.times.get("Latency", {}).get("median")), _ms(gpu.get("median")), _ms(gpu.get("percentile(99%)")),
+             "; ".join(log.warnings)]
+    return markdown_row(cells)
+
+
+def markdown_table(rows: Sequence[str]) -> str:
+    return "\n".join([markdown_row(COLUMNS), markdown_row(["---"] * len(COLUMNS)), *rows])
+
+
+def markdown_row(cells: Sequence[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _ms(value: Optional[float]) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python3 -m backends.tensorrt.trtexec", description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("log", help="what trtexec printed")
+    parser.add_argument("--times", help="of --exportTimes; its medians and percentiles replace the log's")
+    parser.add_argument("--batch", type=int, help="people in a query; if None, of the --shapes in the log")
+    parser.add_argument("--output", help="of --exportOutput, to be written as a dump")
+    parser.add_argument("--dump", help="the dump, such as results/trtexec/000000000000_0.bin")
+    args = parser.parse_args(argv)
+    if bool(args.output) != bool(args.dump):
+        parser.error("--output and --dump go together")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        log = read_log(Path(args.log).read_text(errors="replace"))
+    except FileNotFoundError:
+        raise UserError(f"{args.log}: no such log of trtexec") from None
+    check_log(log, args.log)
+    if args.times:
+        log = log._replace(times={**log.times, **read_times(args.times)})
+    print(markdown_table([table_row(Path(args.log).name, log, args.batch)]))
+    if args.dump:
+        make_folder(Path(args.dump).parent)
+        write_file(args.dump, read_output(args.output))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

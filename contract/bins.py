@@ -1,0 +1,162 @@
+"""Writing and reading folders of bins: only what is missing is written, and only what is whole is read."""
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from threading import Lock
+from typing import Any, Dict, List
+
+import numpy as np
+
+from contract.errors import UserError
+from contract.files import make_folder, remove_file, sha256_of_rows, write_file
+from contract.manifest import (
+    MANIFEST,
+    UNFINISHED,
+    Manifest,
+    bins_in,
+    load_manifest,
+    remove_bins,
+    save_manifest,
+    settings_difference,
+)
+from pose.config import PoseConfig
+
+
+class BinFolder:
+    """A folder that is being filled with the bins of one manifest. Its manifest has another name until it is whole."""
+
+    def __init__(self, folder: Path, manifest: Manifest, replace: bool = False):
+        """Raises UserError when the folder holds bins of other settings, unless they are to be replaced."""
+        self.folder, self.manifest = make_folder(folder), manifest
+        try:
+            self.missing = self._check()
+        except UserError:
+            if not replace:
+                raise
+            remove_bins(folder, MANIFEST, UNFINISHED)
+            self.missing = self._check()
+
+    def _check(self) -> List[int]:
+        """Numbers of the bins that are not there yet."""
+        folder, manifest = self.folder, self.manifest
+        found = bins_in(folder)
+        earlier = next((folder / name for name in (MANIFEST, UNFINISHED) if (folder / name).exists()), None)
+        difference = earlier and settings_difference(manifest.settings, load_manifest(earlier).settings)
+        if difference:
+            raise UserError(f"{folder}: holds bins of another run ({difference}). Empty it, choose another "
+                            "folder, or let --replace remove them")
+        unknown = sorted(found.keys() - set(manifest.bin_names)) if earlier else sorted(found)
+        if unknown:
+            raise UserError(f"{folder}: holds {len(unknown)} bins that are not of this run ({unknown[0]}, ...). "
+                            "Empty it, choose another folder, or let --replace remove them")
+        return [number for number, name in enumerate(manifest.bin_names)
+                if found.get(name) != manifest.bin_bytes(number)]
+
+    def open(self) -> None:
+        save_manifest(self.folder, self.manifest, UNFINISHED)
+        remove_file(self.folder / MANIFEST)
+
+    def close(self) -> None:
+        save_manifest(self.folder, self.manifest)
+        remove_file(self.folder / UNFINISHED)
+
+
+class RowWriter:
+    """Takes rows of bins in any order and from any thread; writes a bin when its last row has come."""
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        self.folder, self.manifest, self.names = folder, manifest, manifest.bin_names
+        self.incomplete: Dict[int, Dict[int, np.ndarray]] = {}
+        self.lock = Lock()
+
+    def put(self, row: int, tensor: np.ndarray) -> None:
+        number = row // self.manifest.batch
+        with self.lock:
+            rows = self.incomplete.setdefault(number, {})
+            rows[row] = tensor
+            if len(rows) < self.manifest.rows(number):
+                return
+            del self.incomplete[number]
+        write_file(self.folder / self.names[number], np.concatenate([rows[row] for row in sorted(rows)]))
+
+
+class BinReader:
+    """The bins of a folder, in the order of their names, all there and of the right size.
+
+    With a manifest beside them they must be its bins, made with `config`; without one their order is ais_bench's, and
+    their dtype the config's. The `config` of a reader has the dtype of its bins.
+    """
+
+    def __init__(self, folder: Path, config: PoseConfig):
+        self.folder = folder
+        self.manifest = load_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+        self.config = dataclasses.replace(config, dtype=self.manifest.settings["dtype"]) if self.manifest else config
+        found = bins_in(folder)
+        if self.manifest is None and (folder / UNFINISHED).exists():
+            raise UserError(f"{folder}: preprocess.py has not finished there. Run it again, it continues")
+        if not found:
+            raise UserError(f"{folder}: no .bin files. Run preprocess.py first, or name another --input")
+        if self.manifest:
+            self._check_manifest(found)
+        self.names = self.manifest.bin_names if self.manifest else sorted(found, key=natural_order)
+        self.rows = [self._rows(number, found[name]) for number, name in enumerate(self.names)]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def origin(self) -> Dict[str, Any]:
+        """What the bins are, for the settings of their dumps: the manifest's settings as `bins`; where there is none,
+        a digest of names, sizes and times as `files`."""
+        if self.manifest:
+            return {"bins": self.manifest.settings}
+        states = [(name, os.stat(self.folder / name)) for name in self.names]
+        return {"bins": None, "files": sha256_of_rows((name, state.st_size, state.st_mtime_ns)
+                                                      for name, state in states)}
+
+    def _check_manifest(self, found: Dict[str, int]) -> None:
+        difference = settings_difference(self.config.of_data(), self.manifest.settings["config"])
+        if difference:
+            raise UserError(f"{self.folder}: bins of another --cfg ({difference})")
+        for what, names in (("missing", set(self.manifest.bin_names) - found.keys()),
+                            ("not in the manifest", found.keys() - set(self.manifest.bin_names))):
+            if names:
+                raise UserError(f"{self.folder}: {len(names)} bins are {what} ({min(names)}, ...). "
+                                "Run preprocess.py again")
+
+    def _rows(self, number: int, size: int) -> int:
+        config = self.config
+        rows = self.manifest.rows(number) if self.manifest else max(1, size // config.input_bytes)
+        if size != rows * config.input_bytes:
+            people = f"{rows} x " if rows > 1 else ""
+            raise UserError(f"{self.folder / self.names[number]}: {size} bytes, expected {rows * config.input_bytes} "
+                            f"({people}{'x'.join(map(str, config.input_shape))} {config.dtype}). Was it written with "
+                            "another --cfg? Bins of bytes need the manifest.json that was written with them")
+        return rows
+
+    def groups(self, batch: int) -> List[range]:
+        """Numbers of consecutive bins that together hold at most `batch` people, or one bin that holds more."""
+        groups, start, people = [], 0, 0
+        for number, rows in enumerate(self.rows):
+            if number > start and people + rows > batch:
+                groups.append(range(start, number))
+                start, people = number, 0
+            people += rows
+        return [*groups, range(start, len(self.rows))]
+
+    def read(self, group: range) -> np.ndarray:
+        """The people of consecutive bins: (rows, 3, H, W) float32, or (rows, H, W, 3) uint8."""
+        parts = [np.fromfile(self.folder / self.names[number], self.config.dtype) for number in group]
+        return np.concatenate(parts).reshape(-1, *self.config.input_shape)
+
+
+def share_of(groups: List[range], number: int, shares: int) -> List[range]:
+    """Share `number`, from 0, of groups that are cut into `shares` runs of nearly the same length."""
+    return groups[len(groups) * number // shares:len(groups) * (number + 1) // shares]
+
+
+def natural_order(name: str) -> List[tuple]:
+    """Sort key that compares runs of digits as numbers, as ais_bench orders a folder's files."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name)]

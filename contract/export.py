@@ -1,0 +1,33 @@
+"""What the exporters share: the flags, names and limits of the ONNX files that they write."""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Dict, Iterable, List, Optional
+
+from contract.files import PathLike
+
+# IR version that was current with each opset: an older reader refuses a newer one, whatever the graph needs.
+IR_VERSIONS = {11: 6, 13: 7, 17: 8}
+MAX_RELATIVE_ERROR = 1e-5  # of the largest value, ONNX Runtime against torch, both float32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", help="the .onnx that takes any batch; the others are named after it, ..._bs16.onnx")
+    parser.add_argument("--batch", type=int, nargs="*", default=[], help="batch sizes to make a static file for")
+    parser.add_argument("--opset", type=int, choices=sorted(IR_VERSIONS), default=11, help="11 suits every CANN")
+
+
+def parse_export_args(parser: argparse.ArgumentParser, argv: Optional[List[str]]) -> argparse.Namespace:
+    args = parser.parse_args(argv)
+    if not args.output.endswith(".onnx"):
+        parser.error(f"the output is {args.output}, expected a name that ends in .onnx")
+    if any(batch < 1 for batch in args.batch):
+        parser.error(f"--batch is {args.batch}, expected at least 1 each")
+    return args
+
+
+def paths_by_batch(output: PathLike, batches: Iterable[int]) -> Dict[Optional[int], Path]:
+    """The file of each batch size; None is the one that takes any."""
+    output = Path(output)
+    return {None: output, **{batch: output.with_name(f"{output.stem}_bs{batch}.onnx") for batch in batches}}

@@ -1,0 +1,85 @@
+"""Files that are either whole or not there.
+
+Every result is written under a temporary name and renamed when it is whole, so a stage killed at any moment leaves
+nothing that looks whole and is not. Modes are what newer ais_bench releases accept: files 0640, folders 0750.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Iterable, Union
+
+from contract.errors import UserError
+
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
+PARTIAL = ".tmp"  # ais_bench reads *.bin and *.npy only, so it never takes a partial file for an input
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+def make_folder(path: PathLike) -> Path:
+    """Create `path` and its parents, each 0750. An existing folder is left as it is."""
+    path = Path(path)
+    for folder in [*reversed(path.parents), path]:
+        try:
+            os.mkdir(folder, FOLDER_MODE)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    return path
+
+
+def write_file(path: PathLike, data: Any) -> None:
+    """Write bytes (anything with the buffer protocol) so that `path` is whole or not there."""
+    partial = os.fspath(path) + PARTIAL
+    try:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb") as file:
+            file.write(data)
+        os.replace(partial, path)
+    except OSError as error:  # a full disk raises from write() without a file name
+        remove_file(partial)
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+    except BaseException:
+        remove_file(partial)
+        raise
+
+
+def remove_file(path: PathLike) -> None:
+    """Remove `path` if it is there."""
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        pass
+
+
+def write_json(path: PathLike, value: Any, indent: int = 1) -> None:
+    write_file(path, (json.dumps(value, indent=indent) + "\n").encode())
+
+
+def read_json(path: PathLike, what: str) -> Any:
+    """Parse a JSON file; `what` names its role ("detections") in the error."""
+    try:
+        with open(path, "rb") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such {what} file") from None
+    except (ValueError, RecursionError) as error:  # no JSON, no text, digits without end, brackets without end
+        raise UserError(f"{path}: expected JSON ({what}), but {error}") from None
+
+
+def sha256_of_rows(rows: Iterable[tuple]) -> str:
+    """Digest of a table, a line a row: what tells folders apart by their files' names and sizes."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update((" ".join(map(str, row)) + "\n").encode())
+    return digest.hexdigest()
+
+
+def sha256_of_file(path: PathLike) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,58 @@
+"""Reading an ONNX file that somebody else may have made."""
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Dict, Optional
+
+from contract.errors import UserError
+from contract.files import PathLike
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
+
+
+def load_onnx(path: PathLike, weights: bool = True) -> ModelProto:
+    """Raises UserError when the file is not there or not ONNX. `weights` False leaves those in files beside it."""
+    import onnx
+
+    try:
+        return onnx.load(path, load_external_data=weights)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such ONNX file. pth2onnx.py makes it") from None
+    except Exception as error:  # protobuf's errors have no public base class
+        raise UserError(f"{path}: not an ONNX file, or damaged ({' '.join(str(error).split())}). "
+                        "Export it again") from None
+
+
+def only_input(model: ModelProto, path: PathLike) -> ValueInfoProto:
+    """The one input, which old files list beside the weights. Raises UserError when there is not one."""
+    known = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in known]
+    if len(inputs) != 1:
+        raise UserError(f"{path}: expected one input, got {', '.join(value.name for value in inputs) or 'none'}")
+    return inputs[0]
+
+
+def opset_of(model: ModelProto) -> int:
+    """Of ai.onnx; 0 where the file does not say."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def write_origin(model: ModelProto, origin: Dict[str, str]) -> None:
+    """Let the file tell what it was made from, in place of what tools have left there."""
+    del model.metadata_props[:]
+    for key, value in origin.items():
+        model.metadata_props.add(key=key, value=value)
+
+
+def origin_of(model: ModelProto) -> Dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def read_origin(path: PathLike) -> Optional[Dict[str, str]]:
+    """What `write_origin` left in a file; None where it is not there, cannot be read or says nothing."""
+    try:
+        model = load_onnx(path, weights=False) if os.path.exists(path) else None
+    except UserError:  # it is made anew
+        return None
+    return origin_of(model) or None if model else None

@@ -1,0 +1,55 @@
+"""Photographs as the detector sees them, one a bin: what infer.py and bench.py read.
+
+    python3 -m detection.bins ./data/coco/val2017 ./letterboxed --yolo_cfg configs/yolov3-spp.cfg --limit 64
+
+A bin has the photograph's name, 000000000139.bin, and holds (3, height, width) float32 RGB from 0 to 1. A whole one is
+kept.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+from tqdm import tqdm
+
+from contract.errors import exit_code
+from contract.files import PathLike, make_folder, write_file
+from contract.manifest import bins_in
+from detection.blocks import Network
+from detection.darknet import read_cfg
+from detection.detector import SPP_CFG, find_photographs, read_letterboxed
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python3 -m detection.bins", description=__doc__.split("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("images", help="folder of photographs named by their ids")
+    parser.add_argument("output", type=Path, help="folder of bins, of this network alone")
+    parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg")
+    parser.add_argument("--limit", type=int, help="only the first LIMIT photographs, by ascending id")
+    args = parser.parse_args(argv)
+    if args.limit is not None and args.limit < 1:
+        parser.error(f"--limit is {args.limit}, expected at least 1")
+    return args
+
+
+def write_letterboxed(images: PathLike, output: Path, network: Network, limit: Optional[int] = None) -> None:
+    photographs = find_photographs(images)[:limit]
+    whole = bins_in(make_folder(output))
+    for photograph in tqdm(photographs, unit="photograph", desc="letterbox"):
+        name = f"{photograph.image_id:012d}.bin"
+        if whole.get(name) != network.input_bytes:
+            write_file(output / name, read_letterboxed(photograph, (network.width, network.height)).tensor)
+    print(f"{output}: {len(photographs)} bins")
+
+
+def main() -> None:
+    args = parse_args()
+    write_letterboxed(args.images, args.output, read_cfg(args.yolo_cfg), args.limit)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,250 @@
+"""People in a folder of photographs, found by a YOLOv3 network on any backend.
+
+Photographs are decoded and letterboxed by threads while the network runs. What is found in one depends neither on the
+others of its batch nor on where a run was stopped.
+"""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Deque, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from backends.rooms import format_shape, infer_rows, open_backend
+from contract.backend import Backend
+from contract.errors import UserError
+from contract.files import PathLike, sha256_of_file, sha256_of_rows, write_file
+from detection.blocks import Network
+from detection.boxes import Thresholds, anchor_rows, find_people
+from detection.darknet import read_cfg, read_weights
+from detection.letterbox import Size, boxes_to_photograph, letterbox, network_input
+from detection.results import Key, Results
+from pose.coco import PERSON
+from pose.crops import read_photograph
+
+SPP_CFG = Path(__file__).resolve().parent.parent / "configs" / "yolov3-spp.cfg"
+SUFFIXES = (".jpeg", ".jpg", ".png")
+WORKERS = min(4, os.cpu_count() or 1)  # a photograph takes some milliseconds: more threads only hold memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Detector:
+    """A network and where it runs: a darknet cfg with its weights, or with the file that a backend's builder made of
+    them. `batch` photographs at a time; None is what the file was made for, or 1."""
+
+    weights: Optional[PathLike] = None
+    model: Optional[PathLike] = None
+    cfg: PathLike = SPP_CFG
+    backend: str = "onnxruntime"
+    device: Optional[str] = None
+    batch: Optional[int] = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the backend, such as its precision
+
+    def origin(self) -> Dict[str, Any]:
+        """What its numbers follow from. Not the batch, and not which of several devices: they change nothing."""
+        if (self.weights is None) == (self.model is None):
+            raise UserError("give the detector either its --weights or a --model file made of them")
+        kind, path = ("weights", self.weights) if self.weights else ("model", self.model)
+        return {"cfg_sha256": sha256_of_file(self.cfg), f"{kind}_sha256": sha256_of_file(path), "backend": self.backend,
+                "options": dict(self.options) or None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    image_id: int
+    path: Path
+    size: int  # bytes
+
+    @property
+    def key(self) -> Key:
+        return self.image_id, self.size
+
+
+class Letterboxed(NamedTuple):
+    photograph: Photograph
+    size: Size
+    tensor: np.ndarray  # (3, height, width) float32
+
+
+def detect_folder(images: PathLike, output: PathLike, detector: Detector, thresholds: Thresholds = Thresholds(),
+                  skip_unreadable: bool = False, limit: Optional[int] = None, replace: bool = False) -> None:
+    """Write the people on every photograph of `images`, or the first `limit`, to `output` (COCO results JSON), and
+    beside it how they were found. Run again after an interruption, it continues; when all is there, it does nothing.
+
+    Raises UserError rather than keep detections of other settings, weights or photographs, unless they are to be
+    replaced.
+    """
+    photographs, network = find_photographs(images)[:limit], read_cfg(detector.cfg)
+    results = Results(output, {**detector.origin(), **dataclasses.asdict(thresholds)})
+    fingerprint = fingerprint_photographs(photographs)
+    try:
+        finished = results.finished(fingerprint, skip_unreadable)
+        results.resume()
+    except UserError:
+        if not (replace and results.made_here()):
+            raise
+        results.remove()
+        finished = False
+    if finished:
+        print(f"{output}: kept, of the same photographs, weights and settings")
+        return
+    left = [photograph for photograph in photographs if photograph.key not in results.found]
+    unreadable: List[str] = []
+    cv2.setNumThreads(1)  # the workers use the cores
+    with open_detector(detector, network) as backend, tqdm(
+            total=len(photographs), initial=len(photographs) - len(left), unit="photograph", desc="detect") as bar:
+        groups = read_ahead(left, network, batch_of(backend, detector), unreadable if skip_unreadable else None)
+        for found in detect_groups(groups, backend, network, thresholds):
+            results.add(found)
+            bar.update(len(found))
+        facts = {"photographs": len(photographs), "photographs_sha256": fingerprint, "unreadable": unreadable,
+                 "device": backend.describe()}
+    people = results.finish([photograph.key for photograph in photographs], facts)
+    print(f"{output}: {people} people on {len(photographs) - len(unreadable)} photographs")
+    if unreadable:
+        print(f"left out, {len(unreadable)} unreadable: {', '.join(unreadable)}")
+
+
+def find_photographs(folder: PathLike) -> List[Photograph]:
+    """The photographs of `folder` by ascending id. Their names are COCO's, a number and .jpg: the number is the id."""
+    try:
+        entries = [entry for entry in os.scandir(folder) if entry.name.lower().endswith(SUFFIXES)]
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder}: no such folder of photographs") from None
+    if not entries:
+        raise UserError(f"{folder}: no photographs ({', '.join(SUFFIXES)})")
+    photographs: Dict[int, Photograph] = {}
+    for entry in entries:
+        stem = Path(entry.name).stem
+        if not (stem.isascii() and stem.isdigit()):
+            raise UserError(f"{entry.path}: expected a name of digits, such as 000000000139.jpg, because detections "
+                            "name a photograph by its number. Rename it, or take it out of the folder")
+        if int(stem) in photographs:
+            raise UserError(f"{entry.path} has the number of {photographs[int(stem)].path.name}. Take one of them out")
+        photographs[int(stem)] = Photograph(int(stem), Path(entry.path), entry.stat().st_size)
+    return [photographs[image_id] for image_id in sorted(photographs)]
+
+
+def fingerprint_photographs(photographs: Sequence[Photograph]) -> str:
+    """Digest of their names and sizes."""
+    return sha256_of_rows((photograph.path.name, photograph.size) for photograph in photographs)
+
+
+@contextlib.contextmanager
+def open_detector(detector: Detector, network: Network) -> Iterator[Backend]:
+    """The network on its backend. Raises UserError when the model file's shapes are not those of the cfg."""
+    with _model_file(detector, network) as model:
+        backend = open_backend(detector.backend, model, detector.device, network, **detector.options)
+    try:
+        for what, shape, expected in (("input", backend.input_shape, network.input_shape),
+                                      ("output", backend.output_shape, network.output_shape)):
+            if tuple(shape[1:]) != expected:
+                raise UserError(f"{model}: its {what} is {format_shape(shape)}, but {detector.cfg} says "
+                                f"{format_shape((None, *expected))}. Is the --yolo_cfg that of this model?")
+        yield backend
+    finally:
+        backend.close()
+
+
+@contextlib.contextmanager
+def _model_file(detector: Detector, network: Network) -> Iterator[PathLike]:
+    """What the backend opens: the model, or, where there is none, what can be made of the weights on the spot."""
+    if detector.model is not None:
+        yield detector.model
+    elif detector.backend == "pytorch":
+        yield detector.weights
+    elif detector.backend == "onnxruntime":
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "detector.onnx")
+            write_file(path, _onnx_of(detector, network))
+            yield path
+    else:
+        raise UserError(f"--backend {detector.backend} does not read --weights. Make its model file of what "
+                        "python3 -m detection.export writes, and give that as --model")
+
+
+def _onnx_of(detector: Detector, network: Network) -> bytes:
+    from detection.onnx_graph import build_onnx  # here, because only this way of many needs the onnx package
+
+    return build_onnx(network, read_weights(detector.weights, network), detector.batch or 1).SerializeToString()
+
+
+def batch_of(backend: Backend, detector: Detector) -> int:
+    """Photographs at a time. Raises UserError when the model file was made for another number."""
+    static = backend.input_shape[0]
+    if static and detector.batch and static != detector.batch:
+        raise UserError(f"--batch {detector.batch}, but the model was made for {static} photographs at a time. "
+                        f"Leave --batch out, or give {static}")
+    return static or detector.batch or 1
+
+
+def read_ahead(photographs: Sequence[Photograph], network: Network, batch: int,
+               unreadable: Optional[List[str]]) -> Iterator[List[Letterboxed]]:
+    """Groups of `batch` letterboxed photographs, the last one shorter, made by threads while the caller works.
+
+    The paths of those that cannot be read are added to `unreadable`; where that is None the first of them raises.
+    """
+    group: List[Letterboxed] = []
+    for job in _in_threads(photographs, network, batch + WORKERS):
+        try:
+            group.append(job.result())
+        except UserError as error:
+            if unreadable is None:
+                raise UserError(f"{error}. --skip_unreadable goes on without such photographs") from None
+            unreadable.append(str(error))
+            continue
+        if len(group) == batch:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _in_threads(photographs: Sequence[Photograph], network: Network, ahead: int) -> Iterator[Future]:
+    """One finished or running job a photograph, in order, at most `ahead` of them not yet taken."""
+    jobs: Deque[Future] = deque()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for photograph in photographs:
+            jobs.append(pool.submit(read_letterboxed, photograph, (network.width, network.height)))
+            if len(jobs) > ahead:
+                yield jobs.popleft()
+        yield from jobs
+
+
+def read_letterboxed(photograph: Photograph, size: Size) -> Letterboxed:
+    image = read_photograph(photograph.path)
+    return Letterboxed(photograph, (image.shape[1], image.shape[0]), network_input(letterbox(image, size)))
+
+
+def detect_groups(groups: Iterable[List[Letterboxed]], backend: Backend, network: Network,
+                  thresholds: Thresholds) -> Iterator[Dict[Key, List[dict]]]:
+    """The people on each photograph of a group, as records of COCO results, best first."""
+    anchors = anchor_rows(network)
+    for group in groups:
+        outputs = infer_rows(backend, np.stack([item.tensor for item in group]), backend.input_shape[0] or len(group))
+        yield {item.photograph.key: people_records(item, find_people(rows, anchors, thresholds), network)
+               for item, rows in zip(group, _finite(outputs, group))}
+
+
+def _finite(outputs: np.ndarray, group: List[Letterboxed]) -> np.ndarray:
+    for item, rows in zip(group, outputs):
+        if not np.isfinite(rows).all():
+            raise UserError(f"{item.photograph.path}: the network's output holds NaN or infinite values. Are these the "
+                            "weights of this cfg? In float16, do they need more range?")
+    return outputs
+
+
+def people_records(item: Letterboxed, people: np.ndarray, network: Network) -> List[dict]:
+    """(n, 5) people in the letterbox -> COCO results: bbox x, y, width, height in pixels of the photograph."""
+    boxes = boxes_to_photograph(people[:, :4], (network.width, network.height), item.size)
+    boxes[:, 2:] -= boxes[:, :2]  # in float32, as the original
+    return [{"category_id": PERSON, "score": score, "bbox": box, "image_id": item.photograph.image_id}
+            for score, box in zip(people[:, 4].tolist(), boxes.tolist())]
