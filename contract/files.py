@@ -1,13 +1,14 @@
 """Files that are either whole or not there.
 
-Every result is written under a temporary name and renamed when it is whole, so a stage killed at any moment leaves
-nothing that looks whole and is not. Modes are what newer ais_bench releases accept: files 0640, folders 0750.
+Every result is written under a temporary name and renamed when it is whole, so a stage killed at any moment
+leaves nothing that looks whole and is not. Modes are what newer ais_bench releases accept: files 0640, folders 0750.
 """
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Iterable, Union
 
@@ -15,6 +16,7 @@ from contract.errors import UserError
 
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 PARTIAL = ".tmp"  # ais_bench reads *.bin and *.npy only, so it never takes a partial file for an input
+_LEFTOVER = re.compile(r"(.+)\.[0-9a-f]{8}" + re.escape(PARTIAL), re.DOTALL)
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -44,6 +46,18 @@ def write_file(path: PathLike, data: Any) -> None:
     except BaseException:
         remove_file(partial)
         raise
+
+
+def remove_leftovers(output: PathLike) -> None:
+    """Remove what killed runs have left of writing `output`, a file and those named after it, or the files of a folder.
+
+    For the one run that works there, see `contract.locks`.
+    """
+    folder, prefix = (output, "") if os.path.isdir(output) else (Path(output).parent, f"{Path(output).name}.")
+    for entry in list(os.scandir(folder)):
+        match = _LEFTOVER.fullmatch(entry.name)
+        if match and f"{match.group(1)}.".startswith(prefix):
+            remove_file(entry.path)
 
 
 def remove_file(path: PathLike) -> None:
