@@ -14,7 +14,7 @@ import numpy as np
 
 from contract.errors import UserError
 from pose.coco import PERSON
-from pose.people import People
+from pose.poses import People
 
 VERSION = "AlphaPose v0.3"
 NECK = 17  # appended to COCO's joints: between the shoulders

@@ -9,7 +9,7 @@ from typing import List, NamedTuple
 
 import numpy as np
 
-from pose.people import People
+from pose.poses import People
 
 NEAR_SCALE, SCORE_WEIGHT_SCALE = np.float32(2.65), np.float32(1)  # delta2 and delta1 of the paper
 DISTANCE_WEIGHT = np.float32(1.7)  # mu

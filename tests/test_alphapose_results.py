@@ -9,7 +9,7 @@ from test_pose_nms import people_of
 
 from contract.errors import UserError
 from pose.alphapose_results import image_number, results_text, separate_text
-from pose.people import People, nobody
+from pose.poses import People, nobody
 
 
 @pytest.fixture()

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from pose.people import People, nobody
 from pose.pose_nms import pose_nms
+from pose.poses import People, nobody
 
 CASES = [f"{image}, least area {area}" for image in (1000, 2299) for area in (0, 3000)]
 

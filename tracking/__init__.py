@@ -1,0 +1,1 @@
+"""Who is who from frame to frame: trackers give the people of each frame their ids."""
