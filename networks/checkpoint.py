@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Union
+from typing import Any, Callable, Dict, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,16 @@ NAMED_KEYS = 3  # an error names this many keys of a kind; the rest is counted
 PathLike = Union[str, "os.PathLike[str]"]
 
 
-def load_checkpoint(network: nn.Module, path: PathLike) -> None:
-    """Copy a state_dict file into `network`, in place.
+def load_checkpoint(network: nn.Module, path: PathLike,
+                    rename: Optional[Callable[[Dict[str, Tensor]], Dict[str, Tensor]]] = None) -> None:
+    """Copy a state_dict file into `network`, in place; `rename` turns the names of another release into ours.
 
     Taken: a plain state_dict (AlphaPose's format), one inside {"state_dict": ...}, and keys that all begin with
     "module.". Raises UserError naming keys that are missing, extra or of another shape; nothing is then loaded.
     """
     weights = read_state_dict(path)
+    if rename:
+        weights = rename(weights)
     complaint = _compare(weights, network.state_dict())
     if complaint:
         raise UserError(f"{path}: not this network's checkpoint: {complaint}. Do NUM_LAYERS, CONV_DIM and WIDTH of the "

@@ -47,24 +47,34 @@ def shift_original(flipped: np.ndarray) -> np.ndarray:
 FLIP_SHIFTS: Dict[str, Callable[[np.ndarray], np.ndarray]] = {"clean": shift_clean, "original": shift_original}
 
 
-def find_peaks(heatmaps: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def moves_inside(x: np.ndarray, y: np.ndarray, width: int, height: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Which peaks move along x and along y: both, when both coordinates are at least 2 from the low and high border."""
+    inside = (1 < x) & (x < width - 1) & (1 < y) & (y < height - 1)
+    return inside, inside
+
+
+def moves_by_axis(x: np.ndarray, y: np.ndarray, width: int, height: int) -> Tuple[np.ndarray, np.ndarray]:
+    """As `moves_inside`, but each axis for itself, once the other coordinate is off the low border (mmpose 1.x)."""
+    return (1 < x) & (x < width - 1) & (0 < y), (1 < y) & (y < height - 1) & (0 < x)
+
+
+def find_peaks(heatmaps: np.ndarray, empty: int = 0, moves: Callable[..., Tuple] = moves_inside,
+               ) -> Tuple[np.ndarray, np.ndarray]:
     """(N, K, h, w) -> (N, K, 2) float32 positions in heatmap pixels, (N, K) float32 peak values.
 
-    The first of equal maxima in row-major order. A joint without a positive value lies at (0, 0). A peak with both
-    coordinates at least 2 from the low and high border moves a quarter pixel to the higher neighbour on each axis.
+    The first of equal maxima in row-major order. A joint without a positive value lies at (empty, empty). A peak that
+    `moves` names goes a quarter pixel to the higher neighbour on that axis.
     """
     people, joints, height, width = heatmaps.shape
     rows = heatmaps.reshape(people * joints, height * width)
     index = rows.argmax(axis=1)
     each = np.arange(len(rows))
     scores = rows[each, index]
-    index[scores <= 0] = 0
-    x, y = index % width, index // width
-    inside = (1 < x) & (x < width - 1) & (1 < y) & (y < height - 1)
-    each, at = each[inside], index[inside]
+    x, y = np.where(scores > 0, (index % width, index // width), empty)
     positions = np.stack([x, y], axis=1).astype(np.float32)
-    positions[inside, 0] += QUARTER * np.sign(rows[each, at + 1] - rows[each, at - 1])
-    positions[inside, 1] += QUARTER * np.sign(rows[each, at + width] - rows[each, at - width])
+    for axis, (step, moving) in enumerate(zip((1, width), moves(x, y, width, height))):
+        row, at = each[moving], index[moving]
+        positions[moving, axis] += QUARTER * np.sign(rows[row, at + step] - rows[row, at - step])
     return positions.reshape(people, joints, 2), scores.reshape(people, joints)
 
 
