@@ -26,12 +26,14 @@ import numpy as np
 from tqdm import tqdm
 
 from comparison.folders import agree, gate_of, measure_folders
+from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.bins import BinReader
 from contract.dumps import read_settings
 from contract.errors import UserError, exit_code
 from contract.files import make_folder, read_json, write_file, write_json
 from contract.manifest import save_manifest
-from detection.darknet import load_any_config
+from contract.spec import load_spec
+from contract.tables import format_table
 
 LIBRARIES = ("onnxruntime", "tensorrt", "torch")  # names under which a backend gives its version
 COLUMNS = ("run", "batch", "ms a batch: median, p90, p99", "{unit}/s in the model", "ratio",
@@ -76,19 +78,15 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--run", action="append", required=True, metavar="BACKEND:MODEL[:DEVICE] [--FLAG ...]",
                         help="what to time, once for each; {batch} in MODEL stands for the batch size, and flags, such "
                         "as --precision fp16, are those of infer.py; ratios are to the first")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 8, 16], help="batch sizes")
+    parser.add_argument("--batch", type=at_least(1), nargs="+", default=[1, 4, 8, 16], help="batch sizes")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
-    parser.add_argument("--people", type=int, default=128, help="how many of the bins, down to a multiple of the "
-                        "largest batch")
-    parser.add_argument("--repeat", type=int, default=5, help="rounds")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the models; darknet's "
+    parser.add_argument("--people", type=at_least(1), default=128, help="how many of the bins, down to a multiple of "
+                        "the largest batch")
+    parser.add_argument("--repeat", type=at_least(1), default=5, help="rounds")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the models; darknet's "
                         ".cfg where the bins are what python3 -m detection.bins writes")
     parser.add_argument("--output", default="./bench", help="folder for the report")
-    args = parser.parse_args(argv)
-    for name in ("people", "repeat"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
-    return args
+    return parser.parse_args(argv)
 
 
 def parse_run(text: str, batch: int) -> Run:
@@ -102,7 +100,7 @@ def parse_run(text: str, batch: int) -> Run:
 
 def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, output: Path) -> Dict[str, Any]:
     """Time every run `repeat` times over the first `people` bins; write and return the report."""
-    config = load_any_config(cfg)
+    config = load_spec(cfg)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         reader, largest = BinReader(bins, config), max(run.batch for run in runs)
@@ -114,8 +112,8 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
         rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
         for run in tqdm(interleave(runs, repeat), unit="run", desc="bench"):
             rounds[run].append(time_run(run, work, cfg))
-        rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0], config.output_shape)
-                for run in runs]
+        shape = next(iter(config.outputs.values()))
+        rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0], shape) for run in runs]
     report = {"rows": rows, "people": people, "rounds": repeat, "machine": describe_machine(),
               "unit": "photographs" if cfg.endswith(".cfg") else "crops"}
     make_folder(output)
@@ -212,13 +210,15 @@ def format_report(report: Dict[str, Any]) -> str:
              + ", ".join(f"{name} {value}" for name, value in versions.items())
              + f"; {report['people']} {report['unit']}, {report['rounds']} interleaved rounds, medians "
              "(lowest - highest).", "",
-             "| " + " | ".join(COLUMNS).format(unit=report["unit"]) + " |", "|" + " --- |" * len(COLUMNS)]
-    for row in rows:
-        cells = [row["label"], str(row["batch"]), ", ".join(f"{value:.1f}" for value in row["milliseconds"].values()),
-                 _spread(row["rows_per_second"]), _spread(row["ratio"], 2) if row["ratio"] else "outputs differ",
-                 _spread(row["end_to_end"]), f"{row['peak_mib']:.0f}", f"{row['difference']['largest']:.1e}"]
-        lines.append("| " + " | ".join(cells) + " |")
+             format_table([column.format(unit=report["unit"]) for column in COLUMNS], map(report_cells, rows))]
     return "\n".join(lines) + "\n"
+
+
+def report_cells(row: Dict[str, Any]) -> List[Any]:
+    """A row under COLUMNS."""
+    return [row["label"], row["batch"], ", ".join(f"{value:.1f}" for value in row["milliseconds"].values()),
+            _spread(row["rows_per_second"]), _spread(row["ratio"], 2) if row["ratio"] else "outputs differ",
+            _spread(row["end_to_end"]), f"{row['peak_mib']:.0f}", f"{row['difference']['largest']:.1e}"]
 
 
 def _spread(values: Dict[str, float], digits: int = 1) -> str:

@@ -20,11 +20,13 @@ from comparison.pairs import Options, compare, describe
 from comparison.report import write_report
 from comparison.sides import Side, anonymous_manifest, label_apart, open_sides, parse_side
 from comparison.text import format_comparison
+from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.errors import DIFFERS, DONE, UserError, exit_code
 from contract.files import write_json
 from contract.manifest import Manifest, load_manifest
-from pose.config import load_config
 from pose.heatmaps import FLIP_SHIFTS
+from pose.people import spec_of
+from pose.spec import load_spec
 
 REPLICATES = 500  # the ends of the interval then move by about an eighth of the standard deviation from seed to seed
 
@@ -38,13 +40,14 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--manifest", help="manifest.json beside the bins; without it dumps have no photographs and "
                                            "boxes, and get no score")
     parser.add_argument("--dataroot", help="folder with annotations/, for the COCO numbers; without it there are none")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="read without --manifest only")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="read without --manifest only")
     parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean", help="as in postprocess.py")
     parser.add_argument("--gate", choices=list(GATES), default="fp16", help="set of limits that the results must keep")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="replace one limit")
     parser.add_argument("--atol", type=float, help="an element mismatches beyond both tolerances; the gate's if None")
     parser.add_argument("--rtol", type=float, help="relative to the reference; the gate's if None")
-    parser.add_argument("--bootstrap", type=int, default=REPLICATES, help="replicates of the interval; 0 for none")
+    parser.add_argument("--bootstrap", type=at_least(0), default=REPLICATES,
+                        help="replicates of the interval; 0 for none")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--explain", action="store_true", help="test what may be wrong against the data")
     parser.add_argument("--model", help="with --explain: ONNX file for float32 bins, which is run on the CPU to find "
@@ -52,15 +55,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", help="with --model: folder of the normal bins that the reference was made from")
     parser.add_argument("--json", help="write everything that was measured into this file")
     parser.add_argument("--report", help="write one self-contained HTML page")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that read and measure")
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that read and measure")
     args = parser.parse_args(argv)
     if len(args.results) < 2:
         parser.error("expected at least two results to compare")
     if bool(args.model) != bool(args.input):
         parser.error("--model and --input go together")
-    for name, least in (("bootstrap", 0), ("workers", 1)):
-        if getattr(args, name) < least:
-            parser.error(f"--{name} is {getattr(args, name)}, expected at least {least}")
     return args
 
 
@@ -71,7 +71,7 @@ def open_manifest(args: argparse.Namespace, sides: List[Side]) -> Optional[Manif
     if args.dataroot and unnamed:
         raise UserError(f"{unnamed[0].label}: dumps get a COCO score only with the --manifest of their bins. Give it, "
                         "or leave out --dataroot")
-    return anonymous_manifest(sides, load_config(args.cfg)) if any(side.folders for side in sides) else None
+    return anonymous_manifest(sides, load_spec(args.cfg)) if any(side.folders for side in sides) else None
 
 
 def main() -> int:
@@ -80,7 +80,7 @@ def main() -> int:
     sides = [parse_side(text) for text in args.results]
     label_apart(sides)
     manifest = open_manifest(args, sides)
-    config = manifest.data_config if manifest else load_config(args.cfg)
+    config = spec_of(manifest) if manifest else load_spec(args.cfg)
     open_sides(sides, manifest)
     options = Options(limits, args.flip_shift, args.bootstrap, args.seed, args.workers, args.explain)
     rerun = open_rerun(args.model, Path(args.input), config) if args.explain and args.model else None

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import List, Optional
 
 from comparison.gates import GATES, LIMITS, choose_limits
+from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.errors import DIFFERS, DONE, UserError, exit_code
-from pose.config import load_config
+from pose.spec import load_spec
 
 OUTPUT_LIMITS = ("cosine", "cosine_worst", "max_abs", "mismatched", "argmax")  # what one output can be held against
 
@@ -32,24 +33,21 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--against", choices=("fp16", "int8"), help="in place of B: A with float16 arithmetic "
                         "emulated, or quantised")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
-    parser.add_argument("--people", type=int, default=8, help="how many of the bins, the first ones")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the network")
+    parser.add_argument("--people", type=at_least(1), default=8, help="how many of the bins, the first ones")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the network")
     parser.add_argument("--gate", choices=list(GATES), help="limits of the output; if None, --against, or else fp16")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="replace one limit")
     parser.add_argument("--atol", type=float, help="as in compare.py; the gate's if None")
     parser.add_argument("--rtol", type=float, help="as in compare.py; the gate's if None")
     parser.add_argument("--layer_limit", type=float, help="most that a layer may add; by the gate if None")
     parser.add_argument("--growth", type=float, help="of dumps, least growth that a layer is blamed for; 5 if None")
-    parser.add_argument("--calibrate", type=int, default=64, help="bins that --against int8 is calibrated on")
-    parser.add_argument("--keep_budget", type=int, default=16, help="most layers to keep; 0 seeks none, and lists "
-                        "those where the error grows")
+    parser.add_argument("--calibrate", type=at_least(1), default=64, help="bins that --against int8 is calibrated on")
+    parser.add_argument("--keep_budget", type=at_least(0), default=16, help="most layers to keep; 0 seeks none, and "
+                        "lists those where the error grows")
     parser.add_argument("--output", help="folder for the table, JSON, atc's keep_dtype.txt and the graphs made")
     args = parser.parse_args(argv)
     if bool(args.b) == bool(args.against):
         parser.error("expected either B, an .onnx or a folder of .npy, or --against fp16 or int8")
-    for name, least in (("people", 1), ("calibrate", 1), ("keep_budget", 0)):
-        if getattr(args, name) < least:
-            parser.error(f"--{name} is {getattr(args, name)}, expected at least {least}")
     return args
 
 
@@ -64,7 +62,7 @@ def main() -> int:
                       LAYER_LIMITS[gate] if args.layer_limit is None else args.layer_limit,
                       GROWTH if args.growth is None else args.growth, args.calibrate, args.keep_budget)
     people = max(args.people, args.calibrate) if args.against == "int8" else args.people
-    crops = read_crops(Path(args.input), load_config(args.cfg), people)
+    crops = read_crops(Path(args.input), load_spec(args.cfg), people)
     if args.against:
         compared = compare_setting(args.a, args.against, crops, options)
     elif os.path.isdir(args.b):

@@ -13,6 +13,7 @@ import sys
 from typing import List, Optional
 
 from backends.rooms import ROOMS, add_options, given_options
+from contract.arguments import at_least
 from contract.errors import exit_code
 from detection.boxes import Thresholds
 from detection.detector import SPP_CFG, Detector, detect_folder
@@ -34,17 +35,14 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--confidence", type=float, default=Thresholds.confidence, help="least objectness of a person")
     parser.add_argument("--nms", type=float, default=Thresholds.nms,
                         help="IoU at which the worse of two boxes goes; 0.05 less where more than 100 stay")
-    parser.add_argument("--batch", type=int, help="photographs at a time (what --model was made for, or 1, if None)")
-    parser.add_argument("--limit", type=int, help="only the first LIMIT photographs, by ascending id")
+    parser.add_argument("--batch", type=at_least(1), help="photographs at a time; by default what --model was made "
+                        "for, or 1")
+    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photographs, by ascending id")
     parser.add_argument("--replace", action="store_true",
                         help="remove detections of other settings instead of refusing")
     parser.add_argument("--skip_unreadable", action="store_true",
                         help="leave out photographs that cannot be read and list them at the end")
-    args = parser.parse_args(argv)
-    for name in ("batch", "limit"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
-    return args
+    return parser.parse_args(argv)
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ Reads, infers and writes at the same time, a few batches deep. Run again after a
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 import time
@@ -21,14 +20,15 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 import numpy as np
 from tqdm import tqdm
 
-from backends.rooms import ROOMS, add_options, given_options, infer_rows, open_pose_backend
-from contract.backend import Backend
+from backends.rooms import ROOMS, add_options, given_options, open_pose_backend
+from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, share_of
-from contract.dumps import Span, claim_folder, describe_speed, dump_name, summarize
+from contract.dumps import DumpFolder, Span, describe_speed, dump_name, summarize
 from contract.errors import UserError, exit_code
 from contract.files import read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.spec import load_spec
 from contract.workers import describe_exit, run_together
-from detection.darknet import load_any_config
 
 DEFAULT_BATCH = 16  # of a model that takes any
 BATCHES_AHEAD = 3  # being read, in the backend, and being written, each
@@ -42,9 +42,10 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
     parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the model; darknet's "
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the model; darknet's "
                         ".cfg where the bins are what python3 -m detection.bins writes")
-    parser.add_argument("--batchsize", type=int, help=f"people at once; the model's own, or {DEFAULT_BATCH}, if None")
+    parser.add_argument("--batchsize", type=at_least(1), help="people at once; by default the model's own, or "
+                        f"{DEFAULT_BATCH}")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1: a process each, which share "
                         "the batches; the backend's default if None")
     add_options(parser)
@@ -52,8 +53,6 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "machines that share --output, one a part")
     parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
     args = parser.parse_args(argv)
-    if args.batchsize is not None and args.batchsize < 1:
-        parser.error(f"--batchsize is {args.batchsize}, expected at least 1")
     devices = (args.device or "").split(",")
     if len(set(devices)) < len(devices):
         parser.error(f"--device is {args.device}, expected each once")
@@ -76,9 +75,7 @@ def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, A
     an uninterrupted one. `backend` serves one device; several get processes of their own.
     """
     summary_path = summary_of(output, part)
-    whole = claim_folder(output, settings, bins, 4 * math.prod(backend.output_shape[1:]), replace)
-    ours = share_of(bins.groups(batch), *map(int, part.split("/")))
-    groups = [group for group in ours if not whole.issuperset(group)]
+    groups = DumpFolder(output, bins, settings, replace).left(share_of(bins.groups(batch), *map(int, part.split("/"))))
     if not groups and summary_path.exists():
         print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
         return read_json(summary_path, "summary")
@@ -186,9 +183,9 @@ def choose_batch(backend: Backend, batchsize: Optional[int], model: str) -> int:
 
 def main() -> None:
     args = parse_args()
-    bins = BinReader(Path(args.input), load_any_config(args.cfg))
+    bins = BinReader(Path(args.input), load_spec(args.cfg))
     devices = (args.device or "").split(",")
-    with closing(open_pose_backend(args.backend, args.model, bins.config, devices[0] or None,
+    with closing(open_pose_backend(args.backend, args.model, bins.spec, devices[0] or None,
                                    **given_options(args))) as backend:
         batch = choose_batch(backend, args.batchsize, args.model)
         settings = {"backend": args.backend, **backend.describe(), "model": os.path.basename(args.model),

@@ -18,15 +18,18 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
+from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.dumps import DumpReader
 from contract.errors import UserError, exit_code
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
-from contract.manifest import Manifest, build_manifest, load_manifest, settings_difference
+from contract.manifest import Manifest, load_manifest, settings_difference
+from contract.tables import format_table
 from pose.coco import load_detections
-from pose.config import load_config
 from pose.heatmaps import FLIP_SHIFTS, heatmaps_to_keypoints
 from pose.oks import NMS
+from pose.people import build_manifest, spec_of
 from pose.results import results_of
+from pose.spec import load_spec
 
 PEOPLE_AT_ONCE = 16  # two stacks of heatmaps this long stay in a core's cache
 
@@ -39,15 +42,13 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--dump_dir_flip", help="dumps of the mirrored bins; without them there is no flip test")
     parser.add_argument("--manifest", default="./prep_data/manifest.json", help="what preprocess.py wrote")
     parser.add_argument("--detections", help="rebuild the manifest of bins that came without one from this file")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="read with --detections only")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="read with --detections only")
     parser.add_argument("--output", help="folder for keypoints.json and metrics.json (DUMP_DIR_score if None)")
     parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean",
                         help="original: AlphaPose's shift as it runs on a CPU, with its overlapping copy")
     parser.add_argument("--nms", choices=sorted(NMS), default="greedy", help="soft: AlphaPose's unused variant")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that read and decode")
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that read and decode")
     args = parser.parse_args(argv)
-    if args.workers < 1:
-        parser.error(f"--workers is {args.workers}, expected at least 1")
     if args.dump_dir_flip and os.path.realpath(args.dump_dir) == os.path.realpath(args.dump_dir_flip):
         parser.error(f"--dump_dir and --dump_dir_flip are both {args.dump_dir}, expected two folders")
     return args
@@ -91,7 +92,7 @@ def decode_dumps(readers: List[DumpReader], flip_shift: str, workers: int) -> Tu
         rows = manifest.rows_of(numbers)
         stacks = [reader.read_all(numbers) for reader in readers]
         keypoints[rows], scores[rows] = heatmaps_to_keypoints(
-            stacks[0], stacks[1] if len(stacks) > 1 else None, manifest.crop_xyxy[rows], manifest.data_config,
+            stacks[0], stacks[1] if len(stacks) > 1 else None, manifest["crop_xyxy"][rows], spec_of(manifest),
             flip_shift)
         return rows.stop - rows.start
 
@@ -125,7 +126,7 @@ def read_speed(dump_dirs: List[Path]) -> Dict[str, float]:
 
 def open_manifest(args: argparse.Namespace) -> Manifest:
     if args.detections:
-        return build_manifest(load_detections(args.detections), sha256_of_file(args.detections), load_config(args.cfg))
+        return build_manifest(load_detections(args.detections), sha256_of_file(args.detections), load_spec(args.cfg))
     if not os.path.exists(args.manifest):
         raise UserError(f"{args.manifest}: no such manifest. Name the --manifest beside the bins, or for bins that "
                         "came without one the --detections they were made from")
@@ -146,7 +147,7 @@ def format_tables(metrics: Dict[str, Any]) -> str:
 def format_row(row: Dict[str, Any]) -> str:
     cells = ["-" if value is None else f"{value:.4f}" if isinstance(value, float) and value <= 1 else
              f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (row.keys(), ["---"] * len(row), cells))
+    return format_table(list(row), [cells])
 
 
 def main() -> None:

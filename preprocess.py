@@ -18,10 +18,12 @@ from typing import Dict, List, Optional, Tuple
 import cv2
 from tqdm import tqdm
 
+from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.bins import BinFolder, RowWriter
 from contract.errors import UserError, exit_code
 from contract.files import sha256_of_file, sha256_of_rows
-from contract.manifest import DETECTED, GROUND_TRUTH, Manifest, build_manifest
+from contract.manifest import Manifest
+from contract.pixels import DTYPES, FLOAT32, UINT8
 from pose.boxes import box_to_center_scale
 from pose.coco import (
     Detections,
@@ -31,8 +33,9 @@ from pose.coco import (
     load_detections,
     photograph_path,
 )
-from pose.config import DTYPES, FLOAT32, UINT8, PoseConfig, load_config
 from pose.crops import Normalizer, crop_person, mirror, read_photograph
+from pose.people import DETECTED, GROUND_TRUTH, build_manifest
+from pose.spec import PoseSpec, load_spec
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -41,7 +44,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--dataroot", default="./data/coco", help="folder with annotations/ and val2017/")
     parser.add_argument("--output", default="./prep_data", help="folder for the bins")
     parser.add_argument("--output_flip", default="./prep_data_flip", help="folder for the mirrored bins")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="AlphaPose's YAML or ours")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="AlphaPose's YAML or ours")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--detections", help="COCO results JSON with person boxes; without it people are detected")
     source.add_argument("--gt_boxes", action="store_true", help="take the annotated boxes instead of detections")
@@ -49,20 +52,17 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--yolo_cfg", default="configs/yolov3-spp.cfg", help="darknet's cfg of --weights")
     parser.add_argument("--dtype", choices=list(DTYPES), default=FLOAT32, help="float32: normalised (3, H, W); uint8: "
                         "(H, W, 3), a quarter of the bytes, for models that normalise")
-    parser.add_argument("--batch", type=int, default=1, help="people in one file; ais_bench groups files of 1")
-    parser.add_argument("--limit", type=int, help="only the first LIMIT photographs, by ascending id")
+    parser.add_argument("--batch", type=at_least(1), default=1, help="people in one file; ais_bench groups files of 1")
+    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photographs, by ascending id")
     parser.add_argument("--replace", action="store_true", help="remove bins of other settings instead of refusing")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that decode and crop")
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that decode and crop")
     args = parser.parse_args(argv)
-    for name in ("batch", "limit", "workers"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
     if os.path.realpath(args.output) == os.path.realpath(args.output_flip):
         parser.error(f"--output and --output_flip are both {args.output}, expected two folders")
     return args
 
 
-def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseConfig, detections_file: Optional[Path],
+def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseSpec, detections_file: Optional[Path],
                batch: int = 1, limit: Optional[int] = None, replace: bool = False, workers: int = 1) -> Manifest:
     """Write the bins of every person box into `output` and, mirrored, into `output_flip`; a manifest into both.
 
@@ -118,7 +118,7 @@ def report_unusual_boxes(detections: Detections) -> None:
               "ratio is taken from the other one; a box of no size at all becomes a crop of one colour.")
 
 
-def write_bins(dataroot: Path, detections: Detections, config: PoseConfig, folders: Tuple[BinFolder, BinFolder],
+def write_bins(dataroot: Path, detections: Detections, config: PoseSpec, folders: Tuple[BinFolder, BinFolder],
                missing: set, workers: int) -> None:
     """Write the bins numbered `missing` into both folders, each photograph decoded once, `workers` at a time."""
     height, width = config.input_size
@@ -169,7 +169,7 @@ def detect_people(args: argparse.Namespace) -> Path:
 
 def main() -> None:
     args = parse_args()
-    config = dataclasses.replace(load_config(args.cfg), dtype=args.dtype)
+    config = dataclasses.replace(load_spec(args.cfg), dtype=args.dtype)
     detections_file = None if args.gt_boxes else Path(args.detections) if args.detections else detect_people(args)
     preprocess(Path(args.dataroot), Path(args.output), Path(args.output_flip), config, detections_file, args.batch,
                args.limit, args.replace, args.workers)

@@ -24,7 +24,8 @@ from contract.errors import UserError, exit_code
 from contract.export import IR_VERSIONS, MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from contract.files import make_folder, sha256_of_file, write_file
 from contract.onnx_file import read_origin, write_origin
-from pose.config import DTYPES, FLOAT32, UINT8, PoseConfig, load_config
+from contract.pixels import DTYPES, FLOAT32, UINT8, pixel_constants
+from pose.spec import PoseSpec, load_spec
 
 ARITHMETIC_ON_SHAPES = {"Shape", "Gather", "ConstantOfShape", "Range", "NonZero"}
 
@@ -40,13 +41,13 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parse_export_args(parser, argv)
 
 
-def pth2onnx(config: PoseConfig, checkpoint: str, output: str, batches: List[int], opset: int = 11) -> List[str]:
+def pth2onnx(config: PoseSpec, checkpoint: str, output: str, batches: List[int], opset: int = 11) -> List[str]:
     """Write `output` and one file for each of `batches`; their paths. What does not agree with torch is not written."""
     if not os.path.exists(checkpoint):
         raise UserError(f"{checkpoint}: no such checkpoint")
     origin = {"checkpoint_sha256": sha256_of_file(checkpoint), "opset": str(opset),
               "config": json.dumps(dataclasses.asdict(config), sort_keys=True),
-              "pixel_constants": json.dumps(config.pixel_constants)}  # for ascend.atc --uint8
+              "pixel_constants": json.dumps(pixel_constants(config.mean, config.std))}  # for ascend.atc --uint8
     suffix = "_uint8.onnx" if config.dtype == UINT8 else ".onnx"
     paths = {batch: str(path.with_name(path.stem + suffix)) for batch, path in paths_by_batch(output, batches).items()}
     wanted = {batch: path for batch, path in paths.items() if read_origin(path) != origin}
@@ -58,7 +59,7 @@ def pth2onnx(config: PoseConfig, checkpoint: str, output: str, batches: List[int
     return list(paths.values())
 
 
-def export_files(config: PoseConfig, checkpoint: str, paths: Dict[Optional[int], str], origin: Dict[str, str],
+def export_files(config: PoseSpec, checkpoint: str, paths: Dict[Optional[int], str], origin: Dict[str, str],
                  opset: int) -> None:
     """Export, simplify, compare and write one file for each batch of `paths`; None is any batch."""
     from torch import nn
@@ -67,7 +68,7 @@ def export_files(config: PoseConfig, checkpoint: str, paths: Dict[Optional[int],
 
     network = load_fastpose(config, checkpoint)
     if config.dtype == UINT8:
-        network = nn.Sequential(PixelInput(config.pixel_constants), network).eval()
+        network = nn.Sequential(PixelInput(config.mean, config.std), network).eval()
     exported = export(network, config, opset)
     for batch, path in paths.items():
         model = simplify(exported, config, batch)
@@ -79,7 +80,7 @@ def export_files(config: PoseConfig, checkpoint: str, paths: Dict[Optional[int],
         write_file(path, content)
 
 
-def export(network: Any, config: PoseConfig, opset: int) -> Any:
+def export(network: Any, config: PoseSpec, opset: int) -> Any:
     """The network as an ONNX ModelProto whose first axis is symbolic."""
     import onnx
     import torch
@@ -95,7 +96,7 @@ def export(network: Any, config: PoseConfig, opset: int) -> Any:
     return onnx.load_from_string(stream.getvalue())
 
 
-def simplify(model: Any, config: PoseConfig, batch: Optional[int]) -> Any:
+def simplify(model: Any, config: PoseSpec, batch: Optional[int]) -> Any:
     """Constant-fold and clean the graph; with a `batch`, make every shape static."""
     import onnxsim
 
@@ -115,7 +116,7 @@ def check_graph(model: Any, batch: Optional[int]) -> None:
                         "what atc does not take. Install the versions of requirements.txt")
 
 
-def compare(network: Any, content: bytes, config: PoseConfig, batch: int) -> None:
+def compare(network: Any, content: bytes, config: PoseSpec, batch: int) -> None:
     """Run an ONNX file on crops of noise and refuse it when it differs from torch by more than MAX_RELATIVE_ERROR."""
     import onnxruntime
     import torch
@@ -134,7 +135,7 @@ def compare(network: Any, content: bytes, config: PoseConfig, batch: int) -> Non
 
 def main() -> None:
     args = parse_args()
-    config = dataclasses.replace(load_config(args.config), dtype=args.dtype)
+    config = dataclasses.replace(load_spec(args.config), dtype=args.dtype)
     pth2onnx(config, args.checkpoint, args.output, args.batch, args.opset)
 
 

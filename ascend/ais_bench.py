@@ -22,14 +22,14 @@ import numpy as np
 from ascend.backend import Backend
 from ascend.generations import NEW, check_paths, find_generation
 from ascend.pyacl import call
-from ascend.shares import Share, collect, read_times, run_shares, share_dumps, share_out
-from backends.rooms import open_pose_backend
-from contract.bins import BinReader
-from contract.dumps import SETTINGS, claim_folder, describe_speed, dump_name, read_settings, summarize, whole_dumps
+from ascend.shares import Share, read_times, run_shares, share_dumps, share_out
+from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.backend import check_backend
+from contract.bins import BinReader, open_bins
+from contract.dumps import SETTINGS, DumpFolder, describe_speed, dump_name, read_settings, summarize
 from contract.errors import UserError, exit_code
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_json
 from contract.manifest import settings_difference
-from pose.config import load_config
 
 READ_BY_AIS_BENCH = (".bin", ".BIN", ".npy", ".NPY")
 LARGEST_VALUE = 1e4  # more than any crop holds: normalised it is about 1, as bytes 255
@@ -42,8 +42,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
     parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the model")
-    parser.add_argument("--batchsize", type=int, help="people at once; the model's own if None")
+    parser.add_argument("--cfg", help=f"config of the model; by default what the manifest of the bins says, and "
+                        f"{DEFAULT_CONFIG} for bins without one")
+    parser.add_argument("--batchsize", type=at_least(1), help="people at once; the model's own if None")
     parser.add_argument("--device", default="0", help="id, or several, such as 0,1,2,3, which share the batches")
     parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
     args = parser.parse_args(argv)
@@ -105,54 +106,50 @@ def check_devices(devices: List[str]) -> None:
                         "others: python3 -m ascend.doctor shows both")
 
 
-def infer(model: str, bins: BinReader, output: Path, om: Backend, batch: int, devices: List[str],
-          settings: Dict[str, Any], replace: bool) -> Dict[str, Any]:
-    """Dumps of all `bins` in `output`, and the summary beside it, which is returned.
+def infer(model: str, dumps: DumpFolder, om: Backend, batch: int, devices: List[str]) -> Dict[str, Any]:
+    """Fill `dumps`, and write the summary beside it, which is returned.
 
     One device that starts from nothing is given the folders themselves; a rest, and several devices, folders of their
     own.
     """
+    bins, output = dumps.bins, dumps.folder
     summary_path, parts = Path(f"{output}_summary.json"), Path(f"{output}.parts")
-    person_bytes = om.output.row_bytes()
-    claim_folder(output, settings, bins, person_bytes, replace)
     earlier = read_settings(parts)
-    if earlier and not settings_difference(settings, earlier):  # a run was killed
-        for dumps in sorted(parts.glob(share_dumps("*"))):
-            collect(dumps, output, bins, person_bytes)
+    if earlier and not settings_difference(dumps.settings, earlier):  # a run was killed
+        for folder in sorted(parts.glob(share_dumps("*"))):
+            dumps.collect(folder)
     shutil.rmtree(parts, ignore_errors=True)
-    whole = whole_dumps(output, bins, person_bytes)
-    groups = [group for group in bins.groups(batch) if not whole.issuperset(group)]
+    groups = dumps.left(bins.groups(batch))
     if not groups and summary_path.exists():
         print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
         return read_json(summary_path, "summary")
     remove_file(summary_path)  # of an earlier run; it must not describe this one
-    if whole or len(devices) > 1:
-        write_json(make_folder(parts) / SETTINGS, settings)
+    if dumps.whole() or len(devices) > 1:
+        write_json(make_folder(parts) / SETTINGS, dumps.settings)
         shares = share_out(bins, groups, devices, parts)
     else:
         shares = [Share(devices[0], bins.folder, list(range(len(bins))), output.parent, output.name)]
-    summary = run_and_check(model, shares, bins, output, om, batch)
+    summary = run_and_check(model, shares, dumps, batch, bool(om.gears))
     write_json(summary_path, summary)
     shutil.rmtree(parts, ignore_errors=True)
     return summary
 
 
-def run_and_check(model: str, shares: List[Share], bins: BinReader, output: Path, om: Backend,
-                  batch: int) -> Dict[str, Any]:
+def run_and_check(model: str, shares: List[Share], dumps: DumpFolder, batch: int, gears: bool) -> Dict[str, Any]:
     """Run the shares, bring their dumps together and verify them; the summary of all."""
-    person_bytes = om.output.row_bytes()
+    bins, output = dumps.bins, dumps.folder
     try:
-        watches = run_shares(model, shares, bins, batch, bool(om.gears))
+        watches = run_shares(model, shares, bins, batch, gears)
     finally:
         for share in shares:
             if share.dumps != output:
-                collect(share.dumps, output, bins, person_bytes)
+                dumps.collect(share.dumps)
     times = [read_times(share, watches[share.device]) for share in shares]
-    broken = set(range(len(bins))) - whole_dumps(output, bins, person_bytes)
+    broken = set(range(len(bins))) - dumps.whole()
     if broken:
         name = output / dump_name(bins.names[min(broken)])
         raise UserError(f"ais_bench succeeded, but {len(broken)} of {len(bins)} dumps are missing or not of "
-                        f"{person_bytes} bytes a person ({name}). Run the same command again")
+                        f"{dumps.row_bytes} bytes a person ({name}). Run the same command again")
     spans = [(sum(bins.rows[number] for number in share.numbers), watches[share.device].started,
               watches[share.device].ended) for share in shares]
     return summarize(bins, output, batch, times, spans)
@@ -160,10 +157,11 @@ def run_and_check(model: str, shares: List[Share], bins: BinReader, output: Path
 
 def main() -> None:
     args = parse_args()
-    bins, devices = BinReader(Path(args.input), load_config(args.cfg)), args.device.split(",")
+    bins, devices = open_bins(Path(args.input), args.cfg), args.device.split(",")
     output = Path(args.output) / args.output_dirname
     generation = find_generation()
-    with closing(open_pose_backend("acl", args.model, bins.config, devices[0])) as om:
+    with closing(Backend(args.model, devices[0])) as om:
+        check_backend(om, args.model, bins.spec)
         check_devices(devices)
         batch = choose_batch(om, args.batchsize, args.model)
         check_bins(bins, om, batch)
@@ -171,7 +169,8 @@ def main() -> None:
         settings = {"backend": "ais_bench", "generation": generation, **om.describe(),
                     "model": os.path.basename(args.model), "model_sha256": sha256_of_file(args.model), "batch": batch,
                     "processes": len(devices), **bins.origin()}
-    summary = infer(args.model, bins, output, om, batch, devices, settings, args.replace)
+        dumps = DumpFolder(output, bins, settings, args.replace, om.output.dtype)
+    summary = infer(args.model, dumps, om, batch, devices)
     print(describe_speed(summary, batch))
 
 

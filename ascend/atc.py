@@ -22,8 +22,8 @@ from ascend.request import Input, check_opset, check_precision, choose_batch, re
 from ascend.soc import check_soc_version
 from contract.errors import UserError, exit_code
 from contract.files import FILE_MODE, make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, pixel_constants
 from contract.workers import describe_exit, run_together
-from pose.config import PoseConfig
 
 PRECISION_MODES = ("force_fp16", "force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16", "must_keep_origin_dtype",
                    "allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16", "allow_fp32_to_bf16")
@@ -102,7 +102,7 @@ def default_output(model: Path, source: Input, sizes: List[int], uint8: bool) ->
 def aipp_config(source: Input) -> str:
     height, width = source.shape[2:]
     constants = [f"    {name}_{channel}: {value}"
-                 for name, values in (source.pixel_constants or PoseConfig().pixel_constants).items()
+                 for name, values in (source.pixel_constants or pixel_constants(ALPHAPOSE_MEAN, ALPHAPOSE_STD)).items()
                  for channel, value in enumerate(values)]
     return AIPP.format(height=height, width=width, constants="\n".join(constants))
 
@@ -116,7 +116,7 @@ def build(output: Path, command: List[str], soc_version: str, record: Dict[str, 
     make_folder(scratch)
     if record["aipp"]:
         write_file(scratch / AIPP_FILE, record["aipp"].encode())
-    print(f"in {scratch}: {shlex.join(command)}", flush=True)
+    print(f"in {scratch}: {' '.join(map(shlex.quote, command))}", flush=True)
     run_atc(command, scratch)
     found = sorted(path for path in scratch.glob(f"{output.stem}*.om") if path.stat().st_size)
     if not found:

@@ -16,7 +16,6 @@ from contract.bins import BinReader, share_of
 from contract.dumps import dump_name
 from contract.errors import UserError
 from contract.files import make_folder, read_json, write_file
-from contract.manifest import bins_in
 from contract.workers import describe_exit, run_together
 
 DEFAULT_DEVICE = "0"  # of ais_bench
@@ -135,14 +134,6 @@ def _people_after(bins: BinReader, numbers: List[int], batch: int) -> List[int]:
     """People done after each run of ais_bench: 0, batch, 2 batch, ..., all."""
     people = sum(bins.rows[number] for number in numbers)
     return [*range(0, people, batch), people]
-
-
-def collect(dumps: Path, output: Path, bins: BinReader, person_bytes: int) -> None:
-    """Move the dumps that are whole into another folder."""
-    found = bins_in(dumps)
-    for number, name in enumerate(map(dump_name, bins.names)):
-        if found.get(name) == bins.rows[number] * person_bytes:
-            os.replace(dumps / name, output / name)
 
 
 def read_times(share: Share, watch: Watch) -> List[float]:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
-import numpy as np
-
-from contract.backend import Backend
+from contract.backend import Backend, check_backend
 from contract.errors import UserError
 from contract.files import PathLike
-from pose.config import PoseConfig
+from contract.spec import Spec
 
 ROOMS = {"acl": "ascend.backend", "onnxruntime": "backends.onnxruntime.backend",
          "pytorch": "backends.pytorch.backend", "tensorrt": "backends.tensorrt.backend"}
@@ -53,36 +51,9 @@ def open_backend(name: str, model: PathLike, device: Optional[str] = None, confi
     return room.Backend(model, device=device, config=config, **options)
 
 
-def open_pose_backend(name: str, model: PathLike, config: PoseConfig, device: Optional[str] = None,
+def open_pose_backend(name: str, model: PathLike, spec: Spec, device: Optional[str] = None,
                       **options: Any) -> Backend:
-    """As `open_backend`, for a model of bins: refuses one whose shapes or dtype are not those of `config`."""
-    backend = open_backend(name, model, device, config, **options)
-    if backend.input_dtype != config.dtype:
-        backend.close()
-        raise UserError(f"{model}: takes {backend.input_dtype} bins, but these are {config.dtype}. Give the model for "
-                        f"{config.dtype} bins, or make bins with preprocess.py --dtype {backend.input_dtype}")
-    for what, shape, expected in (("input", backend.input_shape, config.input_shape),
-                                  ("output", backend.output_shape, config.output_shape)):
-        if tuple(shape[1:]) != expected:
-            backend.close()
-            raise UserError(f"{model}: its {what} is {format_shape(shape)}, but the config says "
-                            f"{format_shape((None, *expected))}. Is the --cfg that of this model?")
+    """As `open_backend`, for a model of bins: refuses one whose shapes or dtype are not those of `spec`."""
+    backend = open_backend(name, model, device, spec, **options)
+    check_backend(backend, model, spec)
     return backend
-
-
-def format_shape(shape: Tuple[Optional[int], ...]) -> str:
-    return " x ".join("N" if size is None else str(size) for size in shape)
-
-
-def infer_rows(backend: Backend, rows: np.ndarray, batch: int) -> np.ndarray:
-    """Any number of rows through `backend`, `batch` at a time; a short last batch is padded where the model needs it.
-
-    The padding repeats a row, as ais_bench does, and is not returned.
-    """
-    outputs = []
-    for start in range(0, len(rows), batch):
-        part = rows[start:start + batch]
-        missing = batch - len(part) if backend.input_shape[0] is not None else 0
-        padded = np.concatenate([part, np.repeat(part[:1], missing, axis=0)]) if missing else part
-        outputs.append(backend.infer(padded)[:len(part)])
-    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)

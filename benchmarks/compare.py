@@ -24,10 +24,11 @@ from stages import POSTPROCESS_FLOOR, WORKERS, run  # noqa: E402
 
 from contract.dumps import dump_name  # noqa: E402
 from contract.files import make_folder, write_json  # noqa: E402
-from contract.manifest import Manifest, build_manifest, save_manifest  # noqa: E402
+from contract.manifest import Manifest, save_manifest  # noqa: E402
 from pose.coco import Detections, annotations_path  # noqa: E402
-from pose.config import PoseConfig  # noqa: E402
 from pose.heatmaps import positions_to_image  # noqa: E402
+from pose.people import build_manifest, spec_of  # noqa: E402
+from pose.spec import PoseSpec  # noqa: E402
 
 PEOPLE_A_PHOTOGRAPH = 4
 BLOB = 2.0  # standard deviation of a peak, in cells, as in training
@@ -39,14 +40,14 @@ def make_people(count: int, rng: np.random.Generator) -> Manifest:
     ids = np.arange(count) // PEOPLE_A_PHOTOGRAPH + 1
     boxes = Detections(ids, np.concatenate([corner, size], axis=1), np.concatenate([corner, corner + size], axis=1),
                        rng.uniform(0.3, 1, count))
-    return build_manifest(boxes, "", PoseConfig())
+    return build_manifest(boxes, "", PoseSpec())
 
 
 def make_data(work: Path, count: int) -> None:
     """manifest.json, annotations/, a/ and b/ below `work`."""
     rng = np.random.default_rng(0)
     manifest = make_people(count, rng)
-    joints, height, width = manifest.data_config.heatmap_shape
+    joints, height, width = spec_of(manifest).heatmap_shape
     peaks = rng.uniform(8, 40, (count, joints, 2))
     noise = NOISE * rng.standard_normal((joints, height, width)).astype(np.float32)
     rows, columns = np.arange(height)[:, None], np.arange(width)
@@ -55,20 +56,20 @@ def make_data(work: Path, count: int) -> None:
     for number, name in enumerate(manifest.bin_names):
         x, y = peaks[number].T[:, :, None, None]
         blobs = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * BLOB ** 2)).astype(np.float32)
-        blobs *= np.float32(manifest.scores[number])
+        blobs *= np.float32(manifest["score"][number])
         blobs.tofile(work / "a" / dump_name(name))
         (blobs + np.roll(noise, number, axis=2)).tofile(work / "b" / dump_name(name))
     save_manifest(work, manifest)
     write_json(annotations_path(work), annotations(manifest, positions_to_image(
-        peaks + rng.normal(0, 2, peaks.shape), manifest.crop_xyxy, (height, width))), indent=0)
+        peaks + rng.normal(0, 2, peaks.shape), manifest["crop_xyxy"], (height, width))), indent=0)
 
 
 def annotations(manifest: Manifest, keypoints: np.ndarray) -> Dict[str, List[dict]]:
-    images = sorted(set(manifest.image_ids.tolist()))
+    images = sorted(set(manifest["image_id"].tolist()))
     people = [{"id": number + 1, "image_id": image, "category_id": 1, "iscrowd": 0, "bbox": bbox, "num_keypoints": 17,
                "area": 0.5 * bbox[2] * bbox[3], "keypoints": [value for x, y in person for value in (x, y, 2)]}
               for number, (image, bbox, person) in enumerate(zip(
-                  manifest.image_ids.tolist(), manifest.bbox_xywh.tolist(), keypoints.tolist()))]
+                  manifest["image_id"].tolist(), manifest["bbox_xywh"].tolist(), keypoints.tolist()))]
     return {"images": [{"id": image, "width": 500, "height": 500} for image in images], "annotations": people,
             "categories": [{"id": 1, "name": "person"}]}
 

@@ -22,12 +22,14 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from backends.rooms import infer_rows, open_pose_backend  # noqa: E402
-from contract.backend import Backend  # noqa: E402
+from backends.rooms import open_pose_backend  # noqa: E402
+from contract.arguments import DEFAULT_CONFIG  # noqa: E402
+from contract.backend import Backend, infer_rows  # noqa: E402
 from contract.bins import BinReader  # noqa: E402
 from contract.errors import UserError, exit_code  # noqa: E402
-from pose.config import PoseConfig, load_config  # noqa: E402
+from contract.spec import row_bytes  # noqa: E402
 from pose.metrics import cosines, peak_cells, tensor_sums  # noqa: E402
+from pose.spec import PoseSpec, load_spec  # noqa: E402
 
 DEVICE = "cuda"
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -55,7 +57,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--model", default="models/fast_res50_256x192.pth", help="checkpoint")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="its config")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="its config")
     parser.add_argument("--input", type=Path, default=Path("./prep_data"), help="folder of bins")
     parser.add_argument("--people", type=int, default=256, help="crops that are compared with the CPU's result")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128], help="batch sizes")
@@ -91,7 +93,7 @@ def flops_of(args: argparse.Namespace) -> float:
 
     from networks.fastpose import build_fastpose
 
-    config = load_config(args.cfg)
+    config = load_spec(args.cfg)
     network = build_fastpose(config).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():  # sees nothing in inference mode
         network(torch.zeros(1, *config.input_shape))
@@ -160,7 +162,7 @@ def table(columns: List[str], rows: Iterator[List[str]]) -> None:
     print()
 
 
-def accuracy_rows(args: argparse.Namespace, config: PoseConfig, crops: np.ndarray) -> Iterator[List[str]]:
+def accuracy_rows(args: argparse.Namespace, config: PoseSpec, crops: np.ndarray) -> Iterator[List[str]]:
     reference = infer_rows(open_pose_backend("pytorch", args.model, config), crops, REFERENCE_BATCH)
     for precision in PRECISIONS:
         backend = open_pose_backend("pytorch", args.model, config, DEVICE, precision=precision)
@@ -173,7 +175,7 @@ def accuracy_rows(args: argparse.Namespace, config: PoseConfig, crops: np.ndarra
                f"{asked}: {verdict}" if asked else verdict]
 
 
-def time_precisions(args: argparse.Namespace, config: PoseConfig, crops: np.ndarray) -> Iterator[Speed]:
+def time_precisions(args: argparse.Namespace, config: PoseSpec, crops: np.ndarray) -> Iterator[Speed]:
     for precision, graph in itertools.product(PRECISIONS, (False, True)):
         backend = open_pose_backend("pytorch", args.model, config, DEVICE, precision=precision, cuda_graph=graph)
         for batch in sorted(args.batch):
@@ -182,7 +184,7 @@ def time_precisions(args: argparse.Namespace, config: PoseConfig, crops: np.ndar
         backend.close()
 
 
-def report_speed(args: argparse.Namespace, config: PoseConfig, crops: np.ndarray, flops: float) -> None:
+def report_speed(args: argparse.Namespace, config: PoseSpec, crops: np.ndarray, flops: float) -> None:
     floor, best = measure_floor(), 0.0
 
     def rows() -> Iterator[List[str]]:
@@ -197,16 +199,17 @@ def report_speed(args: argparse.Namespace, config: PoseConfig, crops: np.ndarray
 
     table(["precision", "CUDA graph", "batch", "ms", "people/s in the model", "arithmetic allows", "share",
            "people/s with copies"], rows())
-    copies = 1 / max(config.input_bytes / floor["in"], 4 * np.prod(config.heatmap_shape) / floor["out"])
-    print(f"A person is {flops / 1e9:.2f} GFLOP, {config.input_bytes / 1e6:.2f} MB in and "
-          f"{4 * np.prod(config.heatmap_shape) / 1e6:.2f} MB out. Measured: " + ", ".join(
+    size_in, size_out = row_bytes(config.input_shape, config.dtype), row_bytes(config.heatmap_shape, "float32")
+    copies = 1 / max(size_in / floor["in"], size_out / floor["out"])
+    print(f"A person is {flops / 1e9:.2f} GFLOP, {size_in / 1e6:.2f} MB in and "
+          f"{size_out / 1e6:.2f} MB out. Measured: " + ", ".join(
               f"{floor[name] / 1e12:.1f} TFLOP/s in {name}" for name in PRECISIONS)
           + f"; copies {floor['in'] / 1e9:.1f} GB/s in and {floor['out'] / 1e9:.1f} out, which allow {copies:.0f} "
           f"people/s. fp16 reaches {best:.1%} of its arithmetic at the best batch; {SHARE_OF_FLOOR:.0%} is asked: "
           f"{'kept' if best >= SHARE_OF_FLOOR else 'NOT KEPT'}.")
 
 
-def profile(args: argparse.Namespace, config: PoseConfig, crops: np.ndarray) -> None:
+def profile(args: argparse.Namespace, config: PoseSpec, crops: np.ndarray) -> None:
     from torch.profiler import ProfilerActivity, profile
 
     backend = open_pose_backend("pytorch", args.model, config, DEVICE, precision="fp16", cuda_graph=False)
@@ -221,15 +224,15 @@ def profile(args: argparse.Namespace, config: PoseConfig, crops: np.ndarray) -> 
 def main() -> None:
     args = parse_args()
     require_gpu()
-    bins = BinReader(args.input, load_config(args.cfg))
+    bins = BinReader(args.input, load_spec(args.cfg))
     crops = np.concatenate([bins.read(group) for group in bins.groups(1)[:args.people]])
     flops = flops_of(args)
     print_header(args, len(crops))
     table(["precision", "largest difference", "cosine", "same highest cell", "asked"],
-          accuracy_rows(args, bins.config, crops))
-    report_speed(args, bins.config, crops, flops)
+          accuracy_rows(args, bins.spec, crops))
+    report_speed(args, bins.spec, crops, flops)
     if args.profile:
-        profile(args, bins.config, crops)
+        profile(args, bins.spec, crops)
 
 
 if __name__ == "__main__":

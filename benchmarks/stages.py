@@ -27,8 +27,9 @@ sys.path.insert(0, str(ROOT))
 from contract.dumps import dump_name  # noqa: E402
 from contract.files import make_folder, write_json  # noqa: E402
 from contract.manifest import load_manifest  # noqa: E402
+from contract.spec import row_bytes  # noqa: E402
 from pose.coco import annotations_path, load_annotations, photograph_path  # noqa: E402
-from pose.config import PoseConfig  # noqa: E402
+from pose.spec import PoseSpec  # noqa: E402
 
 PHOTOGRAPHS, BOXES_PER_PHOTOGRAPH = 116, 7  # 812 people, 7 to a photograph as YOLOv3-SPP finds them at 0.1
 WORKERS = os.cpu_count() or 1
@@ -87,10 +88,10 @@ def make_data_set(dataroot: Path, work: Path) -> None:
 def make_dumps(prep_data: Path, folder: Path) -> None:
     """A dump of noise for each bin of `prep_data`."""
     manifest = load_manifest(prep_data / "manifest.json")
-    noise = np.random.default_rng(1).random((len(manifest) + 1, *PoseConfig().heatmap_shape[1:]), np.float32)
+    noise = np.random.default_rng(1).random((len(manifest) + 1, *PoseSpec().heatmap_shape[1:]), np.float32)
     make_folder(folder)
     for number, name in enumerate(manifest.bin_names):
-        np.roll(noise, number, axis=0)[:PoseConfig().heatmap_shape[0]].tofile(folder / dump_name(name))
+        np.roll(noise, number, axis=0)[:PoseSpec().heatmap_shape[0]].tofile(folder / dump_name(name))
 
 
 def run(command: List[str]) -> Tuple[float, float]:
@@ -129,7 +130,7 @@ def measure(dataroot: Path, work: Path, repeat: int) -> None:
     commands = {
         "preprocess.py": stage,
         "its floor": ["-c", PREPROCESS_FLOOR, str(work / "val2017"), str(work / "floor"), str(work / "floor_flip"),
-                      str(people), str(PoseConfig().input_bytes), str(WORKERS)],
+                      str(people), str(row_bytes(PoseSpec().input_shape, "float32")), str(WORKERS)],
         "postprocess.py": ["postprocess.py", "--dataroot", str(work), "--manifest", str(prep / "manifest.json"),
                            "--dump_dir", str(dumps), "--dump_dir_flip", str(dumps_flip)],
         "the floor of that": ["-c", POSTPROCESS_FLOOR, str(WORKERS), str(dumps), str(dumps_flip)],

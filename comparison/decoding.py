@@ -9,6 +9,7 @@ from comparison.causes import FOUND, NOT_TESTED, REPRODUCED, RULED_OUT, Finding,
 from comparison.outputs import SCALE_LEAST, swap_joints
 from contract.manifest import Manifest
 from pose.heatmaps import flip_back, heatmaps_to_keypoints, shift_clean, shift_original
+from pose.people import spec_of
 
 EXACT = 0.02  # pixels of the input: another device's decoding of the same heatmaps comes nearer than this
 OFFSET_LEAST = 0.2  # pixels of the input
@@ -34,7 +35,7 @@ def decode_variants(normal: np.ndarray, mirrored: np.ndarray, crop_xyxy: np.ndar
     for name, (_, prepare) in VARIANTS.items():
         flip = prepare(mirrored)
         fused = normal if flip is None else (normal + flip) / np.float32(2)
-        decoded[name] = heatmaps_to_keypoints(fused, None, crop_xyxy, manifest.data_config)[0]
+        decoded[name] = heatmaps_to_keypoints(fused, None, crop_xyxy, spec_of(manifest))[0]
     return decoded
 
 

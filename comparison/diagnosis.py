@@ -22,9 +22,11 @@ from comparison.sides import People, Side, match_people, people_of_manifest
 from contract.backend import Backend
 from contract.bins import BinReader
 from contract.manifest import Manifest
-from pose.config import FLOAT32, UINT8, PoseConfig
+from contract.pixels import FLOAT32, UINT8
 from pose.crops import Normalizer
 from pose.metrics import keypoint_distances, relative_distances
+from pose.people import spec_of
+from pose.spec import PoseSpec
 
 SAMPLE = 32  # people whose heatmaps are changed
 RERUN = 8  # of them that are run again; a fault that is there reproduces them to rounding
@@ -40,19 +42,19 @@ class Rerun:
 
     def crops(self, rows: np.ndarray) -> np.ndarray:
         """The network's input, (rows, 3, H, W) float32."""
-        batch, config = max(self.bins.rows), self.bins.config
+        batch, config = max(self.bins.rows), self.bins.spec
         crops = [self.bins.read(range(row // batch, row // batch + 1))[row % batch] for row in rows.tolist()]
         return np.stack(list(map(Normalizer(config.mean, config.std), crops)) if config.dtype == UINT8 else crops)
 
 
-def open_rerun(model: str, folder: Path, config: PoseConfig) -> Rerun:
+def open_rerun(model: str, folder: Path, config: PoseSpec) -> Rerun:
     """The model takes float32, whatever the bins hold. Raises UserError when model or bins do not fit `config`."""
     bins = BinReader(folder, config)
     return Rerun(open_pose_backend("onnxruntime", model, dataclasses.replace(config, dtype=FLOAT32)), bins)
 
 
 def diagnose(sides: Tuple[Side, Side], dumps: Optional[Tuple[Decoded, Decoded]], people: Tuple[People, People],
-             manifest: Optional[Manifest], config: PoseConfig, limits: Dict[str, float], broken: set,
+             manifest: Optional[Manifest], config: PoseSpec, limits: Dict[str, float], broken: set,
              rerun: Optional[Rerun]) -> List[Finding]:
     """One finding for every cause, those found first. `broken` are the levels at which the two differ."""
     if not broken:
@@ -64,7 +66,7 @@ def diagnose(sides: Tuple[Side, Side], dumps: Optional[Tuple[Decoded, Decoded]],
     return conclude(findings, wrong, total)
 
 
-def explain_dumps(sides: Tuple[Side, Side], dumps: Tuple[Decoded, Decoded], config: PoseConfig,
+def explain_dumps(sides: Tuple[Side, Side], dumps: Tuple[Decoded, Decoded], config: PoseSpec,
                   limits: Dict[str, float], rerun: Optional[Rerun]) -> Tuple[List[Finding], np.ndarray, int]:
     """Findings from the folder of dumps that differs most; the rows of the wrong people, and how many there are."""
     a, b = dumps
@@ -99,7 +101,7 @@ def recorded_models(sides: Tuple[Side, Side]) -> Optional[str]:
 
 
 def explain_people(sides: Tuple[Side, Side], people: Tuple[People, People], manifest: Optional[Manifest],
-                   config: PoseConfig, limits: Dict[str, float],
+                   config: PoseSpec, limits: Dict[str, float],
                    agreeing: bool) -> Tuple[List[Finding], np.ndarray, int]:
     """Findings from keypoints; the rows (in a) of the wrong people, and how many there are in both."""
     a, b = people
@@ -120,7 +122,7 @@ def explain_people(sides: Tuple[Side, Side], people: Tuple[People, People], mani
     return findings, rows_a[wrong], len(rows_a)
 
 
-def input_pixels(people: People, rows: np.ndarray, config: PoseConfig) -> np.ndarray:
+def input_pixels(people: People, rows: np.ndarray, config: PoseSpec) -> np.ndarray:
     """Pixels of the network's input to a pixel of the photograph, for each of `rows`."""
     return config.input_size[1] / np.maximum(people.widths[rows], 1e-6)
 
@@ -129,7 +131,7 @@ def explain_decoding(sides: Tuple[Side, Side], people: Tuple[People, People],
                      manifest: Optional[Manifest]) -> List[Finding]:
     """Tell from heatmaps of both crops how the keypoints files came about; the other side's serve as well."""
     both = [side for side in sides if len(side.readers) == 2]
-    if not both or manifest.data_config.regression:
+    if not both or spec_of(manifest).regression:
         return [Finding("flip_shift", NOT_TESTED, "needs dumps of normal and mirrored bins, and --manifest")]
     nothing = np.empty(0)
     everybody = people_of_manifest(manifest, nothing, nothing)
@@ -141,10 +143,10 @@ def explain_decoding(sides: Tuple[Side, Side], people: Tuple[People, People],
         rows, there = match_people(everybody, mine)
         pick = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)
         rows, there = rows[pick], there[pick]
-        decoded = decode_variants(*(read_people(reader, rows) for reader in source.readers), manifest.crop_xyxy[rows],
-                                  manifest)
+        decoded = decode_variants(*(read_people(reader, rows) for reader in source.readers),
+                                  manifest["crop_xyxy"][rows], manifest)
         findings += explain_flip(side.label, decoded, mine.keypoints[there],
-                                 input_pixels(mine, there, manifest.data_config))
+                                 input_pixels(mine, there, spec_of(manifest)))
     return findings
 
 

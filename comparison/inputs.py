@@ -10,7 +10,6 @@ from typing import Callable, Dict, List, Optional, Tuple
 import cv2
 import numpy as np
 
-from backends.rooms import infer_rows
 from comparison.causes import (
     FOUND,
     NOT_TESTED,
@@ -21,14 +20,14 @@ from comparison.causes import (
     remainder,
 )
 from comparison.outputs import reread
-from contract.backend import Backend
-from pose.config import PoseConfig
+from contract.backend import Backend, infer_rows
+from pose.spec import PoseSpec
 
 INPUT_CAUSES = ("bgr", "normalisation", "uint8", "layout", "weights")
 BATCH = 16  # of a model that takes any
 
 
-def changed_inputs(crops: np.ndarray, config: PoseConfig) -> Dict[str, Tuple[str, Callable[[], np.ndarray]]]:
+def changed_inputs(crops: np.ndarray, config: PoseSpec) -> Dict[str, Tuple[str, Callable[[], np.ndarray]]]:
     """What went wrong -> its cause, and the crops as they would then be."""
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (config.mean, config.std))
     colours = crops * std + mean  # 0..1
@@ -56,7 +55,7 @@ def moved_inputs(crops: np.ndarray) -> Dict[str, Tuple[str, Callable[[], np.ndar
 
 
 def explain_inputs(backend: Backend, crops: np.ndarray, a: np.ndarray, b: np.ndarray,
-                   config: PoseConfig) -> List[Finding]:
+                   config: PoseSpec) -> List[Finding]:
     """`crops` are those of the people whose heatmaps `a` and `b` are. The side that the model reproduces is right."""
 
     def infer(rows: np.ndarray) -> np.ndarray:

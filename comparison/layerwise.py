@@ -20,7 +20,7 @@ from comparison.running import Net
 from contract.bins import BinReader
 from contract.errors import UserError
 from contract.onnx_file import opset_of
-from pose.config import PoseConfig
+from pose.spec import PoseSpec
 
 PEOPLE_AT_ONCE = 2  # all layers of FastPose ResNet-50 take 0.1 GB a person, and up to four copies are held
 FP16, INT8 = SETTINGS = ("fp16", "int8")
@@ -80,7 +80,7 @@ class LayerComparison:
         return keep_lists(self.to_keep, self.quantized)
 
 
-def read_crops(folder: Path, config: PoseConfig, people: int) -> np.ndarray:
+def read_crops(folder: Path, config: PoseSpec, people: int) -> np.ndarray:
     """The first `people` rows of the bins, or as many as there are."""
     bins, rows, number = BinReader(folder, config), [], 0
     while number < len(bins) and sum(map(len, rows)) < people:

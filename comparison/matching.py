@@ -12,8 +12,8 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from pose.config import NUM_JOINTS
 from pose.oks import COCO_SIGMAS
+from pose.spec import NUM_JOINTS
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREAS = np.array([[0, 1e10], [32 ** 2, 96 ** 2], [96 ** 2, 1e10]])  # all, medium, large; square pixels

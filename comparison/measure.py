@@ -15,6 +15,7 @@ from contract.errors import UserError
 from contract.manifest import Manifest
 from pose.heatmaps import heatmaps_to_keypoints
 from pose.metrics import SUMS, peak_cells, tensor_sums
+from pose.people import spec_of
 
 PEOPLE_AT_ONCE = 8  # the stacks of two sides this long stay near a core's cache
 
@@ -48,7 +49,7 @@ def measure_dumps(sides: List[Side], manifest: Manifest, flip_shift: str, tolera
                 if side is not decoded[0]:
                     side.sums[folder, rows] = tensor_sums(stacks[0][folder], heatmaps, *tolerances)
             side.keypoints[rows], side.scores[rows] = heatmaps_to_keypoints(
-                mine[0], mine[1] if folders > 1 else None, manifest.crop_xyxy[rows], manifest.data_config, flip_shift)
+                mine[0], mine[1] if folders > 1 else None, manifest["crop_xyxy"][rows], spec_of(manifest), flip_shift)
         return rows.stop - rows.start
 
     with ThreadPoolExecutor(workers) as pool, tqdm(total=people, unit="person", desc="compare") as bar:

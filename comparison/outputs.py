@@ -9,7 +9,7 @@ from typing import Callable, Dict, List, Tuple
 import numpy as np
 
 from comparison.causes import FOUND, RULED_OUT, Finding, best_of, judge_trial, remainder
-from pose.config import FLIP_PAIRS
+from pose.spec import FLIP_PAIRS
 
 FLOAT16_MOST = float(np.finfo(np.float16).max)  # 65504
 CLIPPED = 0.002  # of all joints must share the highest value before it is called a ceiling; chance gives one of them

@@ -18,8 +18,8 @@ from comparison.sides import People, Side, people_of_manifest, people_of_results
 from contract.errors import UserError
 from contract.manifest import Manifest
 from pose.coco import load_annotations
-from pose.config import PoseConfig
 from pose.results import results_of
+from pose.spec import PoseSpec
 
 
 @dataclasses.dataclass
@@ -62,7 +62,7 @@ class Options:
     explain: bool
 
 
-def compare(sides: List[Side], manifest: Optional[Manifest], config: PoseConfig, dataroot: Optional[Path],
+def compare(sides: List[Side], manifest: Optional[Manifest], config: PoseSpec, dataroot: Optional[Path],
             options: Options, rerun: Optional[Rerun] = None) -> Comparison:
     """Measure what all sides have, level by level. `manifest` is needed for dumps, `dataroot` for the score."""
     if options.explain:
@@ -116,7 +116,7 @@ def match_sides(sides: List[Side], manifest: Optional[Manifest], decoded: List[O
 
 
 def explain_pair(pair: Pair, sides: List[Side], decoded: List[Optional[Decoded]], people: List[People],
-                 manifest: Optional[Manifest], config: PoseConfig, limits: Dict[str, float],
+                 manifest: Optional[Manifest], config: PoseSpec, limits: Dict[str, float],
                  rerun: Optional[Rerun]) -> None:
     """Fill in the findings of one pair."""
     both = (decoded[0], decoded[pair.b]) if HEATMAPS in pair.levels else None

@@ -11,8 +11,9 @@ import numpy as np
 from contract.dumps import DTYPES, DumpReader, read_settings
 from contract.errors import UserError
 from contract.files import read_json
-from contract.manifest import GROUND_TRUTH, Manifest, bins_in
-from pose.config import NUM_JOINTS, PoseConfig
+from contract.manifest import Manifest, bins_in, settings_of
+from pose.people import GROUND_TRUTH, spec_of
+from pose.spec import NUM_JOINTS, PoseSpec
 
 UNKNOWN = "unknown"  # source of the boxes of a manifest that was made up for dumps without one
 
@@ -82,21 +83,20 @@ def open_sides(sides: List[Side], manifest: Optional[Manifest]) -> None:
         side.results = load_results(side.keypoints_path) if side.keypoints_path else None
 
 
-def anonymous_manifest(sides: List[Side], config: PoseConfig) -> Manifest:
+def anonymous_manifest(sides: List[Side], config: PoseSpec) -> Manifest:
     """A manifest for dumps that come without one: rows, but no photographs and no boxes. Crops are taken as wholes.
 
     The settings beside any of the dumps tell shapes and rows to a file; without them it is `config` and 1.
     """
     folders = [side.folders[0] for side in sides if side.folders]
     recorded = ((read_settings(folder) or {}).get("bins") for folder in folders)
-    settings = next(filter(None, recorded), None) or {
-        "config": config.of_data(), "dtype": config.dtype, "boxes": UNKNOWN, "boxes_sha256": None, "batch": 1,
-        "mirrored": False, "images": None}
-    empty = Manifest(settings, np.zeros(1, np.int64), np.zeros((1, 4)), np.zeros((1, 4), np.float32), np.ones(1))
-    people = _count_rows(folders[0], empty)
-    height, width = empty.data_config.input_size
+    settings = next(filter(None, recorded), None) or settings_of(
+        config, batch=1, boxes=UNKNOWN, boxes_sha256=None, images=None)
+    people = _count_rows(folders[0], Manifest(settings, {}))
+    height, width = spec_of(Manifest(settings, {})).input_size
     crops = np.tile(np.array([0, 0, width, height], np.float32), (people, 1))
-    return Manifest(settings, np.arange(people), crops.astype(np.float64), crops, np.ones(people))
+    return Manifest(settings, {"image_id": np.arange(people), "bbox_xywh": crops.astype(np.float64),
+                               "crop_xyxy": crops, "score": np.ones(people)})
 
 
 def _count_rows(folder: Path, manifest: Manifest) -> int:
@@ -105,7 +105,7 @@ def _count_rows(folder: Path, manifest: Manifest) -> int:
     if not found:
         raise UserError(f"{folder}: no dumps (.bin files). Run the inference first")
     sizes = [found[name] for name in sorted(found)]
-    values = int(np.prod(manifest.data_config.heatmap_shape))
+    values = int(np.prod(next(iter(manifest.tensors.outputs.values()))))
     bytes_each = next((values * np.dtype(dtype).itemsize for dtype in DTYPES
                        if sizes[0] == manifest.batch * values * np.dtype(dtype).itemsize), values * 4)
     return (len(sizes) - 1) * manifest.batch + max(1, sizes[-1] // bytes_each)
@@ -145,10 +145,10 @@ def people_of_results(results: List[Dict[str, Any]], input_size: Tuple[int, int]
 def people_of_manifest(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray) -> People:
     """All people of a manifest, with the boxes that postprocess.py would write."""
     ground_truth = manifest.settings["boxes"] == GROUND_TRUTH
-    boxes = manifest.crop_xyxy if ground_truth else manifest.bbox_xywh.astype(np.float32)
-    sizes = manifest.crop_xyxy[:, 2:].astype(np.float64) - manifest.crop_xyxy[:, :2]
-    keys = list(zip(manifest.image_ids.tolist(), map(tuple, boxes.tolist())))
-    centers = manifest.crop_xyxy[:, :2] + sizes / 2
+    boxes = manifest["crop_xyxy"] if ground_truth else manifest["bbox_xywh"].astype(np.float32)
+    sizes = manifest["crop_xyxy"][:, 2:].astype(np.float64) - manifest["crop_xyxy"][:, :2]
+    keys = list(zip(manifest["image_id"].tolist(), map(tuple, boxes.tolist())))
+    centers = manifest["crop_xyxy"][:, :2] + sizes / 2
     return People(keys, keypoints, scores, centers, sizes.prod(axis=1), sizes[:, 0])
 
 

@@ -1,9 +1,21 @@
-"""What a backend is: it turns crops into heatmaps on one kind of device."""
+"""What a backend is: it turns rows of bins into rows of dumps on one kind of device."""
 from __future__ import annotations
 
-from typing import Optional, Protocol, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 import numpy as np
+
+from contract.errors import UserError
+from contract.files import PathLike
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from contract.spec import Spec
+else:
+    Protocol = object  # Python 3.7 has none
+
+ModelShape = Tuple[Optional[int], ...]  # batch first; None takes any number
 
 
 class Backend(Protocol):
@@ -16,8 +28,8 @@ class Backend(Protocol):
     """
 
     input_dtype: np.dtype
-    input_shape: Tuple[Optional[int], ...]
-    output_shape: Tuple[Optional[int], ...]
+    input_shape: ModelShape
+    output_shape: ModelShape
 
     def infer(self, rows: np.ndarray) -> np.ndarray: ...
 
@@ -25,3 +37,44 @@ class Backend(Protocol):
         """What decides its numbers: device, precision, versions."""
 
     def close(self) -> None: ...
+
+
+def check_backend(backend: Backend, model: PathLike, spec: Spec) -> None:
+    """Close and refuse a model whose tensors are not those of `spec`."""
+    complaint = _complaint(backend, spec)
+    if complaint:
+        backend.close()
+        raise UserError(f"{model}: {complaint}")
+
+
+def _complaint(backend: Backend, spec: Spec) -> Optional[str]:
+    if backend.input_dtype != spec.dtype:
+        return (f"takes {backend.input_dtype} bins, but these are {spec.dtype}. Give the model for {spec.dtype} bins, "
+                f"or make bins with preprocess.py --dtype {backend.input_dtype}")
+    for what, shape, expected in (("input", backend.input_shape, spec.input_shape),
+                                  ("output", backend.output_shape, next(iter(spec.outputs.values())))):
+        if tuple(shape[1:]) != tuple(expected):
+            return (f"its {what} is {format_shape(shape)}, but the config says {format_shape((None, *expected))}. "
+                    "Is the --cfg that of this model?")
+    return None
+
+
+def format_shape(shape: ModelShape) -> str:
+    return " x ".join("N" if size is None else str(size) for size in shape)
+
+
+def pad_rows(rows: np.ndarray, batch: int) -> np.ndarray:
+    """At least `batch` rows: a short batch repeats its first row, as ais_bench fills it."""
+    missing = batch - len(rows)
+    return np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]) if missing > 0 else rows
+
+
+def infer_rows(backend: Backend, rows: np.ndarray, batch: int) -> np.ndarray:
+    """Any number of rows through `backend`, `batch` at a time. A short last batch is padded where the model needs it;
+    the padding is not returned."""
+    outputs = []
+    for start in range(0, len(rows), batch):
+        part = rows[start:start + batch]
+        padded = part if backend.input_shape[0] is None else pad_rows(part, batch)
+        outputs.append(backend.infer(padded)[:len(part)])
+    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)

@@ -6,12 +6,13 @@ import os
 import re
 from pathlib import Path
 from threading import Lock
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
 
 import numpy as np
 
+from contract.arguments import DEFAULT_CONFIG
 from contract.errors import UserError
-from contract.files import make_folder, remove_file, sha256_of_rows, write_file
+from contract.files import PathLike, make_folder, remove_file, sha256_of_rows, write_file
 from contract.manifest import (
     MANIFEST,
     UNFINISHED,
@@ -22,7 +23,10 @@ from contract.manifest import (
     save_manifest,
     settings_difference,
 )
-from pose.config import PoseConfig
+from contract.spec import Tensors, load_spec, row_bytes
+
+if TYPE_CHECKING:
+    from contract.spec import Spec
 
 
 class BinFolder:
@@ -86,21 +90,23 @@ class RowWriter:
 class BinReader:
     """The bins of a folder, in the order of their names, all there and of the right size.
 
-    With a manifest beside them they must be its bins, made with `config`; without one their order is ais_bench's, and
-    their dtype the config's. The `config` of a reader has the dtype of its bins.
+    With a manifest beside them they must be its bins, made for `spec`; without one their order is ais_bench's, and
+    their dtype that of `spec`. Where there is a manifest, `spec` may be None. The `spec` of a reader has the dtype of
+    its bins.
     """
 
-    def __init__(self, folder: Path, config: PoseConfig):
+    def __init__(self, folder: Path, spec: Optional[Spec]):
         self.folder = folder
         self.manifest = load_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
-        self.config = dataclasses.replace(config, dtype=self.manifest.settings["dtype"]) if self.manifest else config
+        self.spec = self._spec_of_bins(spec)
+        self.bytes_each = row_bytes(self.spec.input_shape, self.spec.dtype)
         found = bins_in(folder)
         if self.manifest is None and (folder / UNFINISHED).exists():
             raise UserError(f"{folder}: preprocess.py has not finished there. Run it again, it continues")
         if not found:
             raise UserError(f"{folder}: no .bin files. Run preprocess.py first, or name another --input")
         if self.manifest:
-            self._check_manifest(found)
+            self._check_names(found)
         self.names = self.manifest.bin_names if self.manifest else sorted(found, key=natural_order)
         self.rows = [self._rows(number, found[name]) for number, name in enumerate(self.names)]
 
@@ -116,10 +122,20 @@ class BinReader:
         return {"bins": None, "files": sha256_of_rows((name, state.st_size, state.st_mtime_ns)
                                                       for name, state in states)}
 
-    def _check_manifest(self, found: Dict[str, int]) -> None:
-        difference = settings_difference(self.config.of_data(), self.manifest.settings["config"])
+    def _spec_of_bins(self, spec: Optional[Spec]) -> Union[Spec, Tensors]:
+        if self.manifest is None:
+            if spec is None:
+                raise UserError(f"{self.folder}: no {MANIFEST}, which says what its bins are. Give the --cfg of the "
+                                "model, or run preprocess.py")
+            return spec
+        if spec is None:
+            return self.manifest.tensors
+        difference = settings_difference(spec.of_data(), self.manifest.settings["config"])
         if difference:
             raise UserError(f"{self.folder}: bins of another --cfg ({difference})")
+        return dataclasses.replace(spec, dtype=self.manifest.settings["dtype"])
+
+    def _check_names(self, found: Dict[str, int]) -> None:
         for what, names in (("missing", set(self.manifest.bin_names) - found.keys()),
                             ("not in the manifest", found.keys() - set(self.manifest.bin_names))):
             if names:
@@ -127,13 +143,12 @@ class BinReader:
                                 "Run preprocess.py again")
 
     def _rows(self, number: int, size: int) -> int:
-        config = self.config
-        rows = self.manifest.rows(number) if self.manifest else max(1, size // config.input_bytes)
-        if size != rows * config.input_bytes:
+        rows = self.manifest.rows(number) if self.manifest else max(1, size // self.bytes_each)
+        if size != rows * self.bytes_each:
             people = f"{rows} x " if rows > 1 else ""
-            raise UserError(f"{self.folder / self.names[number]}: {size} bytes, expected {rows * config.input_bytes} "
-                            f"({people}{'x'.join(map(str, config.input_shape))} {config.dtype}). Was it written with "
-                            "another --cfg? Bins of bytes need the manifest.json that was written with them")
+            raise UserError(f"{self.folder / self.names[number]}: {size} bytes, expected {rows * self.bytes_each} "
+                            f"({people}{'x'.join(map(str, self.spec.input_shape))} {self.spec.dtype}). Was it written "
+                            "with another --cfg? Bins of bytes need the manifest.json that was written with them")
         return rows
 
     def groups(self, batch: int) -> List[range]:
@@ -147,9 +162,17 @@ class BinReader:
         return [*groups, range(start, len(self.rows))]
 
     def read(self, group: range) -> np.ndarray:
-        """The people of consecutive bins: (rows, 3, H, W) float32, or (rows, H, W, 3) uint8."""
-        parts = [np.fromfile(self.folder / self.names[number], self.config.dtype) for number in group]
-        return np.concatenate(parts).reshape(-1, *self.config.input_shape)
+        """The rows of consecutive bins: (rows, 3, H, W) float32, or (rows, H, W, 3) uint8."""
+        parts = [np.fromfile(self.folder / self.names[number], self.spec.dtype) for number in group]
+        return np.concatenate(parts).reshape(-1, *self.spec.input_shape)
+
+
+def open_bins(folder: Path, cfg: Optional[PathLike]) -> BinReader:
+    """The bins of a folder, for the model of a config file. None is what the manifest says, which needs no config, and
+    DEFAULT_CONFIG for bins without a manifest."""
+    if cfg is None and (folder / MANIFEST).exists():
+        return BinReader(folder, None)
+    return BinReader(folder, load_spec(cfg or DEFAULT_CONFIG))
 
 
 def share_of(groups: List[range], number: int, shares: int) -> List[range]:

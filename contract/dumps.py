@@ -1,11 +1,10 @@
 """Dumps: what a backend leaves for each bin, where it may, and reading them, checked against the manifest.
 
-A dump holds the heatmaps of its bin's people, (17, h, w) each, float32 or float16, in C order, under the bin's name
-with `_0` (output number 0), as ais_bench writes it. A missing, extra, short or non-finite dump is an error.
+A dump holds the model's output for each row of its bin, float32 or float16, in C order, under the bin's name with `_0`
+(output number 0), as ais_bench writes it. A missing, extra, short or non-finite dump is an error.
 """
 from __future__ import annotations
 
-import math
 import os
 import sys
 from pathlib import Path
@@ -16,7 +15,8 @@ import numpy as np
 from contract.bins import BinReader
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, write_json
-from contract.manifest import Manifest, bins_in, remove_bins, settings_difference
+from contract.manifest import FORMAT, Manifest, bins_in, check_format, remove_bins, settings_difference
+from contract.spec import Shape, row_bytes
 
 SETTINGS = "settings.json"  # beside the dumps: what made them; infer.py writes it, ais_bench does not
 DTYPES = (np.float32, np.float16)
@@ -33,31 +33,66 @@ def read_settings(folder: PathLike) -> Optional[Dict[str, Any]]:
     if not path.exists():
         return None
     settings = read_json(path, "settings")
-    if not isinstance(settings, dict) or "bins" not in settings:
+    check_format(settings, path, "dumps", "bins")
+    if not isinstance(settings, dict) or not {"bins", "outputs"} <= settings.keys():
         raise UserError(f"{path}: not the settings that infer.py writes. Remove that file, or run the inference again")
     return settings
 
 
-def claim_folder(output: Path, settings: Dict[str, Any], bins: BinReader, person_bytes: int, replace: bool) -> set:
-    """Make the dumps' folder, or check that what it holds is of this run. Returns what `whole_dumps` does."""
-    earlier = read_settings(output)
-    difference = settings_difference(settings, earlier) if earlier else bins_in(output) and "nothing says which"
-    if difference and not replace:
-        raise UserError(f"{output}: holds dumps of another run ({difference}). Empty it, choose another "
-                        "--output_dirname, or let --replace remove them")
-    if difference:
-        remove_bins(output, SETTINGS)
-    make_folder(output)
-    if difference or not earlier:  # processes that share the folder must not all write it
-        write_json(output / SETTINGS, settings)
-    return whole_dumps(output, bins, person_bytes)
+class DumpFolder:
+    """A folder that is being filled with the dumps of a folder of bins, the twin of BinFolder."""
 
+    def __init__(self, folder: Path, bins: BinReader, settings: Dict[str, Any], replace: bool = False,
+                 dtype: Any = np.float32):
+        """`settings` are what decides the numbers, `dtype` is that of the dumps: float32 or float16.
 
-def whole_dumps(output: Path, bins: BinReader, person_bytes: int) -> set:
-    """Numbers of the bins that are done, that is, whose dump holds `person_bytes` a person."""
-    found = bins_in(output)
-    return {number for number, name in enumerate(bins.names)
-            if found.get(dump_name(name)) == bins.rows[number] * person_bytes}
+        Raises UserError when the folder holds dumps of another run, unless they are to be replaced.
+        """
+        self.folder, self.bins = folder, bins
+        self.row_bytes = row_bytes(next(iter(bins.spec.outputs.values())), dtype)
+        self.settings = {"format": FORMAT, "outputs": {name: list(shape) for name, shape in bins.spec.outputs.items()},
+                         **settings}
+        try:
+            earlier = self._check()
+        except UserError:
+            if not replace:
+                raise
+            remove_bins(folder, SETTINGS)
+            earlier = None
+        make_folder(folder)
+        if earlier is None:  # processes that share the folder must not all write it
+            write_json(folder / SETTINGS, self.settings)
+
+    def _check(self) -> Optional[Dict[str, Any]]:
+        """The settings that are there already, which must be these."""
+        earlier = read_settings(self.folder)
+        difference = settings_difference(self.settings, earlier) if earlier else \
+            bins_in(self.folder) and "nothing says which"
+        if difference:
+            raise UserError(f"{self.folder}: holds dumps of another run ({difference}). Empty it, choose another "
+                            "--output_dirname, or let --replace remove them")
+        return earlier
+
+    def whole(self) -> set:
+        """Numbers of the bins that are done: their dump is there and of the right size."""
+        found = bins_in(self.folder)
+        return {number for number, name in enumerate(self.bins.names)
+                if found.get(dump_name(name)) == self._bytes(number)}
+
+    def left(self, groups: List[range]) -> List[range]:
+        """Those groups of bins that are not done."""
+        whole = self.whole()
+        return [group for group in groups if not whole.issuperset(group)]
+
+    def collect(self, folder: Path) -> None:
+        """Move the dumps of `folder` that are whole into this one."""
+        found = bins_in(folder)
+        for number, name in enumerate(map(dump_name, self.bins.names)):
+            if found.get(name) == self._bytes(number):
+                os.replace(folder / name, self.folder / name)
+
+    def _bytes(self, number: int) -> int:
+        return self.bins.rows[number] * self.row_bytes
 
 
 def summarize(bins: BinReader, output: Path, batch: int, times: List[List[float]], spans: List[Span]) -> Dict[str, Any]:
@@ -105,7 +140,6 @@ class DumpReader:
     def __init__(self, folder: Path, manifest: Manifest):
         self.folder, self.manifest = folder, manifest
         self.names = [dump_name(name) for name in manifest.bin_names]
-        self.shape = manifest.data_config.heatmap_shape
         found = bins_in(folder)
         missing = [name for name in self.names if name not in found]
         if missing:
@@ -116,40 +150,43 @@ class DumpReader:
             raise UserError(f"{folder}: {len(extra)} dumps more than the manifest's {len(self.names)} "
                             f"({extra[0]}, ...). Is the --manifest that of these dumps?")
         self.settings = self._read_settings()
+        outputs = (self.settings or manifest.settings)["outputs"]  # ais_bench leaves no settings
+        self.shape: Shape = tuple(next(iter(outputs.values())))
         self.dtype = next((dtype for dtype in DTYPES if found[self.names[0]] == self._bytes(0, dtype)), np.float32)
         for number, name in enumerate(self.names):
             if found[name] != self._bytes(number, self.dtype):
-                rows, (joints, height, width) = manifest.rows(number), self.shape
+                shape = " x ".join(map(str, (manifest.rows(number), *self.shape)))
                 raise UserError(f"{os.path.join(folder, name)}: {found[name]} bytes, expected "
-                                f"{self._bytes(number, self.dtype)} ({rows} x {joints} x {height} x {width} "
+                                f"{self._bytes(number, self.dtype)} ({shape} "
                                 f"{np.dtype(self.dtype).name}). Run the inference again, or check --manifest")
 
     def read_all(self, numbers: range) -> np.ndarray:
-        """The people of consecutive dumps: (rows, K, h, w) float32."""
+        """The rows of consecutive dumps, (rows, *shape) float32, such as (rows, K, h, w)."""
         counts = [self.manifest.rows(number) for number in numbers]
-        heatmaps = np.empty((sum(counts), *self.shape), np.float32)
+        values = np.empty((sum(counts), *self.shape), np.float32)
         first = 0
         for number, rows in zip(numbers, counts):
-            self.read(number, heatmaps[first:first + rows])
+            self.read(number, values[first:first + rows])
             first += rows
-        return heatmaps
+        return values
 
     def _bytes(self, number: int, dtype: type) -> int:
-        return self.manifest.rows(number) * math.prod(self.shape) * np.dtype(dtype).itemsize
+        return self.manifest.rows(number) * row_bytes(self.shape, dtype)
 
     def _read_settings(self) -> Optional[Dict[str, Any]]:
         """What made the dumps, if it is known; it must have read the bins of this manifest."""
         settings = read_settings(self.folder)
         if settings and settings["bins"] is not None:
-            # A manifest that was rebuilt from detections knows no photographs; the people do not depend on the dtype.
+            # A manifest that was rebuilt from detections knows no photographs; the rows do not depend on the dtype.
             unseen = () if "photographs" in self.manifest.settings else ("photographs",)
-            difference = settings_difference(self.manifest.settings, settings["bins"], but=("dtype", *unseen))
+            difference = settings_difference(self.manifest.settings, settings["bins"],
+                                             but=("dtype", "input_shape", *unseen))
             if difference:
                 raise UserError(f"{self.folder}: dumps of other bins than the manifest's ({difference})")
         return settings
 
     def read(self, number: int, out: np.ndarray) -> None:
-        """Read dump `number` into `out`, (rows, K, h, w) float32 and contiguous. Raises UserError when a value is not
+        """Read dump `number` into `out`, (rows, *shape) float32 and contiguous. Raises UserError when a value is not
         finite."""
         path = os.path.join(self.folder, self.names[number])
         values = out if self.dtype == np.float32 else np.empty(out.shape, self.dtype)

@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional
 
+from contract.arguments import at_least
 from contract.files import PathLike
 
 # IR version that was current with each opset: an older reader refuses a newer one, whatever the graph needs.
@@ -14,7 +15,8 @@ MAX_RELATIVE_ERROR = 1e-5  # of the largest value, ONNX Runtime against torch, b
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="the .onnx that takes any batch; the others are named after it, ..._bs16.onnx")
-    parser.add_argument("--batch", type=int, nargs="*", default=[], help="batch sizes to make a static file for")
+    parser.add_argument("--batch", type=at_least(1), nargs="*", default=[],
+                        help="batch sizes to make a static file for")
     parser.add_argument("--opset", type=int, choices=sorted(IR_VERSIONS), default=11, help="11 suits every CANN")
 
 
@@ -22,8 +24,6 @@ def parse_export_args(parser: argparse.ArgumentParser, argv: Optional[List[str]]
     args = parser.parse_args(argv)
     if not args.output.endswith(".onnx"):
         parser.error(f"the output is {args.output}, expected a name that ends in .onnx")
-    if any(batch < 1 for batch in args.batch):
-        parser.error(f"--batch is {args.batch}, expected at least 1 each")
     return args
 
 

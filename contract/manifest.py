@@ -1,124 +1,122 @@
-"""The file contract between stages: names, sizes and what each row of a bin is.
+"""The manifest beside a folder of bins: what each of their rows is, so that no later stage opens a photograph.
 
-`preprocess.py` writes bins, `000000000007.bin`: one person's crop, or `batch` of them, in C order, float32 (3, H, W) or
-uint8 (H, W, 3). A backend (ais_bench, or `infer.py`) turns each into a dump, `000000000007_0.bin`: (17, h, w) a person.
-The manifest beside the bins says who each row is, so that no later stage opens a photograph.
+A stage writes bins, `000000000007.bin`: one row, or `batch` of them, in C order. A backend (ais_bench, or `infer.py`)
+turns each into a dump, `000000000007_0.bin`, of as many rows. What a row is, a person's crop or something else, is said
+by columns that the stages name.
 """
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from contract.errors import UserError
 from contract.files import PathLike, read_json, remove_file, write_file
-from pose.boxes import box_to_center_scale, center_scale_to_xyxy
-from pose.coco import Detections
-from pose.config import PoseConfig
+from contract.spec import Tensors, row_bytes
 
+if TYPE_CHECKING:
+    from contract.spec import Spec
+
+FORMAT = 2  # of the manifest and of the settings beside dumps; 1 said nothing of itself
 MANIFEST = "manifest.json"  # ais_bench reads *.bin and *.npy of a folder and leaves this alone
 UNFINISHED = "manifest.unfinished.json"  # its name until every bin is there
-PERSON_KEYS = ("image_id", "bbox_xywh", "crop_xyxy", "score")
-SETTING_KEYS = ("boxes", "boxes_sha256", "batch", "mirrored", "images")  # and config and dtype
-DETECTED, GROUND_TRUTH = "detections", "ground_truth"
+SETTING_KEYS = ("config", "input_shape", "dtype", "outputs", "batch", "mirrored")
 
 
 @dataclasses.dataclass
 class Manifest:
-    """Who is in which row: (N,) ids, (N, 4) float64 bbox_xywh, (N, 4) float32 crop_xyxy, (N,) scores; and settings.
-
-    `settings` is what bins must share to be mixed: config, dtype, source of the boxes and its sha256, batch,
-    mirrored.
-    """
+    """`settings`: what bins must share to be mixed, SETTING_KEYS and what the stage adds, in JSON's types. `columns`:
+    by name, (N, ...) of all rows, which `manifest[name]` gives."""
 
     settings: Dict[str, Any]
-    image_ids: np.ndarray
-    bbox_xywh: np.ndarray
-    crop_xyxy: np.ndarray
-    scores: np.ndarray
+    columns: Dict[str, np.ndarray]
 
     def __len__(self) -> int:
-        return len(self.image_ids)
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self.columns[column]
 
     @property
     def batch(self) -> int:
         return self.settings["batch"]
 
-    @functools.cached_property
-    def data_config(self) -> PoseConfig:
-        """The config as far as bins and dumps tell; the checkpoint's part is not in it."""
-        return PoseConfig(**{key: tuple(value) if isinstance(value, list) else value
-                             for key, value in self.settings["config"].items()}, dtype=self.settings["dtype"])
+    @property
+    def tensors(self) -> Tensors:
+        """Shapes of a row in bins and in dumps."""
+        return Tensors(tuple(self.settings["input_shape"]), self.settings["dtype"],
+                       {name: tuple(shape) for name, shape in self.settings["outputs"].items()})
 
-    @functools.cached_property
+    @property
     def bin_names(self) -> List[str]:
         return [f"{index:012d}.bin" for index in range(-(-len(self) // self.batch))]
 
     def rows(self, name_index: int) -> int:
-        """People in bin number `name_index`: `batch`, or fewer in the last."""
+        """Rows in bin number `name_index`: `batch`, or fewer in the last."""
         return min(self.batch, len(self) - name_index * self.batch)
 
-    def chunks(self, people: int) -> List[range]:
-        """Numbers of consecutive bins, about `people` people at a time."""
-        files, at_once = len(self.bin_names), max(1, people // self.batch)
+    def chunks(self, rows: int) -> List[range]:
+        """Numbers of consecutive bins, about `rows` rows at a time."""
+        files, at_once = len(self.bin_names), max(1, rows // self.batch)
         return [range(start, min(start + at_once, files)) for start in range(0, files, at_once)]
 
     def rows_of(self, numbers: range) -> slice:
-        """The rows, among all people, of consecutive bins."""
+        """The rows, among all, of consecutive bins."""
         return slice(numbers[0] * self.batch, min((numbers[-1] + 1) * self.batch, len(self)))
 
     def bin_bytes(self, name_index: int) -> int:
-        return self.rows(name_index) * self.data_config.input_bytes
+        return self.rows(name_index) * row_bytes(self.settings["input_shape"], self.settings["dtype"])
 
     def of_rows(self, rows: slice) -> Manifest:
-        return Manifest(self.settings, self.image_ids[rows], self.bbox_xywh[rows], self.crop_xyxy[rows],
-                        self.scores[rows])
+        return Manifest(self.settings, {name: values[rows] for name, values in self.columns.items()})
 
     def mirrored(self) -> Manifest:
         return dataclasses.replace(self, settings={**self.settings, "mirrored": True})
 
 
-def build_manifest(detections: Detections, source_sha256: str, config: PoseConfig, batch: int = 1,
-                   boxes: str = DETECTED, images: Optional[List[int]] = None) -> Manifest:
-    """The manifest of the bins that `preprocess.py` makes from these boxes, in their order.
-
-    It needs no photograph, so it also serves dumps of bins that came without one. `images` are the only ones to be
-    scored; None is all of the annotations.
-    """
-    height, width = config.input_size
-    center, scale = box_to_center_scale(detections.bbox_xyxy, width / height)
-    settings = {"config": config.of_data(), "dtype": config.dtype, "boxes": boxes, "boxes_sha256": source_sha256,
-                "batch": batch, "mirrored": False, "images": images}
-    return Manifest(settings, detections.image_ids, detections.bbox_xywh, center_scale_to_xyxy(center, scale),
-                    detections.scores)
+def settings_of(spec: Spec, batch: int, **more: Any) -> Dict[str, Any]:
+    """The settings of bins for a model; `more` are the stage's own."""
+    return {"format": FORMAT, "config": spec.of_data(), "input_shape": list(spec.input_shape), "dtype": spec.dtype,
+            "outputs": {name: list(shape) for name, shape in spec.outputs.items()}, "batch": batch, "mirrored": False,
+            **more}
 
 
 def save_manifest(folder: PathLike, manifest: Manifest, name: str = MANIFEST) -> None:
-    """Write it as JSON with one person a line, so that text tools find one."""
-    columns = (manifest.image_ids, manifest.bbox_xywh, manifest.crop_xyxy, manifest.scores)
-    people = [json.dumps(dict(zip(PERSON_KEYS, person))) for person in zip(*(column.tolist() for column in columns))]
-    head = json.dumps(manifest.settings)[:-1]
-    write_file(Path(folder) / name, (head + ', "people": [\n' + ",\n".join(people) + "\n]}\n").encode())
+    """Write it as JSON with one row a line, so that text tools find one."""
+    columns = manifest.columns
+    rows = [json.dumps(dict(zip(columns, row))) for row in zip(*(values.tolist() for values in columns.values()))]
+    dtypes = {column: values.dtype.name for column, values in columns.items()}
+    head = json.dumps({**manifest.settings, "columns": dtypes})[:-1]
+    write_file(Path(folder) / name, (head + ', "rows": [\n' + ",\n".join(rows) + "\n]}\n").encode())
 
 
 def load_manifest(path: PathLike) -> Manifest:
     """Read a manifest file. Raises UserError when it is not one."""
     content = read_json(path, "manifest")
+    check_format(content, path, "bins", "people")
     try:
-        people = content.pop("people")
-        image_ids, bbox_xywh, crop_xyxy, scores = ([person[key] for person in people] for key in PERSON_KEYS)
-        manifest = Manifest(content, np.array(image_ids, np.int64), np.array(bbox_xywh, np.float64).reshape(-1, 4),
-                            np.array(crop_xyxy, np.float32).reshape(-1, 4), np.array(scores, np.float64))
-        manifest.data_config.input_bytes, *(manifest.settings[key] for key in SETTING_KEYS)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        rows, dtypes = content.pop("rows"), content.pop("columns")
+        # Through numpy's own error: a row that lacks a column, or holds a list of another length, is no manifest.
+        columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in dtypes.items()}
+        manifest = Manifest(content, columns)
+        manifest.tensors, len(manifest), *(manifest.settings[key] for key in SETTING_KEYS)
+    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a manifest that preprocess.py wrote ({type(error).__name__}: {error}). "
                         "Name the --manifest that it wrote, or remove this file and run it again") from None
     return manifest
+
+
+def check_format(content: Any, path: PathLike, what: str, first_key: str) -> None:
+    """Raises UserError for the record beside `what` that another version of this project wrote; `first_key` tells a
+    record of format 1, which has no number."""
+    found = content.get("format", 1 if first_key in content else FORMAT) if isinstance(content, dict) else FORMAT
+    if found != FORMAT:
+        raise UserError(f"{path}: of format {found}, which another version of this project wrote; expected {FORMAT}. "
+                        f"Make the {what} again with --replace")
 
 
 def settings_difference(ours: Dict[str, Any], theirs: Dict[str, Any], but: Tuple[str, ...] = ()) -> Optional[str]:

@@ -26,8 +26,8 @@ from demo.scenes import render_scene
 from demo.training import Trainer, save_whole
 from networks.fastpose import build_fastpose
 from pose.boxes import box_to_center_scale
-from pose.config import FLIP_PAIRS, PoseConfig, load_config
 from pose.crops import get_affine
+from pose.spec import FLIP_PAIRS, PoseSpec, load_spec
 
 TRAIN_SEED = 1_000_003
 SCENES_A_BATCH, CROPS_A_PERSON = 5, 2  # about 25 crops; a second one of the same person costs no rendering
@@ -42,7 +42,7 @@ SHIFT, SCALE, ROTATION, CONTRAST, BRIGHTNESS = 0.04, 0.12, 10, 0.12, 0.05
 class Batches(Dataset):
     """Batch number -> (M, H, W, 3) uint8 RGB crops, (M, K, 2) float32 joints in crop pixels, (M, K) float32 weights."""
 
-    def __init__(self, config: PoseConfig, steps: int):
+    def __init__(self, config: PoseSpec, steps: int):
         self.config, self.steps = config, steps
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class Batches(Dataset):
 
 
 def random_crop(rng: Generator, image: np.ndarray, keypoints: np.ndarray, bbox_xywh: np.ndarray,
-                config: PoseConfig) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+                config: PoseSpec) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One person as inference crops it, but shifted, scaled, turned and mirrored at random."""
     height, width = config.input_size
     corners = np.concatenate([bbox_xywh[:2], bbox_xywh[:2] + bbox_xywh[2:]])
@@ -80,7 +80,7 @@ def random_crop(rng: Generator, image: np.ndarray, keypoints: np.ndarray, bbox_x
     return crop, joints.astype(np.float32), weights.astype(np.float32)
 
 
-def crops_to_input(crops: Tensor, config: PoseConfig) -> Tensor:
+def crops_to_input(crops: Tensor, config: PoseSpec) -> Tensor:
     """(M, H, W, 3) uint8 -> (M, 3, H, W) normalised float32, each crop with its own contrast and brightness."""
     values = crops.permute(0, 3, 1, 2).float() / 255  # stays channels-last in memory
     gain, bias = (spread * torch.randn(len(crops), 1, 1, 1) for spread in (CONTRAST, BRIGHTNESS))
@@ -88,7 +88,7 @@ def crops_to_input(crops: Tensor, config: PoseConfig) -> Tensor:
     return ((values * (1 + gain) + bias).clamp(0, 1) - mean) / std
 
 
-def joints_to_heatmaps(joints: Tensor, config: PoseConfig) -> Tensor:
+def joints_to_heatmaps(joints: Tensor, config: PoseSpec) -> Tensor:
     """(M, K, 2) crop pixels -> (M, K, h, w), a Gaussian of height 1 about each joint.
 
     AlphaPose rounds the middle to a heatmap pixel; kept exact here, the decoded quarter pixels mean something.
@@ -100,14 +100,14 @@ def joints_to_heatmaps(joints: Tensor, config: PoseConfig) -> Tensor:
     return rows[..., :, None] * columns[..., None, :]
 
 
-def heatmap_loss(heatmaps: Tensor, joints: Tensor, weights: Tensor, config: PoseConfig) -> Tensor:
+def heatmap_loss(heatmaps: Tensor, joints: Tensor, weights: Tensor, config: PoseSpec) -> Tensor:
     """Squared error a joint that is in the crop."""
     targets, weights = joints_to_heatmaps(joints, config), weights[:, :, None, None]
     errors = (heatmaps - targets) ** 2 * (1 + FOREGROUND * targets)
     return (errors * weights).sum() / weights.sum()
 
 
-def train(output: Path, config: PoseConfig, steps: int, state: Path, workers: int) -> None:
+def train(output: Path, config: PoseSpec, steps: int, state: Path, workers: int) -> None:
     """Train for `steps` batches in all, and write an AlphaPose checkpoint: a plain state_dict in float32."""
     torch.manual_seed(TRAIN_SEED)
     network = build_fastpose(config).to(memory_format=torch.channels_last).train()
@@ -135,7 +135,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    train(args.output, load_config(args.cfg), args.steps, args.state, args.workers)
+    train(args.output, load_spec(args.cfg), args.steps, args.state, args.workers)
 
 
 if __name__ == "__main__":

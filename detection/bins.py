@@ -15,9 +15,11 @@ from typing import List, Optional
 
 from tqdm import tqdm
 
+from contract.arguments import at_least
 from contract.errors import exit_code
 from contract.files import PathLike, make_folder, write_file
 from contract.manifest import bins_in
+from contract.spec import row_bytes
 from detection.blocks import Network
 from detection.darknet import read_cfg
 from detection.detector import SPP_CFG, find_photographs, read_letterboxed
@@ -29,11 +31,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("images", help="folder of photographs named by their ids")
     parser.add_argument("output", type=Path, help="folder of bins, of this network alone")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg")
-    parser.add_argument("--limit", type=int, help="only the first LIMIT photographs, by ascending id")
-    args = parser.parse_args(argv)
-    if args.limit is not None and args.limit < 1:
-        parser.error(f"--limit is {args.limit}, expected at least 1")
-    return args
+    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photographs, by ascending id")
+    return parser.parse_args(argv)
 
 
 def write_letterboxed(images: PathLike, output: Path, network: Network, limit: Optional[int] = None) -> None:
@@ -41,7 +40,7 @@ def write_letterboxed(images: PathLike, output: Path, network: Network, limit: O
     whole = bins_in(make_folder(output))
     for photograph in tqdm(photographs, unit="photograph", desc="letterbox"):
         name = f"{photograph.image_id:012d}.bin"
-        if whole.get(name) != network.input_bytes:
+        if whole.get(name) != row_bytes(network.input_shape, network.dtype):
             write_file(output / name, read_letterboxed(photograph, (network.width, network.height)).tensor)
     print(f"{output}: {len(photographs)} bins")
 

@@ -5,7 +5,6 @@ Blocks are counted from 0 without [net], as darknet counts them. Shapes are (cha
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Dict, List, Set, Tuple, Union
 
 BOX_ATTRIBUTES = 5  # tx, ty, tw, th, objectness; the classes follow
@@ -94,13 +93,12 @@ class Network:
         return 3, self.height, self.width
 
     @property
-    def input_bytes(self) -> int:
-        """Bytes of one letterboxed photograph in a bin."""
-        return 4 * math.prod(self.input_shape)
-
-    @property
     def output_shape(self) -> Tuple[int, int]:
         return self.rows, self.columns
+
+    @property
+    def outputs(self) -> Dict[str, Tuple[int, ...]]:
+        return {"output": self.output_shape}
 
     @property
     def convolutions(self) -> List[Convolution]:

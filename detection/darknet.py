@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from detection.blocks import (
     Upsample,
     Yolo,
 )
-from pose.config import PoseConfig, load_config
 
 HEADER = np.array([0, 2, 0, 0, 0], "<i4")  # version 0.2.0 and the number of photographs seen in training, 64 bits
 
@@ -94,11 +93,6 @@ def read_cfg(path: PathLike) -> Network:
     network = dataclasses.replace(network, blocks=tuple(blocks))
     _check_heads(network, path)
     return network
-
-
-def load_any_config(path: PathLike) -> Union[PoseConfig, Network]:
-    """What a model takes and gives: darknet's .cfg, or the YAML file of a pose model."""
-    return read_cfg(path) if os.fspath(path).endswith(".cfg") else load_config(path)
 
 
 def _read_sections(path: PathLike) -> List[Section]:

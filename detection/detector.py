@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from backends.rooms import format_shape, infer_rows, open_backend
-from contract.backend import Backend
+from backends.rooms import open_backend
+from contract.backend import Backend, check_backend, infer_rows
 from contract.errors import UserError
 from contract.files import PathLike, sha256_of_file, sha256_of_rows, write_file
 from detection.blocks import Network
@@ -143,12 +143,8 @@ def open_detector(detector: Detector, network: Network) -> Iterator[Backend]:
     """The network on its backend. Raises UserError when the model file's shapes are not those of the cfg."""
     with _model_file(detector, network) as model:
         backend = open_backend(detector.backend, model, detector.device, network, **detector.options)
+    check_backend(backend, model, network)
     try:
-        for what, shape, expected in (("input", backend.input_shape, network.input_shape),
-                                      ("output", backend.output_shape, network.output_shape)):
-            if tuple(shape[1:]) != expected:
-                raise UserError(f"{model}: its {what} is {format_shape(shape)}, but {detector.cfg} says "
-                                f"{format_shape((None, *expected))}. Is the --yolo_cfg that of this model?")
         yield backend
     finally:
         backend.close()

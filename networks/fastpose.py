@@ -5,12 +5,13 @@ Axes: B batch, K joints, H W crop, h w heatmap = H/4, W/4.
 """
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from contract.errors import UserError
+from contract.pixels import pixel_constants
 from networks.checkpoint import PathLike, load_checkpoint
 
 NUM_JOINTS = 17
@@ -125,9 +126,9 @@ class PixelInput(nn.Module):
     With the constants and in the order of Ascend's AIPP, which does the same in front of an .om.
     """
 
-    def __init__(self, constants: Dict[str, Sequence[float]]):
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
-        for name, values in constants.items():
+        for name, values in pixel_constants(mean, std).items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
 
     def forward(self, pixels: Tensor) -> Tensor:

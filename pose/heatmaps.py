@@ -8,7 +8,7 @@ from typing import Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
-from pose.config import FLIP_PAIRS, PoseConfig
+from pose.spec import FLIP_PAIRS, PoseSpec
 
 QUARTER = 0.25  # step towards the higher neighbour of a peak, in heatmap pixels
 # torch copies a row in blocks of this many values on an x86 CPU with AVX2; only `shift_original` depends on it.
@@ -112,7 +112,7 @@ def expected_positions(heatmaps: np.ndarray, norm: str) -> Tuple[np.ndarray, np.
 
 
 def heatmaps_to_keypoints(heatmaps: np.ndarray, heatmaps_flip: Optional[np.ndarray], crop_xyxy: np.ndarray,
-                          config: PoseConfig, flip_shift: str = "clean") -> Tuple[np.ndarray, np.ndarray]:
+                          config: PoseSpec, flip_shift: str = "clean") -> Tuple[np.ndarray, np.ndarray]:
     """(N, K, h, w) heatmaps of crops, and of the mirrored crops or None -> (N, K, 2) keypoints in photograph pixels
     and (N, K) scores, both float32.
 

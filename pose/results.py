@@ -8,9 +8,10 @@ from typing import Any, Dict, List
 
 import numpy as np
 
-from contract.manifest import GROUND_TRUTH, Manifest
+from contract.manifest import Manifest
 from pose.coco import PERSON
 from pose.oks import nms_per_photograph, rescore
+from pose.people import GROUND_TRUTH
 
 
 def results_of(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray,
@@ -23,11 +24,11 @@ def results_of(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray,
 
 def detection_results(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray, nms: str) -> List[Dict[str, Any]]:
     """COCO results of the people that OKS-NMS keeps. Boxes and scores are rounded to float32, as AlphaPose's are."""
-    low, high = np.split(manifest.crop_xyxy.astype(np.float64), 2, axis=1)
+    low, high = np.split(manifest["crop_xyxy"].astype(np.float64), 2, axis=1)
     areas = (high - low).prod(axis=1)
-    person_scores = rescore(scores, manifest.scores.astype(np.float32).astype(np.float64))
-    keep = nms_per_photograph(manifest.image_ids, keypoints, person_scores, areas, nms)
-    columns = zip(manifest.bbox_xywh.astype(np.float32)[keep].tolist(), manifest.image_ids[keep].tolist(),
+    person_scores = rescore(scores, manifest["score"].astype(np.float32).astype(np.float64))
+    keep = nms_per_photograph(manifest["image_id"], keypoints, person_scores, areas, nms)
+    columns = zip(manifest["bbox_xywh"].astype(np.float32)[keep].tolist(), manifest["image_id"][keep].tolist(),
                   areas[keep].tolist(), person_scores[keep].tolist(), coco_keypoints(keypoints, scores)[keep].tolist())
     return [{"bbox": bbox, "image_id": image_id, "area": area, "score": score, "category_id": PERSON,
              "keypoints": joints} for bbox, image_id, area, score, joints in columns]
@@ -37,7 +38,7 @@ def ground_truth_results(manifest: Manifest, keypoints: np.ndarray, scores: np.n
     """COCO results of annotated boxes, as AlphaPose's validate_gt makes them: everybody stays, the score is mean plus
     best joint, and `bbox` is the crop's corners. pycocotools reads those as xywh, so APm and APl mean little."""
     person_scores = scores.mean(axis=1) + scores.max(axis=1)
-    columns = zip(manifest.crop_xyxy.tolist(), manifest.image_ids.tolist(), person_scores.tolist(),
+    columns = zip(manifest["crop_xyxy"].tolist(), manifest["image_id"].tolist(), person_scores.tolist(),
                   coco_keypoints(keypoints, scores).tolist())
     return [{"bbox": bbox, "image_id": image_id, "score": score, "category_id": PERSON, "keypoints": joints}
             for bbox, image_id, score, joints in columns]

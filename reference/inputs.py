@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from contract.arguments import at_least
 from contract.errors import UserError, exit_code
 from contract.files import make_folder, read_json, remove_file, write_file
 from pose.coco import PERSON, annotations_path, load_annotations, load_detections, photograph_path
@@ -24,11 +25,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--dataroot", required=True, help="folder with annotations/ and val2017/")
     parser.add_argument("--detections", required=True, help="COCO results JSON with person boxes")
     parser.add_argument("--output", required=True, help="folder for the data root and its detections.json")
-    parser.add_argument("--limit", type=int, help="only the first LIMIT photographs, by ascending id")
-    args = parser.parse_args(argv)
-    if args.limit is not None and args.limit < 1:
-        parser.error(f"--limit is {args.limit}, expected at least 1")
-    return args
+    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photographs, by ascending id")
+    return parser.parse_args(argv)
 
 
 def make_inputs(dataroot: Path, detections_file: Path, output: Path, limit: Optional[int] = None) -> None:

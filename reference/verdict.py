@@ -18,7 +18,9 @@ from comparison.sides import load_results, match_people, people_of_results
 from contract.errors import DIFFERS, DONE, UserError, exit_code
 from contract.files import read_json, sha256_of_file
 from contract.manifest import bins_in, load_manifest
+from contract.tables import format_table
 from pose.metrics import keypoint_distances
+from pose.people import spec_of
 from reference.capture import CAPTURED
 
 KEYPOINTS = {"detected": "validate_rcnn_kpt.json", "annotated": "validate_gt_kpt.json"}  # as validate.py names them
@@ -59,7 +61,7 @@ def check_pass(name: str, captured: Dict[str, Any], original: Path, ours: Path) 
 
 def keypoint_differences(original: Path, ours: Path) -> np.ndarray:
     """(N, K) distances in photograph pixels, of the people that both results keep; infinite for any other person."""
-    input_size = load_manifest(ours / "prep_data" / "manifest.json").data_config.input_size
+    input_size = spec_of(load_manifest(ours / "prep_data" / "manifest.json")).input_size
     a, b = (people_of_results(load_results(path), input_size) for path in (original, ours / "score" / "keypoints.json"))
     rows_a, rows_b = match_people(a, b)
     alone = len(a.keys) + len(b.keys) - 2 * len(rows_a)
@@ -68,10 +70,9 @@ def keypoint_differences(original: Path, ours: Path) -> np.ndarray:
 
 
 def format_verdict(passes: Dict[str, Dict[str, Any]]) -> str:
-    rows = [["", *(f"AP, {name} boxes" for name in passes)], ["---"] * (1 + len(passes))]
-    for number, whose in enumerate(("AlphaPose", "this project")):
-        rows.append([whose, *(f"{measured['AP'][number]:.{DECIMALS}f}" for measured in passes.values())])
-    lines = ["| " + " | ".join(row) + " |" for row in rows] + [""]
+    rows = [[whose, *(f"{measured['AP'][number]:.{DECIMALS}f}" for measured in passes.values())]
+            for number, whose in enumerate(("AlphaPose", "this project"))]
+    lines = [format_table(["", *(f"AP, {name} boxes" for name in passes)], rows), ""]
     for name, measured in passes.items():
         broken = [stage for stage, agrees in measured["agree"].items() if not agrees]
         lines.append(f"{name} boxes: {measured['equal']} of {measured['crops']} crops equal by sha256; heatmaps at "

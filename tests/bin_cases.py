@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from contract.files import make_folder
-from contract.manifest import Manifest, build_manifest, save_manifest
+from contract.manifest import Manifest, save_manifest
 from pose.coco import Detections
-from pose.config import PoseConfig
+from pose.people import build_manifest
+from pose.spec import PoseSpec
 
-CONFIG = PoseConfig(input_size=(8, 4), heatmap_size=(2, 1))
+CONFIG = PoseSpec(input_size=(8, 4), heatmap_size=(2, 1))
 
 
 def detections_of(people: int) -> Detections:

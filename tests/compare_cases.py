@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from conftest import IMAGENET_MEAN, IMAGENET_STD
 
-from backends.rooms import infer_rows, open_backend
+from backends.rooms import open_backend
+from contract.backend import infer_rows
 from contract.files import make_folder
 from contract.manifest import load_manifest
 from pose.coco import photograph_path
 from pose.crops import get_affine, read_photograph
 from pose.heatmaps import flip_back, heatmaps_to_keypoints, shift_clean, shift_original
 from pose.oks import rescore
+from pose.people import spec_of
 
 PEOPLE, BATCH = 70, 16  # the last batch holds 6
 
@@ -50,13 +52,13 @@ def fused_keypoints(bench: Bench, flip: Optional[np.ndarray]) -> list:
     """Results, before any NMS, of normal heatmaps averaged with `flip`."""
     manifest = load_manifest(bench.folder / "prep" / "manifest.json")
     heatmaps = bench.dumps if flip is None else (bench.dumps + flip) / np.float32(2)
-    keypoints, scores = heatmaps_to_keypoints(heatmaps, None, manifest.crop_xyxy, manifest.data_config)
-    sizes = manifest.crop_xyxy[:, 2:].astype(float) - manifest.crop_xyxy[:, :2]
+    keypoints, scores = heatmaps_to_keypoints(heatmaps, None, manifest["crop_xyxy"], spec_of(manifest))
+    sizes = manifest["crop_xyxy"][:, 2:].astype(float) - manifest["crop_xyxy"][:, :2]
     joints = np.concatenate([keypoints, scores[..., None]], axis=2).reshape(PEOPLE, -1)
     return [{"image_id": image, "category_id": 1, "bbox": bbox, "area": area, "score": score, "keypoints": person}
             for image, bbox, area, score, person in zip(
-                manifest.image_ids.tolist(), manifest.bbox_xywh.astype(np.float32).tolist(),
-                sizes.prod(axis=1).tolist(), rescore(scores, manifest.scores).tolist(), joints.tolist())]
+                manifest["image_id"].tolist(), manifest["bbox_xywh"].astype(np.float32).tolist(),
+                sizes.prod(axis=1).tolist(), rescore(scores, manifest["score"]).tolist(), joints.tolist())]
 
 
 def colours(bench: Bench) -> np.ndarray:
@@ -78,7 +80,7 @@ def cropped_anew(bench: Bench) -> np.ndarray:
     """The crops as a tool makes them that takes pixels for squares: half an input pixel down and to the right."""
     manifest = load_manifest(bench.folder / "prep" / "manifest.json")
     crops = []
-    for image, box in zip(manifest.image_ids.tolist(), manifest.crop_xyxy.astype(np.float64)):
+    for image, box in zip(manifest["image_id"].tolist(), manifest["crop_xyxy"].astype(np.float64)):
         photograph = read_photograph(photograph_path(bench.dataroot, image))
         center, scale = ((box[:2] + box[2:]) / 2).astype(np.float32), (box[2:] - box[:2]).astype(np.float32)
         matrix = get_affine(center, scale, (256, 192)) + np.array([[0, 0, 0.5], [0, 0, 0.5]])

@@ -13,9 +13,9 @@ from detection_cases import random_weights, tiny_cfg
 from backends.rooms import open_backend
 from contract.errors import UserError
 from detection.darknet import read_cfg, write_weights
-from pose.config import PoseConfig
+from pose.spec import PoseSpec
 
-CONFIG = PoseConfig(input_size=(64, 32), heatmap_size=(16, 8), width=0.25)
+CONFIG = PoseSpec(input_size=(64, 32), heatmap_size=(16, 8), width=0.25)
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from conftest import patch_heatmaps, patch_model
 
-from backends.rooms import ROOMS, infer_rows, open_backend, open_pose_backend
+from backends.rooms import ROOMS, open_backend, open_pose_backend
+from contract.backend import infer_rows
 from contract.errors import UserError
-from pose.config import PoseConfig
+from pose.spec import PoseSpec
 from tests.emulator import environment
 from tests.tensorrt_emulator import emulated
 
-CONFIG = PoseConfig(input_size=(64, 32), heatmap_size=(16, 8), width=0.05)
+CONFIG = PoseSpec(input_size=(64, 32), heatmap_size=(16, 8), width=0.05)
 TOLERANCE = 1e-5  # of the largest value, against the same model in float64 on the CPU
 PEOPLE = 7
 

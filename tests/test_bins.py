@@ -11,8 +11,8 @@ from bin_cases import CONFIG, crops_of, detections_of, filled, manifest_of
 from contract.bins import BinFolder, BinReader, RowWriter, natural_order
 from contract.errors import UserError
 from contract.files import make_folder
-from contract.manifest import build_manifest
-from pose.config import PoseConfig
+from pose.people import build_manifest
+from pose.spec import PoseSpec
 
 
 @pytest.mark.parametrize("people, batch", [(7, 1), (7, 3), (1, 4)])
@@ -76,7 +76,7 @@ def test_bins_of_other_settings_are_not_mixed_in(tmp_path):
     filled(tmp_path / "bins", 5)
     before = sorted((path.name, path.read_bytes()) for path in (tmp_path / "bins").iterdir())
     others = {"batch": manifest_of(5, batch=2), "mirrored": manifest_of(5).mirrored(),
-              "config": build_manifest(detections_of(5), "0" * 64, PoseConfig((8, 4), (2, 1), mean=(0, 0, 0))),
+              "config": build_manifest(detections_of(5), "0" * 64, PoseSpec((8, 4), (2, 1), mean=(0, 0, 0))),
               "boxes_sha256": build_manifest(detections_of(5), "1" * 64, CONFIG)}
     for key, manifest in others.items():
         with pytest.raises(UserError, match=key):
@@ -134,7 +134,7 @@ def test_natural_order_compares_any_two_names():
 
 def test_bins_of_another_config_are_refused(tmp_path):
     filled(tmp_path, 3)
-    for other in (PoseConfig(), PoseConfig((8, 4), (2, 1), std=(1, 1, 2))):
+    for other in (PoseSpec(), PoseSpec((8, 4), (2, 1), std=(1, 1, 2))):
         with pytest.raises(UserError, match="--cfg"):
             BinReader(tmp_path, other)
 

@@ -5,7 +5,9 @@ import pytest
 from conftest import ROOT, write_config
 
 from contract.errors import UserError
-from pose.config import ALPHAPOSE_MEAN, ALPHAPOSE_STD, FLIP_PAIRS, PoseConfig, load_config
+from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD
+from contract.spec import row_bytes
+from pose.spec import FLIP_PAIRS, PoseSpec, load_spec
 
 # The layout of AlphaPose's files, with every section that they have.
 ALPHAPOSE = """
@@ -29,21 +31,21 @@ TRAIN: {WORLD_SIZE: 4, BATCH_SIZE: 32, LR: 0.001}
 """
 
 
-def load(tmp_path, text: str) -> PoseConfig:
+def load(tmp_path, text: str) -> PoseSpec:
     path = tmp_path / "model.yaml"
     path.write_text(text)
-    return load_config(path)
+    return load_spec(path)
 
 
 def test_alphaposes_file_and_ours_say_the_same(tmp_path):
-    ours = load_config(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml")
-    assert load(tmp_path, ALPHAPOSE) == ours == PoseConfig()
+    ours = load_spec(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml")
+    assert load(tmp_path, ALPHAPOSE) == ours == PoseSpec()
 
 
 def test_the_published_model(tmp_path):
     config = load(tmp_path, ALPHAPOSE)
     assert config.input_shape == (3, 256, 192) and config.heatmap_shape == (17, 64, 48)
-    assert config.input_bytes == 589824
+    assert row_bytes(config.input_shape, config.dtype) == 589824
     assert (config.mean, config.std) == (ALPHAPOSE_MEAN, ALPHAPOSE_STD) == ((0.406, 0.457, 0.480), (1, 1, 1))
     assert (config.num_layers, config.conv_dim, config.width, config.regression) == (50, 128, 1, None)
 
@@ -53,7 +55,7 @@ def test_every_key_is_read(tmp_path):
             .replace("LAYERS: 50", "LAYERS: 152")
             .replace("NUM_JOINTS", "MEAN: [0.485, 0.456, 0.406]\n  STD: [0.229, 0.224, 0.225]\n  NUM_JOINTS")
             .replace("PRETRAINED", "CONV_DIM: 256\n  WIDTH: 0.5\n  PRETRAINED"))
-    assert load(tmp_path, text) == PoseConfig((384, 288), (96, 72), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
+    assert load(tmp_path, text) == PoseSpec((384, 288), (96, 72), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
                                               "FastPose", 152, 256, 0.5)
 
 
@@ -111,29 +113,29 @@ def test_what_is_no_config_is_refused_in_one_line(tmp_path, text):
 
 def test_a_missing_config_and_one_that_is_not_text(tmp_path):
     with pytest.raises(UserError, match="missing.yaml"):
-        load_config(tmp_path / "missing.yaml")
+        load_spec(tmp_path / "missing.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\xd8\x80")
     with pytest.raises(UserError, match="binary.yaml"):
-        load_config(tmp_path / "binary.yaml")
+        load_spec(tmp_path / "binary.yaml")
 
 
 def test_the_configs_of_the_repository_can_be_read():
     paths = sorted((ROOT / "configs").glob("*.yaml"))
     assert paths
     for path in paths:
-        load_config(path)
+        load_spec(path)
 
 
 def test_a_written_config_is_read_back(tmp_path):
-    config = load_config(write_config(tmp_path / "c.yaml", MEAN=[0.1, 0.2, 0.3]))
-    assert config == PoseConfig((64, 48), (16, 12), (0.1, 0.2, 0.3))
+    config = load_spec(write_config(tmp_path / "c.yaml", MEAN=[0.1, 0.2, 0.3]))
+    assert config == PoseSpec((64, 48), (16, 12), (0.1, 0.2, 0.3))
 
 
 def test_only_the_part_that_decides_the_bytes_is_of_data():
-    assert PoseConfig(num_layers=101, width=0.5).of_data() == PoseConfig().of_data()
-    for other in (PoseConfig(input_size=(128, 96)), PoseConfig(std=(1, 1, 2)), PoseConfig(heatmap_size=(16, 12)),
-                  PoseConfig(mean=(0, 0, 0)), PoseConfig(regression="sigmoid")):
-        assert other.of_data() != PoseConfig().of_data()
+    assert PoseSpec(num_layers=101, width=0.5).of_data() == PoseSpec().of_data()
+    for other in (PoseSpec(input_size=(128, 96)), PoseSpec(std=(1, 1, 2)), PoseSpec(heatmap_size=(16, 12)),
+                  PoseSpec(mean=(0, 0, 0)), PoseSpec(regression="sigmoid")):
+        assert other.of_data() != PoseSpec().of_data()
 
 
 def test_flip_pairs_swap_cocos_left_and_right():

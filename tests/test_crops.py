@@ -12,9 +12,9 @@ import pytest
 from conftest import IMAGENET_MEAN, IMAGENET_STD
 
 from contract.errors import UserError
+from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD
 from pose.boxes import box_to_center_scale
 from pose.coco import load_detections, photograph_path
-from pose.config import ALPHAPOSE_MEAN, ALPHAPOSE_STD
 from pose.crops import Normalizer, crop_person, get_affine, mirror, read_photograph
 
 SIZE = (256, 192)

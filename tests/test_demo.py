@@ -18,10 +18,10 @@ from contract.manifest import Manifest, load_manifest  # noqa: E402
 from demo.render import TEST_SEED, render  # noqa: E402
 from demo.train import TRAIN_SEED, Batches, crops_to_input, joints_to_heatmaps  # noqa: E402
 from networks.fastpose import load_fastpose  # noqa: E402
-from pose.config import load_config  # noqa: E402
 from pose.heatmaps import find_peaks, flip_back, heatmaps_to_keypoints  # noqa: E402
 from pose.results import results_of  # noqa: E402
 from pose.score import score_keypoints  # noqa: E402
+from pose.spec import load_spec  # noqa: E402
 from preprocess import preprocess  # noqa: E402
 
 CONFIG = ROOT / "configs" / "demo_fastpose.yaml"
@@ -42,14 +42,14 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def network():
-    return load_fastpose(load_config(CONFIG), CHECKPOINT)
+    return load_fastpose(load_spec(CONFIG), CHECKPOINT)
 
 
 @pytest.fixture(scope="module")
 def run(network, tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("demo")
     render(folder / "data", IMAGES, TEST_SEED)
-    preprocess(folder / "data", folder / "prep", folder / "prep_flip", load_config(CONFIG),
+    preprocess(folder / "data", folder / "prep", folder / "prep_flip", load_spec(CONFIG),
                folder / "data" / "detections.json", workers=2)
     manifest = load_manifest(folder / "prep" / "manifest.json")
     crops, crops_flip = (read_bins(folder / name, manifest) for name in ("prep", "prep_flip"))
@@ -66,7 +66,7 @@ def infer(network, crops: np.ndarray) -> np.ndarray:
 
 
 def average_precision(run: Run, heatmaps: np.ndarray, heatmaps_flip: np.ndarray) -> float:
-    keypoints, scores = heatmaps_to_keypoints(heatmaps, heatmaps_flip, run.manifest.crop_xyxy, load_config(CONFIG))
+    keypoints, scores = heatmaps_to_keypoints(heatmaps, heatmaps_flip, run.manifest["crop_xyxy"], load_spec(CONFIG))
     return score_keypoints(run.dataroot, results_of(run.manifest, keypoints, scores), None)["AP"]
 
 
@@ -89,7 +89,7 @@ def test_leaving_out_the_joint_swap_costs(run, ap):
 
 
 def test_swapping_red_and_blue_costs(network, run, ap):
-    mean = np.array(load_config(CONFIG).mean, np.float32).reshape(3, 1, 1)
+    mean = np.array(load_spec(CONFIG).mean, np.float32).reshape(3, 1, 1)
     swapped = np.ascontiguousarray((run.crops + mean)[:, ::-1] - mean)
     flipped = np.ascontiguousarray(swapped[..., ::-1])
     assert average_precision(run, infer(network, swapped), infer(network, flipped)) < ap - COSTS
@@ -119,7 +119,7 @@ def test_training_and_test_pictures_have_different_seeds():
 
 def test_training_targets_peak_where_the_joints_are():
     """Decoding a target gives the joint back to a quarter heatmap pixel, which is one crop pixel."""
-    config = load_config(CONFIG)
+    config = load_spec(CONFIG)
     joints = torch.from_numpy(np.random.default_rng(0).uniform(16, 170, (5, 17, 2)).astype(np.float32))
     positions, scores = find_peaks(joints_to_heatmaps(joints, config).numpy())
     assert np.abs(positions * 4 - joints.numpy()).max() <= 1.01
@@ -127,12 +127,12 @@ def test_training_targets_peak_where_the_joints_are():
 
 
 def test_batches_are_functions_of_their_number():
-    batches = Batches(load_config(CONFIG), steps=3)
+    batches = Batches(load_spec(CONFIG), steps=3)
     crops, joints, weights = batches[1]
     assert all(np.array_equal(one, other) for one, other in zip((crops, joints, weights), batches[1]))
     assert not np.array_equal(crops[0], batches[2][0][0])
     assert crops.shape[1:] == (256, 192, 3) and joints.shape == (len(crops), 17, 2)
     inside = ((joints >= 0) & (joints < [192, 256])).all(axis=2)
     assert inside[weights > 0].all() and weights.mean() > 0.5
-    tensor = crops_to_input(torch.from_numpy(crops), load_config(CONFIG))
+    tensor = crops_to_input(torch.from_numpy(crops), load_spec(CONFIG))
     assert tensor.shape == (len(crops), 3, 256, 192) and torch.isfinite(tensor).all()

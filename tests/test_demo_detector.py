@@ -24,10 +24,10 @@ from detection.detector import Detector, detect_folder  # noqa: E402
 from detection.letterbox import boxes_to_photograph  # noqa: E402
 from networks.darknet import load_darknet  # noqa: E402
 from networks.fastpose import load_fastpose  # noqa: E402
-from pose.config import load_config  # noqa: E402
 from pose.heatmaps import heatmaps_to_keypoints  # noqa: E402
 from pose.results import results_of  # noqa: E402
 from pose.score import score_keypoints  # noqa: E402
+from pose.spec import load_spec  # noqa: E402
 from preprocess import preprocess  # noqa: E402
 
 CFG = ROOT / "configs" / "demo_yolov3_tiny.cfg"
@@ -68,12 +68,12 @@ def test_keypoints_in_found_boxes_are_nearly_as_good_as_in_annotated_ones(data, 
 
 def average_precision(data: Path, boxes, folder: Path) -> float:
     """Keypoint AP of the bundled network with the flip test, in the boxes of a file, or in the annotated if None."""
-    config = load_config(CONFIG)
+    config = load_spec(CONFIG)
     preprocess(data, folder / "prep", folder / "flip", config, boxes, replace=True, workers=2)
     manifest = load_manifest(folder / "prep" / "manifest.json")
     network = load_fastpose(config, CHECKPOINT)
     heatmaps, heatmaps_flip = (infer(network, read_bins(folder / name, manifest)) for name in ("prep", "flip"))
-    keypoints, scores = heatmaps_to_keypoints(heatmaps, heatmaps_flip, manifest.crop_xyxy, config)
+    keypoints, scores = heatmaps_to_keypoints(heatmaps, heatmaps_flip, manifest["crop_xyxy"], config)
     return score_keypoints(data, results_of(manifest, keypoints, scores), None)["AP"]
 
 

@@ -13,8 +13,8 @@ from demo.figures import Person, turn
 from demo.render import TEST_SEED, render
 from demo.scenes import render_scene
 from pose.coco import JOINTS, load_detections
-from pose.config import FLIP_PAIRS
 from pose.crops import read_photograph
+from pose.spec import FLIP_PAIRS
 
 IMAGES = 12
 

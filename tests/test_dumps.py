@@ -1,6 +1,8 @@
 """Dumps on disk: all there, of the right size, finite, and of the bins that the manifest says."""
 from __future__ import annotations
 
+from typing import Optional
+
 import numpy as np
 import pytest
 from bin_cases import CONFIG, heatmaps_in, manifest_of
@@ -64,16 +66,36 @@ def test_large_finite_values_are_taken(tmp_path):
     np.testing.assert_array_equal(out, heatmaps)
 
 
+def record_of(bins: Optional[dict]) -> dict:
+    """The least that settings.json says of dumps of bins with these settings."""
+    return {"format": 2, "bins": bins, "outputs": {"output": list(CONFIG.heatmap_shape)}}
+
+
+def test_the_shape_of_a_dump_is_what_its_model_gave(tmp_path):
+    """17 x 2 x 1 says the manifest; another model may read the same bins."""
+    np.arange(6, dtype=np.float32).tofile(tmp_path / "000000000000_0.bin")
+    write_json(tmp_path / "settings.json", {**record_of(None), "outputs": {"keypoints": [2, 3]}})
+    assert DumpReader(tmp_path, manifest_of(1)).read_all(range(1)).tolist() == [[[0, 1, 2], [3, 4, 5]]]
+
+
+@pytest.mark.parametrize("record", [{"bins": None}, {**record_of(None), "format": 3}])
+def test_settings_of_another_format_are_refused_with_the_way_on(tmp_path, record):
+    heatmaps_in(tmp_path, 1)
+    write_json(tmp_path / "settings.json", record)
+    with pytest.raises(UserError, match="settings.json: of format [13], [^\n]*--replace$"):
+        DumpReader(tmp_path, manifest_of(1))
+
+
 def test_dumps_of_other_bins_than_the_manifests_are_refused(tmp_path):
     heatmaps_in(tmp_path, 3)
     for settings, key in ((manifest_of(3).mirrored().settings, "mirrored"),
                           ({**manifest_of(3).settings, "boxes_sha256": "1"}, "boxes_sha256")):
-        write_json(tmp_path / "settings.json", {"bins": settings})
+        write_json(tmp_path / "settings.json", record_of(settings))
         with pytest.raises(UserError, match=key):
             DumpReader(tmp_path, manifest_of(3))
     for settings in (manifest_of(3).settings, None):  # None: bins that came without a manifest
-        write_json(tmp_path / "settings.json", {"bins": settings})
-        assert DumpReader(tmp_path, manifest_of(3)).settings == {"bins": settings}
+        write_json(tmp_path / "settings.json", record_of(settings))
+        assert DumpReader(tmp_path, manifest_of(3)).settings == record_of(settings)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null"])

@@ -15,8 +15,8 @@ from conftest import ROOT  # noqa: E402
 from contract.errors import UserError  # noqa: E402
 from networks.checkpoint import load_checkpoint  # noqa: E402
 from networks.fastpose import FastPose, build_fastpose, load_fastpose  # noqa: E402
-from pose.config import load_config  # noqa: E402
 from pose.crops import Normalizer, mirror  # noqa: E402
+from pose.spec import load_spec  # noqa: E402
 
 FULL = SimpleNamespace(network="FastPose", num_layers=50, conv_dim=128, width=1.0)
 SMALL = SimpleNamespace(network="FastPose", num_layers=50, conv_dim=128, width=0.1)
@@ -67,7 +67,7 @@ def test_heatmaps_are_alphaposes(shared, reference_shapes, tmp_path):
     torch.save(recipe_a(reference_shapes), checkpoint)
     network = load_fastpose(FULL, checkpoint)
     golden = np.load(shared / "golden" / "fastpose.npz")
-    config = load_config(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml")
+    config = load_spec(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml")
     crop = np.load(shared / "golden" / "crops.npz")["crop_u8"][golden["crop_index"][0]]
     tensor = Normalizer(config.mean, config.std)(crop)
     with torch.inference_mode():

@@ -12,6 +12,7 @@ import pytest
 from conftest import IMAGENET_MEAN, IMAGENET_STD, SWAP, done, dumps_in, read_score, write_config
 
 from contract.manifest import load_manifest
+from pose.people import spec_of
 
 
 def runnable(model: Path, folder: Path) -> Path:
@@ -106,11 +107,11 @@ def test_golden_keypoints_of_everyone_before_the_nms(golden):
 
     manifest = load_manifest(golden.manifest)
     normal, mirrored = (dumps_in(Path(f"{golden.dumps}{suffix}"), (17, 64, 48)) for suffix in ("", "_flip"))
-    keypoints, scores = heatmaps_to_keypoints(normal, mirrored, manifest.crop_xyxy, manifest.data_config)
+    keypoints, scores = heatmaps_to_keypoints(normal, mirrored, manifest["crop_xyxy"], spec_of(manifest))
     records = json.loads((golden.shared / "golden" / "keypoints_pre_nms.json").read_text())
     ours = np.concatenate([keypoints, scores[..., None]], axis=2).reshape(len(manifest), -1)
     assert_are_golden_keypoints([{"keypoints": row} for row in ours], records)
-    assert manifest.scores.astype(np.float32).tolist() == [record["score"] for record in records]
+    assert manifest["score"].astype(np.float32).tolist() == [record["score"] for record in records]
 
 
 def test_options_of_the_flip_test_and_number_formats(golden, tmp_path):

@@ -9,7 +9,7 @@ from conftest import done, one_error, write_config
 
 from backends.rooms import open_pose_backend
 from benchmarks import gpu
-from pose.config import load_config
+from pose.spec import load_spec
 
 torch = pytest.importorskip("torch")
 
@@ -58,7 +58,7 @@ def test_the_tables_on_a_stand_in(monkeypatch, main, tmp_path):
     from networks.fastpose import build_fastpose
 
     cfg = write_config(tmp_path / "small.yaml", (64, 32), (16, 8), "TYPE: FastPose, NUM_LAYERS: 50, WIDTH: 0.05")
-    torch.save(build_fastpose(load_config(cfg)).state_dict(), tmp_path / "model.pth")
+    torch.save(build_fastpose(load_spec(cfg)).state_dict(), tmp_path / "model.pth")
     (tmp_path / "bins").mkdir()
     for number, crop in enumerate(np.random.default_rng(0).uniform(-0.5, 0.6, (8, 3, 64, 32)).astype(np.float32)):
         crop.tofile(tmp_path / "bins" / f"{number:012d}.bin")

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from pose.config import PoseConfig
 from pose.heatmaps import (
     FLIP_SHIFTS,
     expected_positions,
@@ -19,6 +18,7 @@ from pose.heatmaps import (
     shift_clean,
     shift_original,
 )
+from pose.spec import PoseSpec
 
 PAIRS = {0: 0, **{left: left + 1 for left in range(1, 17, 2)}, **{right: right - 1 for right in range(2, 17, 2)}}
 READINGS = {"noflip": None, "flip_clean": "clean", "flip_asrun": "original"}  # golden name -> --flip_shift
@@ -82,7 +82,7 @@ def test_flips_are_alphaposes_by_sha256(shared, golden):
 def test_decoded_keypoints_are_alphaposes(golden, reading):
     shift = READINGS[reading]
     keypoints, scores = heatmaps_to_keypoints(golden["normal"], golden["mirrored"] if shift else None,
-                                              golden["boxes"], PoseConfig(), shift or "clean")
+                                              golden["boxes"], PoseSpec(), shift or "clean")
     assert keypoints.dtype == scores.dtype == np.float32
     np.testing.assert_array_equal(scores, golden[f"scores_{reading}"][..., 0])
     np.testing.assert_allclose(keypoints, golden[f"coords_{reading}"], rtol=0, atol=1e-4)
@@ -140,7 +140,7 @@ def test_shifts_and_flips_leave_their_input_alone(shift):
     heatmaps = random_heatmaps(2, 17, 64, 48)
     before = heatmaps.copy()
     FLIP_SHIFTS[shift](flip_back(heatmaps))
-    heatmaps_to_keypoints(heatmaps, heatmaps, np.repeat(BOX, 2, axis=0), PoseConfig(), shift)
+    heatmaps_to_keypoints(heatmaps, heatmaps, np.repeat(BOX, 2, axis=0), PoseSpec(), shift)
     np.testing.assert_array_equal(heatmaps, before)
 
 
@@ -185,7 +185,7 @@ def test_positions_in_the_photograph_are_those_of_the_affine(box):
 def test_fusion_is_the_mean_before_the_peak():
     normal, mirrored = random_heatmaps(2, 17, 64, 48, seed=1), random_heatmaps(2, 17, 64, 48, seed=2)
     boxes = np.repeat(BOX, 2, axis=0)
-    keypoints, scores = heatmaps_to_keypoints(normal, mirrored, boxes, PoseConfig())
+    keypoints, scores = heatmaps_to_keypoints(normal, mirrored, boxes, PoseSpec())
     for person in range(2):
         for joint in range(17):
             back = mirrored[person, PAIRS[joint], :, ::-1]
@@ -203,8 +203,8 @@ def test_a_symmetric_person_keeps_its_keypoints_under_the_flip_test():
     mirrored = np.zeros_like(normal)
     for joint, other in PAIRS.items():
         mirrored[0, other, 20 + joint, 48 - (5 + 2 * joint)] = 1
-    without, _ = heatmaps_to_keypoints(normal, None, BOX, PoseConfig())
-    with_flip, scores = heatmaps_to_keypoints(normal, mirrored, BOX, PoseConfig())
+    without, _ = heatmaps_to_keypoints(normal, None, BOX, PoseSpec())
+    with_flip, scores = heatmaps_to_keypoints(normal, mirrored, BOX, PoseSpec())
     np.testing.assert_array_equal(with_flip, without)
     assert (scores == 1).all()
 
@@ -212,10 +212,10 @@ def test_a_symmetric_person_keeps_its_keypoints_under_the_flip_test():
 def test_one_person_at_a_time_is_the_same_as_all_at_once():
     normal, mirrored = random_heatmaps(7, 17, 64, 48, seed=3), random_heatmaps(7, 17, 64, 48, seed=4)
     boxes = BOX + np.arange(7, dtype=np.float32)[:, None]
-    keypoints, scores = heatmaps_to_keypoints(normal, mirrored, boxes, PoseConfig(), "original")
+    keypoints, scores = heatmaps_to_keypoints(normal, mirrored, boxes, PoseSpec(), "original")
     for number in range(7):
         one = slice(number, number + 1)
-        alone = heatmaps_to_keypoints(normal[one], mirrored[one], boxes[one], PoseConfig(), "original")
+        alone = heatmaps_to_keypoints(normal[one], mirrored[one], boxes[one], PoseSpec(), "original")
         np.testing.assert_array_equal(alone[0], keypoints[one])
         np.testing.assert_array_equal(alone[1], scores[one])
 
@@ -236,7 +236,7 @@ def test_regression_is_the_expectation(norm):
 
 
 def test_regression_averages_positions_and_scores_of_the_flip_test():
-    config = PoseConfig(heatmap_size=(16, 12), regression="sigmoid")
+    config = PoseSpec(heatmap_size=(16, 12), regression="sigmoid")
     normal, mirrored = random_heatmaps(2, 17, 16, 12, seed=6), random_heatmaps(2, 17, 16, 12, seed=7)
     boxes = np.repeat(BOX, 2, axis=0)
     fused, scores = heatmaps_to_keypoints(normal, mirrored, boxes, config)

@@ -9,18 +9,20 @@ from bin_cases import CONFIG, manifest_of
 
 from contract.errors import UserError
 from contract.files import sha256_of_file
-from contract.manifest import build_manifest, load_manifest, save_manifest, settings_difference
+from contract.manifest import load_manifest, save_manifest, settings_difference
 from pose.coco import load_detections
-from pose.config import load_config
+from pose.people import build_manifest, spec_of
+from pose.spec import load_spec
 
 
 def test_a_manifest_comes_back_from_disk_to_the_last_bit(tmp_path):
     manifest = manifest_of(7, batch=3)
     save_manifest(tmp_path, manifest)
     again = load_manifest(tmp_path / "manifest.json")
-    assert again.settings == manifest.settings and again.data_config == CONFIG
-    for name in ("image_ids", "bbox_xywh", "crop_xyxy", "scores"):
-        ours, theirs = getattr(manifest, name), getattr(again, name)
+    assert again.settings == manifest.settings and spec_of(again) == CONFIG
+    assert list(again.columns) == ["image_id", "bbox_xywh", "crop_xyxy", "score"]
+    for name in manifest.columns:
+        ours, theirs = manifest[name], again[name]
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
 
@@ -28,7 +30,7 @@ def test_a_manifest_comes_back_from_disk_to_the_last_bit(tmp_path):
 def test_a_manifest_is_json_with_a_person_a_line(tmp_path):
     save_manifest(tmp_path, manifest_of(5))
     text = (tmp_path / "manifest.json").read_text()
-    people = json.loads(text)["people"]
+    people = json.loads(text)["rows"]
     assert len(people) == 5 and people[2]["image_id"] == 10 ** 11 + 1
     assert sum(line.startswith("{") and "crop_xyxy" in line for line in text.splitlines()) >= 4
 
@@ -42,14 +44,15 @@ def test_names_and_sizes_of_bins(people, batch, files, last):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "7", '{"people": []}', '{"people": [{"image_id": 1}]}',
-                                  '{"people": 5, "config": {}}'])
+                                  '{"people": 5, "config": {}}', '{"format": 2}', '{"format": 2, "rows": 5}',
+                                  '{"format": 3, "rows": []}'])
 def test_what_is_no_manifest_is_refused(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(UserError, match="manifest.json: [^\n]*$"):
         load_manifest(tmp_path / "manifest.json")
 
 
-@pytest.mark.parametrize("key", ["config", "batch", "mirrored", "images", "boxes", "boxes_sha256"])
+@pytest.mark.parametrize("key", ["config", "input_shape", "dtype", "outputs", "batch", "mirrored", "rows", "columns"])
 def test_a_manifest_without_a_setting_is_refused(tmp_path, key):
     save_manifest(tmp_path, manifest_of(3))
     content = json.loads((tmp_path / "manifest.json").read_text())
@@ -68,8 +71,8 @@ def test_settings_that_differ_are_named_with_both_values():
 
 def test_a_manifest_is_rebuilt_from_the_detections_alone(tmp_path, coco, prepared, small_cfg):
     path = coco / "detections.json"
-    rebuilt = build_manifest(load_detections(path), sha256_of_file(path), load_config(small_cfg))
+    rebuilt = build_manifest(load_detections(path), sha256_of_file(path), load_spec(small_cfg))
     written = load_manifest(prepared / "prep_data" / "manifest.json")
     assert settings_difference(rebuilt.settings, written.settings, but=("photographs",)) is None
-    for name in ("image_ids", "bbox_xywh", "crop_xyxy", "scores"):
-        np.testing.assert_array_equal(getattr(rebuilt, name), getattr(written, name))
+    for name in rebuilt.columns:
+        np.testing.assert_array_equal(rebuilt[name], written[name])

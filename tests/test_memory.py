@@ -12,9 +12,10 @@ import pytest
 from conftest import ROOT, make_coco, patch_model, write_config
 
 from contract.files import make_folder, sha256_of_file
-from contract.manifest import build_manifest, save_manifest
+from contract.manifest import save_manifest
 from pose.coco import load_detections
-from pose.config import load_config
+from pose.people import build_manifest
+from pose.spec import load_spec
 
 FEW, MANY = 300, 1200
 # A person's records: paths in the summary; keypoints as Python numbers, pycocotools' copies, JSON. A crop of the model
@@ -49,7 +50,7 @@ def crowds(tmp_path_factory) -> Path:
     """FEW and MANY people: their data roots, bins and dumps. All bins are one file with many names, and so all dumps,
     which keeps the disk small."""
     folder = tmp_path_factory.mktemp("crowds")
-    config = load_config(write_config(folder / "model.yaml", (128, 96), (32, 24)))
+    config = load_spec(write_config(folder / "model.yaml", (128, 96), (32, 24)))
     patch_model(folder / "model.onnx", input_size=(128, 96))
     rng = np.random.default_rng(0)
     rng.random((1, *config.input_shape), np.float32).tofile(folder / "bin")

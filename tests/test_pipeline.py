@@ -41,8 +41,8 @@ def test_dumps_are_what_the_model_gives_for_the_bins(inferred):
 def test_bins_are_in_the_order_of_the_detections(coco, prepared):
     rows = json.loads((coco / "detections.json").read_text())
     manifest = load_manifest(prepared / "prep_data" / "manifest.json")
-    assert manifest.image_ids.tolist() == [row["image_id"] for row in rows]
-    assert manifest.bbox_xywh.tolist() == [row["bbox"] for row in rows]
+    assert manifest["image_id"].tolist() == [row["image_id"] for row in rows]
+    assert manifest["bbox_xywh"].tolist() == [row["bbox"] for row in rows]
     assert manifest.settings["mirrored"] is False
     assert load_manifest(prepared / "prep_data_flip" / "manifest.json").settings["mirrored"] is True
 
@@ -144,7 +144,7 @@ def test_limit_takes_the_first_photographs_and_scores_no_others(coco, small_cfg,
     done(main("preprocess", *detected(coco), "--cfg", small_cfg, "--limit", 2, "--output", tmp_path / "a",
               "--output_flip", tmp_path / "a_flip"))
     manifest = load_manifest(tmp_path / "a" / "manifest.json")
-    assert sorted(set(manifest.image_ids.tolist())) == [3, 14] and len(manifest) == 8
+    assert sorted(set(manifest["image_id"].tolist())) == [3, 14] and len(manifest) == 8
     done(main("infer", "--model", small_model, "--cfg", small_cfg, "--input", tmp_path / "a", "--output", tmp_path,
               "--output_dirname", "dumps"))
     annotations = json.loads((coco / "annotations" / "person_keypoints_val2017.json").read_text())["annotations"]
@@ -162,7 +162,7 @@ def perfect_dumps(annotations: list, manifest) -> np.ndarray:
     `make_coco` come in the order of its annotations."""
     height, width = SMALL_HEATMAP
     heatmaps = np.zeros((len(manifest), 17, height, width), np.float32)
-    for person, (x1, y1, x2, y2) in enumerate(manifest.crop_xyxy.astype(float)):
+    for person, (x1, y1, x2, y2) in enumerate(manifest["crop_xyxy"].astype(float)):
         joints = np.array(annotations[person]["keypoints"]).reshape(17, 3)
         x = ((joints[:, 0] - (x1 + x2) / 2) * width / (x2 - x1) + width / 2).round().astype(int)
         y = ((joints[:, 1] - (y1 + y2) / 2) * width / (x2 - x1) + height / 2).round().astype(int)
@@ -174,7 +174,7 @@ def test_annotated_boxes_and_limit_go_together(coco, small_cfg, main, tmp_path):
     done(main("preprocess", "--dataroot", coco, "--cfg", small_cfg, "--gt_boxes", "--limit", 1, "--output",
               tmp_path / "a", "--output_flip", tmp_path / "b"))
     manifest = load_manifest(tmp_path / "a" / "manifest.json")
-    assert set(manifest.image_ids.tolist()) == {3} and manifest.settings["boxes"] == "ground_truth"
+    assert set(manifest["image_id"].tolist()) == {3} and manifest.settings["boxes"] == "ground_truth"
 
 
 def test_a_limit_without_people_is_refused(tmp_path, small_cfg, main):
@@ -221,8 +221,8 @@ def test_who_is_left_and_in_what_order_follows_the_rules(inferred, score, tmp_pa
     for person, heatmap in enumerate(fused):
         scores = [float(joint.max()) for joint in heatmap]
         counted = [value for value in scores if value > 0.2]
-        score_of = (sum(counted) / len(counted) if counted else 0) * float(np.float32(manifest.scores[person]))
-        people.append((int(manifest.image_ids[person]), score_of, scores))
+        score_of = (sum(counted) / len(counted) if counted else 0) * float(np.float32(manifest["score"][person]))
+        people.append((int(manifest["image_id"][person]), score_of, scores))
     run = score(tmp_path)
     assert run.people["after_nms"] == len(run.results) <= len(people)
     order = [(3, 14, 25).index(result["image_id"]) for result in run.results]

@@ -18,14 +18,14 @@ pytest.importorskip("onnxsim")
 
 import pth2onnx  # noqa: E402
 from networks.fastpose import build_fastpose, load_fastpose  # noqa: E402
-from pose.config import PoseConfig, load_config  # noqa: E402
+from pose.spec import PoseSpec, load_spec  # noqa: E402
 
 CFG_MODEL = "TYPE: FastPose, NUM_LAYERS: 50, WIDTH: 0.05"
 OPERATORS = {"Conv", "Relu", "MaxPool", "Add", "Mul", "Sigmoid", "GlobalAveragePool", "Flatten", "Gemm", "MatMul",
              "Unsqueeze", "DepthToSpace", "Reshape", "Transpose", "Constant"}
 
 
-def narrow_checkpoint(path: Path, config: PoseConfig, seed: int = 0) -> Path:
+def narrow_checkpoint(path: Path, config: PoseSpec, seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         torch.save(build_fastpose(config).state_dict(), path)
@@ -37,7 +37,7 @@ def narrow(tmp_path_factory, script) -> SimpleNamespace:
     """A narrow network exported by the script at opset 11: any batch, 1 and 4."""
     folder = tmp_path_factory.mktemp("narrow")
     cfg = write_config(folder / "narrow.yaml", (64, 32), (16, 8), CFG_MODEL)
-    config = load_config(cfg)
+    config = load_spec(cfg)
     checkpoint = narrow_checkpoint(folder / "narrow.pth", config)
     done(script("pth2onnx.py", cfg, checkpoint, folder / "onnx" / "narrow.onnx", "--batch", 1, 4))
     return SimpleNamespace(cfg=cfg, config=config, checkpoint=checkpoint, folder=folder / "onnx")
@@ -71,7 +71,7 @@ def test_recipe_a_weights_export_within_a_hundred_thousandth(shared, tmp_path, s
     crop = np.load(shared / "golden" / "crops.npz")["crop_u8"][golden["crop_index"]]
     rows = crop.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     rows -= np.array([0.406, 0.457, 0.480], np.float32)[:, None, None]
-    network = load_fastpose(PoseConfig(), tmp_path / "recipe.pth")
+    network = load_fastpose(PoseSpec(), tmp_path / "recipe.pth")
     for name in ("recipe.onnx", "recipe_bs1.onnx"):
         assert_equals_torch(tmp_path / name, network, np.ascontiguousarray(rows), 1e-5)
         heatmaps = session_of(tmp_path / name).run(None, {"image": np.ascontiguousarray(rows)})[0]

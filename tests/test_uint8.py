@@ -12,8 +12,9 @@ from ascend_cases import run
 from conftest import ROOT, bins_in, done, dumps_in, one_error, read_score, write_config
 
 from contract.manifest import load_manifest
-from pose.config import PoseConfig, load_config
+from contract.pixels import pixel_constants
 from pose.crops import Normalizer
+from pose.spec import PoseSpec, load_spec
 from tests.emulator import environment
 
 torch = pytest.importorskip("torch")
@@ -33,7 +34,7 @@ def work(coco, script, tmp_path_factory) -> Path:
     cfg = write_config(folder / "narrow.yaml", INPUT, HEATMAP, "TYPE: FastPose, WIDTH: 0.05")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save(build_fastpose(load_config(cfg)).state_dict(), folder / "narrow.pth")
+        torch.save(build_fastpose(load_spec(cfg)).state_dict(), folder / "narrow.pth")
     for dtype in ("float32", "uint8"):
         done(script("preprocess.py", "--dataroot", coco, "--detections", coco / "detections.json", "--cfg", cfg,
                     "--dtype", dtype, "--output", folder / dtype, "--output_flip", folder / f"{dtype}_flip"))
@@ -64,11 +65,12 @@ def test_float32_bins_are_the_bytes_normalised(work):
 
 def test_the_constants_are_those_of_the_reference():
     """Option B of section 2.2, and what they compute for every byte; a mean outside 0..1 has no whole part."""
-    assert PoseConfig().pixel_constants == {"mean_chn": (103, 116, 122), "min_chn": (0.53, 0.535, 0.4),
-                                            "var_reci_chn": (0.00392156862745098,) * 3}
+    assert pixel_constants(PoseSpec().mean, PoseSpec().std) == {
+        "mean_chn": (103, 116, 122), "min_chn": (0.53, 0.535, 0.4), "var_reci_chn": (0.00392156862745098,) * 3}
     pixels = np.arange(256, dtype=np.float64)[:, None]
-    for config in (PoseConfig(), PoseConfig(mean=(0.485, -0.1, 1.5), std=(0.229, 2, 1))):
-        whole, rest, scale = (np.array(config.pixel_constants[key]) for key in ("mean_chn", "min_chn", "var_reci_chn"))
+    for config in (PoseSpec(), PoseSpec(mean=(0.485, -0.1, 1.5), std=(0.229, 2, 1))):
+        constants = pixel_constants(config.mean, config.std)
+        whole, rest, scale = (np.array(constants[key]) for key in ("mean_chn", "min_chn", "var_reci_chn"))
         assert ((whole >= 0) & (whole <= 255) & (whole == whole.round())).all()
         expected = (pixels / 255 - config.mean) / config.std
         np.testing.assert_allclose((pixels - whole - rest) * scale, expected, rtol=0, atol=1e-9)
@@ -77,10 +79,10 @@ def test_the_constants_are_those_of_the_reference():
 def test_torch_normalises_as_preprocess_does(work):
     from networks.fastpose import PixelInput
 
-    config = load_config(work / "narrow.yaml")
+    config = load_spec(work / "narrow.yaml")
     pixels = np.random.default_rng(0).integers(0, 256, (3, *INPUT, 3), np.uint8)
     crops = np.stack([Normalizer(config.mean, config.std)(crop) for crop in pixels])
-    took = PixelInput(config.pixel_constants)(torch.from_numpy(pixels)).numpy()
+    took = PixelInput(config.mean, config.std)(torch.from_numpy(pixels)).numpy()
     np.testing.assert_allclose(took, crops, rtol=0, atol=1e-6)
 
 

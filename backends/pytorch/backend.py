@@ -17,7 +17,7 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 
 
 class Backend:
-    """FastPose's checkpoint with its PoseConfig, or darknet's weights with their cfg. Any batch, float32 out.
+    """FastPose's checkpoint with its PoseSpec, or darknet's weights with their cfg. Any batch, float32 out.
 
     `precision` is that of the weights and of the arithmetic between. `cuda_graph` counts on CUDA alone, where `times`
     has the milliseconds of each batch.
@@ -36,7 +36,7 @@ class Backend:
         load = load_darknet if hasattr(config, "blocks") else load_fastpose
         self.input_dtype = np.dtype(config.dtype)
         takes_bytes = self.input_dtype == np.uint8
-        self.normalize = PixelInput(config.pixel_constants).to(self.device) if takes_bytes else nn.Identity()
+        self.normalize = PixelInput(config.mean, config.std).to(self.device) if takes_bytes else nn.Identity()
         # Half precision runs on tensor cores, which take channels last; float32 keeps the layout of the checkpoint.
         self.layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
         self.network = load(config, model).to(self.device, self.dtype, memory_format=self.layout)

@@ -23,6 +23,7 @@ from backends.tensorrt.calibrator import Calibration, open_calibrator, plan_cali
 from backends.tensorrt.precision import PRECISIONS, Recipe, abilities_of, autocast, check_autocast, choose_recipe
 from backends.tensorrt.request import Sizes, Source, choose_sizes, describe_sizes, read_source
 from backends.tensorrt.trtexec_build import build_command, check_trtexec, print_commands, run_trtexec
+from contract.arguments import DEFAULT_CONFIG
 from contract.errors import UserError, exit_code
 from contract.files import make_folder, remove_file, sha256_of_file, write_file
 
@@ -46,7 +47,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "named after the engine")
     parser.add_argument("--calibration_method", choices=tuple(ALGORITHMS), default="entropy")
     parser.add_argument("--calibration_people", type=int, default=512, help="how many, spread evenly over the bins")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the bins")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the bins")
     parser.add_argument("--device", type=int, default=0, help="GPU that the engine is built on, and for")
     parser.add_argument("--timing_cache", metavar="FILE", help="kernel timings to use and to extend")
     parser.add_argument("--workspace", type=int, metavar="MIB", help="scratch memory for kernels; all there is if None")

@@ -16,7 +16,7 @@ from backends.tensorrt.request import Source
 from contract.bins import BinReader
 from contract.errors import UserError
 from contract.files import read_json, remove_file, sha256_of_file, write_file, write_json
-from pose.config import load_config
+from contract.spec import load_spec
 
 RECORD = ".json"  # appended to the table's name
 
@@ -43,7 +43,7 @@ def plan_calibration(args: argparse.Namespace, source: Source, batch: int, outpu
     table = table_of(args, output)
     bins, numbers, origin = None, [], {}
     if args.calibration:
-        bins = BinReader(Path(args.calibration), load_config(args.cfg))
+        bins = BinReader(Path(args.calibration), load_spec(args.cfg))
         check_bins(bins, source, batch, args.calibration_people)
         numbers = spread(bins, args.calibration_people)
         origin = {"onnx_sha256": onnx_sha256, "tensorrt": dotted(version), "method": args.calibration_method,

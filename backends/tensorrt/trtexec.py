@@ -19,6 +19,7 @@ import numpy as np
 from backends.tensorrt.calibration import Version, decode_version, dotted
 from contract.errors import UserError, exit_code
 from contract.files import PathLike, make_folder, read_json, write_file
+from contract.tables import format_table
 
 PASSED, FAILED = "&&&& PASSED", "&&&& FAILED"
 TIMES = ("Latency", "End-to-End Host Latency", "Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency")
@@ -100,26 +101,17 @@ def read_output(path: PathLike) -> np.ndarray:
         raise UserError(f"{path}: not what trtexec --exportOutput writes ({type(error).__name__}: {error})") from None
 
 
-def table_row(name: str, log: Log, batch: Optional[int]) -> str:
-    """One row under COLUMNS. Raises UserError without a batch or a throughput."""
+def table_row(name: str, log: Log, batch: Optional[int]) -> List[Any]:
+    """The cells of one row under COLUMNS. Raises UserError without a batch or a throughput."""
     people = batch or log.batch
     if not people:
         raise UserError(f"{name}: its command line names no --shapes, so a query is of an unknown batch. Give --batch")
     if "qps" not in log.facts:
         raise UserError(f"{name}: holds no line Throughput. Run trtexec without --skipInference")
     gpu = log.times.get("GPU Compute Time", {})
-    cells = [name, dotted(log.version) if log.version else "", people, f"{log.facts['qps'] * people:.1f}",
-             _ms(log.times.get("Latency", {}).get("median")), _ms(gpu.get("median")), _ms(gpu.get("percentile(99%)")),
-             "; ".join(log.warnings)]
-    return markdown_row(cells)
-
-
-def markdown_table(rows: Sequence[str]) -> str:
-    return "\n".join([markdown_row(COLUMNS), markdown_row(["---"] * len(COLUMNS)), *rows])
-
-
-def markdown_row(cells: Sequence[Any]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+    return [name, dotted(log.version) if log.version else "", people, f"{log.facts['qps'] * people:.1f}",
+            _ms(log.times.get("Latency", {}).get("median")), _ms(gpu.get("median")), _ms(gpu.get("percentile(99%)")),
+            "; ".join(log.warnings)]
 
 
 def _ms(value: Optional[float]) -> str:
@@ -149,7 +141,7 @@ def main() -> None:
     check_log(log, args.log)
     if args.times:
         log = log._replace(times={**log.times, **read_times(args.times)})
-    print(markdown_table([table_row(Path(args.log).name, log, args.batch)]))
+    print(format_table(COLUMNS, [table_row(Path(args.log).name, log, args.batch)]))
     if args.dump:
         make_folder(Path(args.dump).parent)
         write_file(args.dump, read_output(args.output))

@@ -16,9 +16,10 @@ from backends.tensorrt.calibration import Version, check_table, dotted, version_
 from backends.tensorrt.calibrator import table_of
 from backends.tensorrt.precision import Recipe, abilities_of_version, autocast_command, choose_recipe
 from backends.tensorrt.request import Sizes, Source
-from backends.tensorrt.trtexec import check_log, markdown_table, read_log, table_row
+from backends.tensorrt.trtexec import COLUMNS, check_log, read_log, table_row
 from contract.errors import UserError
 from contract.files import FILE_MODE, remove_file, write_file
+from contract.tables import format_table
 from contract.workers import run_together
 
 OLDEST = (8, 6, 0)  # of the flags below
@@ -121,4 +122,4 @@ def run_trtexec(command: List[str], scratch: Path, output: Path, batch: int) -> 
         raise UserError(f"trtexec says that it passed, but left no {engine}. Read {log_file}")
     os.chmod(engine, FILE_MODE)
     os.replace(engine, output)
-    print(markdown_table([table_row(output.name, log, batch)]))
+    print(format_table(COLUMNS, [table_row(output.name, log, batch)]))

@@ -6,22 +6,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from decimal import Decimal
 from typing import Any, Dict, Optional, Tuple
-
-import yaml
 
 from contract.errors import UserError
 from contract.files import PathLike
+from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, FLOAT32
+from contract.spec import read_yaml
 
 NUM_JOINTS = 17
 # Left and right of COCO's 17 joints: eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
 FLIP_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
-# AlphaPose subtracts these from R, G, B in this order and divides by nothing. They look like ImageNet's means in the
-# order B, G, R; the published weights were trained so.
-ALPHAPOSE_MEAN = (0.406, 0.457, 0.480)
-ALPHAPOSE_STD = (1.0, 1.0, 1.0)
-
 # Keys that decide inference, then keys of AlphaPose's files that do not. Any other key in these sections is refused:
 # an ignored typo would be measured as an accuracy difference.
 DATA_PRESET_KEYS = ("IMAGE_SIZE", "HEATMAP_SIZE", "NUM_JOINTS", "MEAN", "STD")
@@ -30,12 +24,9 @@ MODEL_KEYS = ("TYPE", "NUM_LAYERS", "CONV_DIM", "WIDTH")
 MODEL_IGNORED = ("PRETRAINED", "TRY_LOAD", "NUM_DECONV_FILTERS")
 REGRESSION_NORMS = ("sigmoid", "softmax")
 
-FLOAT32, UINT8 = "float32", "uint8"
-DTYPES = {FLOAT32: 4, UINT8: 1}  # what bins may hold -> bytes of a value
-
 
 @dataclasses.dataclass(frozen=True)
-class PoseConfig:
+class PoseSpec:
     """Shapes and numbers of one pose model. Sizes are (height, width)."""
 
     input_size: Tuple[int, int] = (256, 192)
@@ -58,26 +49,8 @@ class PoseConfig:
         return (NUM_JOINTS, *self.heatmap_size)
 
     @property
-    def output_shape(self) -> Tuple[int, int, int]:
-        return self.heatmap_shape
-
-    @property
-    def input_bytes(self) -> int:
-        """Bytes of one crop in a bin."""
-        return DTYPES[self.dtype] * math.prod(self.input_shape)
-
-    @property
-    def pixel_constants(self) -> Dict[str, Tuple[float, ...]]:
-        """What normalises a byte, for R, G, B: ((pixel - mean_chn) - min_chn) * var_reci_chn.
-
-        The names and the split are of Ascend's AIPP, whose mean_chn takes whole numbers and keeps min_chn, the rest, in
-        float16. In exact arithmetic it is (pixel / 255 - mean) / std.
-        """
-        means = [255 * Decimal(repr(mean)) for mean in self.mean]  # as written: 103.53 and not 103.53000000000000111
-        wholes = [min(max(math.floor(mean), 0), 255) for mean in means]
-        return {"mean_chn": tuple(wholes),
-                "min_chn": tuple(float(mean - whole) for mean, whole in zip(means, wholes)),
-                "var_reci_chn": tuple(1 / (255 * std) for std in self.std)}
+    def outputs(self) -> Dict[str, Tuple[int, ...]]:
+        return {"output": self.heatmap_shape}
 
     def of_data(self) -> Dict[str, Any]:
         """The part of the YAML that decides bins and the reading of dumps; the rest belongs to the checkpoint."""
@@ -85,22 +58,16 @@ class PoseConfig:
                 "mean": list(self.mean), "std": list(self.std), "regression": self.regression}
 
 
-def load_config(path: PathLike) -> PoseConfig:
+def load_spec(path: PathLike) -> PoseSpec:
     """Read a YAML file of AlphaPose's layout. Raises UserError naming the key that is missing, unknown or unusable."""
+    content = read_yaml(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected YAML, but {' '.join(str(error).split())}") from None
-    try:
-        return _from_sections(content if isinstance(content, dict) else {})
+        return _from_sections(content)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def _from_sections(content: Dict[str, Any]) -> PoseConfig:
+def _from_sections(content: Dict[str, Any]) -> PoseSpec:
     data = _section(content, "DATA_PRESET", DATA_PRESET_KEYS, DATA_PRESET_IGNORED)
     # A network of another type brings keys of its own; its ONNX file can still be run and scored.
     is_fastpose = isinstance(content.get("MODEL"), dict) and content["MODEL"].get("TYPE") == "FastPose"
@@ -108,15 +75,15 @@ def _from_sections(content: Dict[str, Any]) -> PoseConfig:
     if data.get("NUM_JOINTS", NUM_JOINTS) != NUM_JOINTS:
         raise UserError(f"DATA_PRESET.NUM_JOINTS is {data['NUM_JOINTS']}, expected {NUM_JOINTS}: "
                         "mirroring and scoring are COCO's")
-    return PoseConfig(
+    return PoseSpec(
         input_size=_numbers(data, "IMAGE_SIZE", int, 2),
         heatmap_size=_numbers(data, "HEATMAP_SIZE", int, 2),
         mean=_numbers(data, "MEAN", float, 3, ALPHAPOSE_MEAN, signed=True),
         std=_numbers(data, "STD", float, 3, ALPHAPOSE_STD),
-        network=str(model.get("TYPE", PoseConfig.network)),
-        num_layers=_positive(model.get("NUM_LAYERS", PoseConfig.num_layers), "NUM_LAYERS", int),
-        conv_dim=_positive(model.get("CONV_DIM", PoseConfig.conv_dim), "CONV_DIM", int),
-        width=_positive(model.get("WIDTH", PoseConfig.width), "WIDTH", float),
+        network=str(model.get("TYPE", PoseSpec.network)),
+        num_layers=_positive(model.get("NUM_LAYERS", PoseSpec.num_layers), "NUM_LAYERS", int),
+        conv_dim=_positive(model.get("CONV_DIM", PoseSpec.conv_dim), "CONV_DIM", int),
+        width=_positive(model.get("WIDTH", PoseSpec.width), "WIDTH", float),
         regression=_regression(_section(content, "LOSS", (), None) if content.get("LOSS") else {}),
     )
 

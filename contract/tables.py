@@ -1,0 +1,13 @@
+"""Tables in Markdown, as every command prints them."""
+from __future__ import annotations
+
+from typing import Any, Iterable, Sequence
+
+
+def format_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """A head, the line below it and the rows, without a last line break."""
+    return "\n".join(map(format_row, (head, ["---"] * len(head), *rows)))
+
+
+def format_row(cells: Iterable[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
