@@ -55,7 +55,7 @@ def _complaint(backend: Backend, spec: Spec) -> Optional[str]:
                                   ("output", backend.output_shape, next(iter(spec.outputs.values())))):
         if tuple(shape[1:]) != tuple(expected):
             return (f"its {what} is {format_shape(shape)}, but the config says {format_shape((None, *expected))}. "
-                    "Is the --cfg that of this model?")
+                    "Is the --cfg (--yolo_cfg of a detector) that of this model?")
     return None
 
 
