@@ -2,9 +2,6 @@
 
     python3 -m demo.draw --keypoints ./runs/fastpose_small/results/cpu_bs16_score/keypoints.json \\
         --images 15 18 --output people.jpg
-
-Bones of the left side are orange, of the right side blue, those between them white; joints that score no more than
-pose.oks.SCORED_JOINT are left out, as they are in a person's score.
 """
 from __future__ import annotations
 
@@ -18,13 +15,11 @@ import numpy as np
 
 from contract.errors import UserError, exit_code
 from contract.files import read_json, write_file
-from pose.coco import BONES, photograph_path
+from pose.coco import photograph_path
 from pose.crops import read_photograph
-from pose.oks import SCORED_JOINT
+from pose.drawing import draw_person
 
 HEIGHT = 480  # of the picture; photographs are scaled to it
-LEFT, RIGHT, MIDDLE = (255, 140, 0), (60, 140, 255), (255, 255, 255)  # RGB
-SUBPIXEL_BITS = 4
 MIN_SCORE = 0.2  # people below are duplicates or not there, for most detectors
 
 
@@ -38,20 +33,6 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def draw_person(image: np.ndarray, keypoints: np.ndarray) -> None:
-    """Draw (17, 3) x, y, score on an RGB photograph, in place."""
-    points = [tuple(np.round(point * 2 ** SUBPIXEL_BITS).astype(int).tolist()) for point in keypoints[:, :2]]
-    shown = keypoints[:, 2] > SCORED_JOINT
-    thickness = max(2, round(np.ptp(keypoints[shown, 1]) / 90)) if shown.any() else 2
-    for one, other in BONES:
-        if shown[one] and shown[other]:
-            sides = {joint % 2 for joint in (one, other) if joint}  # of COCO's joints, odd ones are left
-            color = MIDDLE if len(sides) != 1 else LEFT if sides == {1} else RIGHT
-            cv2.line(image, points[one], points[other], color, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
-    for point in (point for point, is_shown in zip(points, shown) if is_shown):
-        cv2.circle(image, point, (thickness + 1) << SUBPIXEL_BITS, (30, 30, 30), -1, cv2.LINE_AA, SUBPIXEL_BITS)
-
-
 def draw(dataroot: Path, people: List[Dict[str, Any]], images: List[int]) -> np.ndarray:
     """(HEIGHT, W, 3) RGB: the photographs with their people, from left to right."""
     pictures = []
@@ -59,7 +40,8 @@ def draw(dataroot: Path, people: List[Dict[str, Any]], images: List[int]) -> np.
         image = read_photograph(photograph_path(dataroot, image_id))
         for person in people:
             if person["image_id"] == image_id and person["score"] > MIN_SCORE:
-                draw_person(image, np.array(person["keypoints"]).reshape(-1, 3))
+                joints = np.array(person["keypoints"]).reshape(-1, 3)
+                draw_person(image, joints[:, :2], joints[:, 2])
         width = round(image.shape[1] * HEIGHT / image.shape[0])
         pictures.append(cv2.resize(image, (width, HEIGHT), interpolation=cv2.INTER_AREA))
     return np.hstack(pictures)
