@@ -10,6 +10,8 @@ Writes bench.md, bench.json, bench.svg and bench.png into --output.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import dataclasses
 import os
@@ -29,11 +31,12 @@ from comparison.folders import agree, gate_of, measure_folders
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.bins import BinReader
 from contract.dumps import read_settings
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import make_folder, read_json, write_file, write_json
 from contract.manifest import save_manifest
 from contract.spec import load_spec
 from contract.tables import format_table
+from contract.workers import end, start
 
 LIBRARIES = ("onnxruntime", "tensorrt", "torch")  # names under which a backend gives its version
 COLUMNS = ("run", "batch", "ms a batch: median, p90, p99", "{unit}/s in the model", "ratio",
@@ -150,11 +153,14 @@ def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:
                str(work / "bins"), "--output", str(work), "--output_dirname", run.dumps, "--batchsize", str(run.batch)]
     command += [*run.options, *(["--device", run.device] if run.device else [])]
     shutil.rmtree(work / run.dumps, ignore_errors=True)
-    process = subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               text=True)
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    process = start(command, cwd=Path(__file__).parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        with process.stderr:
+            errors = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        end(process)
     if process.returncode:
         reason = errors.splitlines()[-1] if errors else f"exit code {process.returncode}"
         raise UserError(f"{run.label} at batch {run.batch}: {reason.replace('error: ', '', 1)}")

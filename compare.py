@@ -8,6 +8,8 @@ Exit code 0: all agree with the first; 1: one differs; 2: bad input.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import os
 import sys
@@ -21,7 +23,7 @@ from comparison.report import write_report
 from comparison.sides import Side, anonymous_manifest, label_apart, open_sides, parse_side
 from comparison.text import format_comparison
 from contract.arguments import DEFAULT_CONFIG, at_least
-from contract.errors import DIFFERS, DONE, UserError, exit_code
+from contract.errors import DIFFERS, DONE, UserError
 from contract.files import write_json
 from contract.manifest import Manifest, load_manifest
 from pose.heatmaps import FLIP_SHIFTS

@@ -9,6 +9,8 @@ float16 or int8. Exit code 0: the outputs agree; 1: they differ; 2: bad input.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import os
 import sys
@@ -17,7 +19,7 @@ from typing import List, Optional
 
 from comparison.gates import GATES, LIMITS, choose_limits
 from contract.arguments import DEFAULT_CONFIG, at_least
-from contract.errors import DIFFERS, DONE, UserError, exit_code
+from contract.errors import DIFFERS, DONE, UserError
 from pose.spec import load_spec
 
 OUTPUT_LIMITS = ("cosine", "cosine_worst", "max_abs", "mismatched", "argmax")  # what one output can be held against

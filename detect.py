@@ -7,6 +7,8 @@ again after an interruption, it continues.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import os
 import sys
@@ -14,7 +16,6 @@ from typing import List, Optional
 
 from backends.rooms import ROOMS, add_options, given_options
 from contract.arguments import at_least
-from contract.errors import exit_code
 from detection.boxes import Thresholds
 from detection.detector import SPP_CFG, Detector, detect_folder
 

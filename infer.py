@@ -7,6 +7,8 @@ Reads, infers and writes at the same time, a few batches deep. Run again after a
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import os
 import sys
@@ -25,7 +27,7 @@ from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, share_of
 from contract.dumps import DumpFolder, Span, describe_speed, dump_name, summarize
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.spec import load_spec
 from contract.workers import describe_exit, run_together

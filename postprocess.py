@@ -6,6 +6,8 @@ Takes the dumps of ais_bench or of infer.py as they are, float32 or float16, and
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import json
 import os
@@ -20,7 +22,7 @@ from tqdm import tqdm
 
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.dumps import DumpReader
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.manifest import Manifest, load_manifest, settings_difference
 from contract.tables import format_table

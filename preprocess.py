@@ -7,6 +7,8 @@ and beside them a manifest that says who each one is. Run again after an interru
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import dataclasses
 import os
@@ -20,7 +22,7 @@ from tqdm import tqdm
 
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.bins import BinFolder, RowWriter
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import sha256_of_file, sha256_of_rows
 from contract.manifest import Manifest
 from contract.pixels import DTYPES, FLOAT32, UINT8

@@ -8,6 +8,8 @@ already and was made from the same checkpoint and config is kept.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import dataclasses
 import inspect
@@ -20,7 +22,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.export import IR_VERSIONS, MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from contract.files import make_folder, sha256_of_file, write_file
 from contract.onnx_file import read_origin, write_origin

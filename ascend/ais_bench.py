@@ -8,6 +8,8 @@ of its own, OUTPUT/NAME.parts, from which the dumps are moved. Run again after a
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import os
 import re
@@ -27,7 +29,7 @@ from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.backend import check_backend
 from contract.bins import BinReader, open_bins
 from contract.dumps import SETTINGS, DumpFolder, describe_speed, dump_name, read_settings, summarize
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_json
 from contract.manifest import settings_difference
 

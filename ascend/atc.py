@@ -7,6 +7,8 @@ verified, and NAME.om.json says how it was made; one that was made in the same w
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import os
 import re
@@ -20,7 +22,7 @@ from ascend import cann
 from ascend.codes import explain_output
 from ascend.request import Input, check_opset, check_precision, choose_batch, read_input
 from ascend.soc import check_soc_version
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import FILE_MODE, make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, pixel_constants
 from contract.workers import describe_exit, run_together

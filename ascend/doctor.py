@@ -6,6 +6,8 @@ Prints a table of what is ok, what deserves a look (note) and what is a problem;
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import glob
 import os
@@ -20,7 +22,7 @@ from ascend.generations import NEW, find_generation
 from ascend.pyacl import call, close_device, initialise, open_device
 from ascend.soc import check_soc_version, detect, npu_smi, parse_board, parse_npu_smi, parse_versions
 from ascend.toolkit_checks import check_python, check_set_env
-from contract.errors import BAD_INPUT, DONE, UserError, exit_code
+from contract.errors import BAD_INPUT, DONE, UserError
 
 NODES = ("davinci_manager", "devmm_svm", "hisi_hdc")  # in /dev, besides davinci0, davinci1, ...
 LITTLE_MEMORY = 8 << 30  # bytes; atc compiles in 8 processes unless told otherwise

@@ -7,6 +7,8 @@ takes is the logical one, which is not the NPU id that npu-smi takes: a card wit
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import difflib
 import importlib
@@ -15,7 +17,7 @@ import subprocess
 import sys
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 
 # Names that atc of CANN 8.1 takes, without their prefix "Ascend"; the 031 and 035 families are not for this job.
 KNOWN = ("310", "310B1", "310B2", "310B3", "310B4", "310P1", "310P3", "310P5", "310P7", "610", "610Lite", "910A",

@@ -20,6 +20,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
+from contract.script import exit_code  # noqa: E402
+
 from stages import POSTPROCESS_FLOOR, WORKERS, run  # noqa: E402
 
 from contract.dumps import dump_name  # noqa: E402
@@ -112,4 +114,4 @@ def report(measured: Dict[str, List[tuple]], people: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -24,7 +24,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from contract.errors import exit_code  # noqa: E402
+from contract.script import exit_code  # noqa: E402
+
 from detection.blocks import Convolution, Network, Shortcut  # noqa: E402
 from detection.boxes import Thresholds, anchor_rows, find_people  # noqa: E402
 from detection.darknet import Arrays, read_cfg, write_weights  # noqa: E402

@@ -22,11 +22,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from contract.script import exit_code  # noqa: E402
+
 from backends.rooms import open_pose_backend  # noqa: E402
 from contract.arguments import DEFAULT_CONFIG  # noqa: E402
 from contract.backend import Backend, infer_rows  # noqa: E402
 from contract.bins import BinReader  # noqa: E402
-from contract.errors import UserError, exit_code  # noqa: E402
+from contract.errors import UserError  # noqa: E402
 from contract.spec import row_bytes  # noqa: E402
 from pose.metrics import cosines, peak_cells, tensor_sums  # noqa: E402
 from pose.spec import PoseSpec, load_spec  # noqa: E402

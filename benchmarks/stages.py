@@ -24,6 +24,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from contract.script import exit_code  # noqa: E402
+
 from contract.dumps import dump_name  # noqa: E402
 from contract.files import make_folder, write_json  # noqa: E402
 from contract.manifest import load_manifest  # noqa: E402
@@ -166,4 +168,4 @@ def report(seconds: Dict[str, List[float]], memory: Dict[str, float], people: in
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

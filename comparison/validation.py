@@ -7,13 +7,15 @@ Exit code 0: all agree; 1: one differs.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from comparison.text import table
-from contract.errors import DIFFERS, DONE, exit_code
+from contract.errors import DIFFERS, DONE
 from contract.files import read_json, write_file
 
 REFERENCE = "pytorch"

@@ -5,6 +5,8 @@
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, Dict, List, Optional
 import cv2
 import numpy as np
 
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import read_json, write_file
 from pose.coco import photograph_path
 from pose.crops import read_photograph

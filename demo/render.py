@@ -7,6 +7,8 @@ duplicated and false boxes) and, when all else is whole, settings.json.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import sys
 from pathlib import Path
@@ -17,7 +19,6 @@ import numpy as np
 from numpy.random import Generator
 from tqdm import tqdm
 
-from contract.errors import exit_code
 from contract.files import make_folder, read_json, remove_file, write_file, write_json
 from demo.scenes import Scene, render_scene
 from pose.coco import JOINTS

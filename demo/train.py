@@ -8,6 +8,8 @@ Axes: M crops in a batch, K joints, h w of a heatmap.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import math
 import sys
@@ -21,7 +23,6 @@ from numpy.random import Generator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from contract.errors import exit_code
 from demo.scenes import render_scene
 from demo.training import Trainer, save_whole
 from networks.fastpose import build_fastpose

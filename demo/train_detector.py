@@ -8,6 +8,8 @@ Axes: M pictures in a batch, P people on them, R rows of the network, one a cell
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import sys
 from pathlib import Path
@@ -20,7 +22,6 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import Dataset
 
-from contract.errors import exit_code
 from demo.scenes import MAX_PEOPLE, render_scene
 from demo.training import Trainer
 from detection.blocks import Network

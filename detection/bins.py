@@ -7,6 +7,8 @@ kept.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import os
 import sys
@@ -16,7 +18,6 @@ from typing import List, Optional
 from tqdm import tqdm
 
 from contract.arguments import at_least
-from contract.errors import exit_code
 from contract.files import PathLike, make_folder, write_file
 from contract.manifest import bins_in
 from contract.spec import row_bytes

@@ -7,6 +7,8 @@ it is on disk.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import List, Optional, Sequence
 
 import numpy as np
 
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.export import MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from contract.files import PathLike, make_folder, sha256_of_file, write_file
 from contract.onnx_file import read_origin, write_origin

@@ -8,6 +8,8 @@ network sees every batch, which validate.py shows it twice: as it is, then mirro
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import hashlib
 import importlib
@@ -18,7 +20,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from contract.dumps import dump_name
-from contract.errors import exit_code
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.manifest import remove_bins
 

@@ -6,6 +6,8 @@ AlphaPose takes no limit, and scores all photographs that its annotations name.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import json
 import os
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from contract.arguments import at_least
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import make_folder, read_json, remove_file, write_file
 from pose.coco import PERSON, annotations_path, load_annotations, load_detections, photograph_path
 

@@ -7,6 +7,8 @@ postprocess.py) and compare.json (of compare.py, which held the heatmaps and key
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from comparison.sides import load_results, match_people, people_of_results
-from contract.errors import DIFFERS, DONE, UserError, exit_code
+from contract.errors import DIFFERS, DONE, UserError
 from contract.files import read_json, sha256_of_file
 from contract.manifest import bins_in, load_manifest
 from contract.tables import format_table

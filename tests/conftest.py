@@ -55,7 +55,7 @@ def main(monkeypatch, capsys):
 
     An exception that would be a traceback on a terminal is one here.
     """
-    from contract.errors import exit_code
+    from contract.script import exit_code
 
     def run(name: str, *args: object) -> SimpleNamespace:
         module = importlib.import_module(name)

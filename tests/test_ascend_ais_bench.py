@@ -184,7 +184,7 @@ def test_no_orphan_survives(tmp_path, models, small_cfg, bins, runner, end):  # 
 
     wait_for(lambda: len(workers()) == 2)
     stage.send_signal(end)
-    assert stage.wait(30) == (130 if end == signal.SIGTERM else -signal.SIGKILL)
+    assert stage.wait(30) == (143 if end == signal.SIGTERM else -signal.SIGKILL)
     wait_for(lambda: not any(map(alive, workers())))
 
 

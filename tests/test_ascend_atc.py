@@ -168,7 +168,7 @@ def test_nothing_survives_a_stage_that_is_told_to_end(tmp_path, model):
                              env={**env, "PATH": f"{slow.parent}:{env['PATH']}"})
     wait_for(lambda: trace.exists() and len(trace.read_text().split()) == 2)
     stage.send_signal(signal.SIGTERM)
-    assert stage.wait(30) == 130
+    assert stage.wait(30) == 143
     wait_for(lambda: not any(alive(int(pid)) for pid in trace.read_text().split()))
     assert not list(tmp_path.glob("*.om"))
 

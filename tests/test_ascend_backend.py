@@ -133,12 +133,12 @@ OPEN = "import sys; from ascend.backend import Backend; Backend(sys.argv[1], sys
     row(17, {"errors": [{"call": "aclInit", "code": 507000, "message": "TsdOpen failed"}]}, "", "ASCEND_AICPU_PATH"),
     ({}, "cuda", "such as 0"), ({"memory_mb": 0.01}, "", "smaller batch")])
 def test_what_is_wrong_with_the_machine_is_explained(tmp_path, models, config, device, hint):  # noqa: F811
-    code = f"import sys\nfrom contract.errors import exit_code\ndef main():\n    {OPEN}\nsys.exit(exit_code(main))"
+    code = f"import sys\nfrom contract.script import exit_code\ndef main():\n    {OPEN}\nsys.exit(exit_code(main))"
     assert hint in one_error(run(environment(**config), "-c", code, models / "m_bs4.om", device))
 
 
 def test_an_om_that_cannot_be_read(tmp_path, models):  # noqa: F811
-    code = f"import sys\nfrom contract.errors import exit_code\ndef main():\n    {OPEN}\nsys.exit(exit_code(main))"
+    code = f"import sys\nfrom contract.script import exit_code\ndef main():\n    {OPEN}\nsys.exit(exit_code(main))"
     damaged = tmp_path / "damaged.om"
     damaged.write_bytes(b"damaged")
     assert "damaged or of a newer CANN" in one_error(run(environment(), "-c", code, damaged, ""))

@@ -83,7 +83,7 @@ def test_a_script_that_is_told_to_end_leaves_nothing_running(job, tmp_path):
     wait_for(lambda: trace.exists() and len(workers()) == 3)  # the stage, and an ais_bench a device
     left = workers()
     script.terminate()
-    assert script.wait(30) == 130
+    assert script.wait(30) == 143
     wait_for(lambda: not any(map(alive, left)))
 
 

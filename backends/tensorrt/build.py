@@ -8,6 +8,8 @@ made in the same way is kept.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import contextlib
 import shlex
@@ -24,7 +26,7 @@ from backends.tensorrt.precision import PRECISIONS, Recipe, abilities_of, autoca
 from backends.tensorrt.request import Sizes, Source, choose_sizes, describe_sizes, read_source
 from backends.tensorrt.trtexec_build import build_command, check_trtexec, print_commands, run_trtexec
 from contract.arguments import DEFAULT_CONFIG
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import make_folder, remove_file, sha256_of_file, write_file
 
 DESCRIPTIVE = ("onnx", "cuda_driver", "cuda_runtime", "command")  # of the record: they may change without a new build

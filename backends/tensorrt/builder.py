@@ -111,9 +111,10 @@ def network_flags(tensorrt: Any, recipe: Recipe) -> int:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C ends the process at once: Python's own handler would wait for TensorRT, which takes minutes."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Ctrl-C and SIGTERM end the process at once: Python's handlers would wait for TensorRT, which takes minutes."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,13 +6,15 @@ prints the largest magnitude that each tensor keeps, which is what moves to a QD
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import re
 import struct
 import sys
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import PathLike
 
 ALGORITHMS = {"entropy": "EntropyCalibration2", "minmax": "MinMaxCalibration"}  # as the first line names them

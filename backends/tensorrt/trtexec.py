@@ -7,6 +7,8 @@ times batch.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import re
 import statistics
@@ -17,7 +19,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from backends.tensorrt.calibration import Version, decode_version, dotted
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, write_file
 from contract.tables import format_table
 
