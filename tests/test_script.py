@@ -74,7 +74,7 @@ def test_closed_and_full_outputs(script):
 
 
 @pytest.mark.parametrize("stage", ["preprocess.py", "infer.py", "postprocess.py", "detect.py", "compare.py",
-                                   "pth2onnx.py", "bench.py", "-m ascend.atc", "-m detection.export",
+                                   "pth2onnx.py", "bench.py", "-m ascend.ais_bench", "-m detection.export",
                                    "-m backends.tensorrt.build"])
 def test_a_python_without_packages_is_told_in_one_line_which_python_has_them(stage):
     command = [sys.executable, "-S", "-E", *stage.split()]  # without site-packages
