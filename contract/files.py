@@ -5,6 +5,7 @@ leaves nothing that looks whole and is not. Modes are what newer ais_bench relea
 """
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -81,6 +82,28 @@ def read_json(path: PathLike, what: str) -> Any:
         raise UserError(f"{path}: no such {what} file") from None
     except (ValueError, RecursionError) as error:  # no JSON, no text, digits without end, brackets without end
         raise UserError(f"{path}: expected JSON ({what}), but {error}") from None
+
+
+def read_text(path: PathLike, what: str) -> str:
+    """A text file that another tool wrote; `what` names its role ("darknet .cfg") in the error.
+
+    UTF-8, with or without a byte order mark; UTF-16, as Windows PowerShell's `>` writes; else GB18030, which GBK is
+    part of.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such {what} file") from None
+    encodings = ["utf-16"] if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ["utf-8-sig", "gb18030"]
+    for encoding in encodings:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise UserError(f"{path}: expected a {what} (text), but it is not text")
 
 
 def sha256_of_rows(rows: Iterable[tuple]) -> str:

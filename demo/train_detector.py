@@ -70,14 +70,14 @@ def boxes_to_letterbox(bbox_xywh: np.ndarray, photograph: Size, size: Size) -> n
 def detection_loss(raw: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
     """YOLOv3's loss a person: box and class of the row that is responsible for the person, objectness of all rows.
 
-    raw (M, R, 6) of a network of one class, boxes (M, MAX_PEOPLE, 4), anchors (R, 5) of `detection.boxes.anchor_rows`.
+    raw (M, R, 6) of a network of one class, boxes (M, MAX_PEOPLE, 4), anchors (R, 7) of `detection.boxes.anchor_rows`.
     """
     picture, number = torch.nonzero(boxes[..., 2], as_tuple=True)  # (P,) each
     people = boxes[picture, number]
     row, in_cell = responsible_rows(people, anchors)
     chosen = raw[picture, row]
     position = binary_cross_entropy_with_logits(chosen[:, :2], in_cell, reduction="none")
-    size = (chosen[:, 2:4] - (people[:, 2:] / anchors[row, 3:]).log()) ** 2 / 2
+    size = (chosen[:, 2:4] - (people[:, 2:] / anchors[row, 3:5]).log()) ** 2 / 2
     letterbox_sides = anchors[-1, 2] * (anchors[-1, :2] + 1)
     weight = 2 - (people[:, 2:] / letterbox_sides).prod(dim=1)  # small people count more, as in darknet
     person = binary_cross_entropy_with_logits(chosen[:, 5], torch.ones(len(row)), reduction="sum")
@@ -95,7 +95,7 @@ def responsible_rows(people: Tensor, anchors: Tensor) -> Tuple[Tensor, Tensor]:
     """
     in_cells = people[:, None, :2] / anchors[:, 2:3] - anchors[:, :2]  # (P, R, 2)
     holds = ((in_cells >= 0) & (in_cells < 1)).all(dim=2)
-    sizes, shapes = people[:, None, 2:], anchors[:, 3:]
+    sizes, shapes = people[:, None, 2:], anchors[:, 3:5]
     row = (holds * overlap(torch.minimum(sizes, shapes), sizes, shapes)).argmax(dim=1)
     return row, in_cells[range(len(row)), row]
 
@@ -103,7 +103,7 @@ def responsible_rows(people: Tensor, anchors: Tensor) -> Tuple[Tensor, Tensor]:
 def finds_somebody(raw: Tensor, picture: Tensor, people: Tensor, anchors: Tensor) -> Tensor:
     """(M, R) whether a row's box overlaps a person of its picture by more than IGNORED_OVERLAP."""
     centers = ((raw[..., :2].sigmoid() + anchors[:, :2]) * anchors[:, 2:3])[picture]  # (P, R, 2)
-    sizes = (raw[..., 2:4].exp() * anchors[:, 3:])[picture]
+    sizes = (raw[..., 2:4].exp() * anchors[:, 3:5])[picture]
     middles, spans = people[:, None, :2], people[:, None, 2:]
     low, high = torch.maximum(centers - sizes / 2, middles - spans / 2), torch.minimum(centers + sizes / 2,
                                                                                         middles + spans / 2)

@@ -9,45 +9,42 @@ from typing import Dict, List, Set, Tuple, Union
 
 BOX_ATTRIBUTES = 5  # tx, ty, tw, th, objectness; the classes follow
 LEAKY_SLOPE = 0.1
-BN_EPS = 1e-5  # AlphaPose runs batch norm with torch's default; darknet itself adds 1e-6 to the standard deviation
+ACTIVATIONS = ("leaky", "linear", "logistic", "mish", "relu")
+BN_EPS = 1e-5  # AlphaPose runs batch norm with torch's default
+DARKNET_BN_EPS = 1e-6  # as OpenCV's reader of darknet; darknet itself adds as much to the standard deviation
 
 Shape = Tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
+    """`strides` are down and across; `activation` is one of ACTIVATIONS."""
     shape: Shape
     in_channels: int
     size: int
-    stride: int
+    strides: Tuple[int, int]
     padding: int
     batch_normalize: bool
-    leaky: bool
+    activation: str
+    groups: int = 1
+    eps: float = BN_EPS
 
     def layout(self) -> Dict[str, Tuple[int, ...]]:
         """Names and shapes of its arrays, in the order of the weights file."""
         filters = self.shape[0]
         normalised = ("scale", "mean", "variance") if self.batch_normalize else ()
         return {**dict.fromkeys(("bias", *normalised), (filters,)),
-                "kernel": (filters, self.in_channels, self.size, self.size)}
+                "kernel": (filters, self.in_channels // self.groups, self.size, self.size)}
 
 
 @dataclasses.dataclass(frozen=True)
 class MaxPool:
-    """`padding` values in all, the smaller half first."""
+    """`padding` values in all, the smaller half first; with `zero_padded` they are zeros, else what never wins."""
     shape: Shape
     size: int
-    stride: int
+    strides: Tuple[int, int]
     padding: int
-
-    @property
-    def zero_padded(self) -> bool:
-        """AlphaPose pads the pools of stride 1 (the SPP block) with zeros, darknet with nothing that could win.
-
-        It matters where every value under the window is negative. An even size is yolov3-tiny's, which AlphaPose has
-        no padding for: it goes darknet's way.
-        """
-        return self.stride == 1 and self.size % 2 == 1
+    zero_padded: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,17 +62,25 @@ class Shortcut:
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """The channels of blocks `sources`, one after another."""
+    """The channels of blocks `sources`, one after another; with `parts`, of each those from its first to before its
+    last number."""
     shape: Shape
     sources: Tuple[int, ...]
+    parts: Tuple[Tuple[int, int], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Yolo:
-    """A head: its input, unchanged, is (anchors * (5 + classes), h, w) raw predictions. Anchors in input pixels."""
+    """A head: its input, unchanged, is (anchors * (5 + classes), h, w) raw predictions. Anchors in input pixels.
+
+    `scale` stretches what a cell's centre can reach about the middle of the cell (scale_x_y). With `squared` a size is
+    anchor * (2 * sigmoid)^2 (new_coords), else anchor * exp.
+    """
     shape: Shape
     anchors: Tuple[Tuple[float, float], ...]
     classes: int
+    scale: float = 1.0
+    squared: bool = False
 
 
 Block = Union[Convolution, MaxPool, Upsample, Shortcut, Route, Yolo]

@@ -28,7 +28,8 @@ class Thresholds:
 
 
 def anchor_rows(network: Network) -> np.ndarray:
-    """(rows, 5) float32: column, row and stride of the cell, width and height of the anchor, in the order of the rows.
+    """(rows, 7) float32, in the order of the rows: column, row and stride of the cell, width and height of the anchor,
+    and the head's `scale` and `squared`.
 
     Heads as in the cfg; in a head row by row, column by column, anchor by anchor.
     """
@@ -36,15 +37,15 @@ def anchor_rows(network: Network) -> np.ndarray:
     for head in network.heads:
         anchors, (_, height, width) = np.array(head.anchors), head.shape
         row, column, anchor = np.indices((height, width, len(anchors))).reshape(3, -1)
-        stride = np.full_like(row, network.height // height)
-        parts.append(np.column_stack([column, row, stride, anchors[anchor]]))
+        stride, ones = np.full_like(row, network.height // height), np.ones(len(row))
+        parts.append(np.column_stack([column, row, stride, anchors[anchor], head.scale * ones, head.squared * ones]))
     return np.concatenate(parts).astype(np.float32)
 
 
 def find_people(raw: np.ndarray, anchors: np.ndarray, thresholds: Thresholds) -> np.ndarray:
     """(rows, columns) network output of one photograph -> (n, 5) x1 y1 x2 y2 score in the letterbox, best first.
 
-    anchors: (rows, 5) of `anchor_rows`.
+    anchors: (rows, 7) of `anchor_rows`.
     """
     likely = sigmoid(raw[:, 4]) > np.float32(thresholds.confidence)  # few are: decode only these
     return select_people(decode(raw[likely], anchors[likely]), thresholds)
@@ -53,10 +54,10 @@ def find_people(raw: np.ndarray, anchors: np.ndarray, thresholds: Thresholds) ->
 def decode(raw: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """Raw rows -> rows of the same columns: centre x, y, width, height in letterbox pixels, the rest probabilities."""
     rows = sigmoid(raw)
-    column_row, stride, sizes = anchors[:, :2], anchors[:, 2:3], anchors[:, 3:]
-    rows[:, :2] = (rows[:, :2] + column_row) * stride
+    column_row, stride, sizes, scale, squared = np.split(anchors, [2, 3, 5, 6], axis=1)
+    rows[:, :2] = (rows[:, :2] * scale - (scale - 1) / 2 + column_row) * stride
     with np.errstate(over="ignore"):  # an untrained network's size may be infinite; it is clipped to the photograph
-        rows[:, 2:4] = np.exp(raw[:, 2:4]) * sizes
+        rows[:, 2:4] = np.where(squared, 4 * rows[:, 2:4] ** 2, np.exp(raw[:, 2:4])) * sizes
     return rows
 
 

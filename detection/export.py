@@ -20,7 +20,8 @@ from contract.errors import UserError
 from contract.export import MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from contract.files import PathLike, make_folder, sha256_of_file, write_file
 from contract.onnx_file import read_origin, write_origin
-from detection.darknet import read_cfg, read_weights
+from detection.blocks import Network
+from detection.darknet import Arrays, read_cfg, read_weights
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -46,7 +47,7 @@ def export(cfg: PathLike, weights: PathLike, output: PathLike, batches: Sequence
     for path in set(paths.values()).difference(wanted.values()):
         print(f"{path}: kept, of the same weights and cfg")
     if wanted:
-        oracle = _load_oracle(network, weights)
+        oracle = _build_oracle(network, arrays)
         make_folder(paths[None].parent)
     for batch, path in wanted.items():
         model = build_onnx(network, arrays, batch, opset)
@@ -61,13 +62,13 @@ def export(cfg: PathLike, weights: PathLike, output: PathLike, batches: Sequence
     return list(paths.values())
 
 
-def _load_oracle(network, weights: PathLike):
+def _build_oracle(network: Network, arrays: List[Arrays]):
     try:
-        from networks.darknet import load_darknet
+        from networks.darknet import build_darknet
     except ModuleNotFoundError as error:
         raise UserError("the export is compared with PyTorch before it is written, and the Python package "
                         f"{error.name} is not installed. Install it, or export where it is") from None
-    return load_darknet(network, weights)
+    return build_darknet(network, arrays)
 
 
 def relative_error(content: bytes, oracle, shape: Sequence[int]) -> float:

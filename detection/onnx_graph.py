@@ -14,7 +14,6 @@ from onnx import helper, numpy_helper
 
 from contract.export import IR_VERSIONS
 from detection.blocks import (
-    BN_EPS,
     BOX_ATTRIBUTES,
     LEAKY_SLOPE,
     Convolution,
@@ -88,15 +87,23 @@ class Graph:
 def _convolution(graph: Graph, block: Convolution, last: str, arrays: Arrays) -> str:
     kernel, bias = folded(block, arrays)
     last = graph.add("Conv", [last, graph.constant(kernel, "kernel"), graph.constant(bias, "bias")],
-                     kernel_shape=[block.size] * 2, strides=[block.stride] * 2, pads=[block.padding] * 4)
-    return graph.add("LeakyRelu", [last], alpha=LEAKY_SLOPE) if block.leaky else last
+                     kernel_shape=[block.size] * 2, strides=block.strides, pads=[block.padding] * 4, group=block.groups)
+    return _activation(graph, block.activation, last)
+
+
+def _activation(graph: Graph, name: str, last: str) -> str:
+    if name == "mish":  # x * tanh(ln(1 + e^x)); an operator of its own only from opset 18 on
+        return graph.add("Mul", [last, graph.add("Tanh", [graph.add("Softplus", [last])])])
+    if name == "leaky":
+        return graph.add("LeakyRelu", [last], alpha=LEAKY_SLOPE)
+    return last if name == "linear" else graph.add({"logistic": "Sigmoid", "relu": "Relu"}[name], [last])
 
 
 def folded(block: Convolution, arrays: Arrays) -> Tuple[np.ndarray, np.ndarray]:
     """Kernel and bias of the convolution with its batch norm folded in: computed in float64, returned in float32."""
     if not block.batch_normalize:
         return arrays["kernel"], arrays["bias"]
-    scale = arrays["scale"].astype(np.float64) / np.sqrt(arrays["variance"].astype(np.float64) + BN_EPS)
+    scale = arrays["scale"].astype(np.float64) / np.sqrt(arrays["variance"].astype(np.float64) + block.eps)
     kernel = arrays["kernel"] * scale[:, None, None, None]
     return kernel.astype(np.float32), (arrays["bias"] - arrays["mean"] * scale).astype(np.float32)
 
@@ -104,7 +111,7 @@ def folded(block: Convolution, arrays: Arrays) -> Tuple[np.ndarray, np.ndarray]:
 def _maxpool(graph: Graph, block: MaxPool, last: str, outputs: List[str]) -> str:
     before = block.padding // 2
     after = block.padding - before
-    last = graph.add("MaxPool", [last], kernel_shape=[block.size] * 2, strides=[block.stride] * 2,
+    last = graph.add("MaxPool", [last], kernel_shape=[block.size] * 2, strides=block.strides,
                      pads=[before, before, after, after])
     if not block.zero_padded:
         return last
@@ -130,6 +137,9 @@ def _shortcut(graph: Graph, block: Shortcut, last: str, outputs: List[str]) -> s
 
 def _route(graph: Graph, block: Route, last: str, outputs: List[str]) -> str:
     sources = [outputs[source] for source in block.sources]
+    for number, part in enumerate(block.parts):
+        first, end = (graph.integers(f"{name}{number}", value) for name, value in zip(("first", "end"), part))
+        sources[number] = graph.add("Slice", [sources[number], first, end, graph.integers(f"axis{number}", 1)])
     return graph.add("Concat", sources, axis=1) if len(sources) > 1 else sources[0]
 
 

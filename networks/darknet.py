@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from contract.files import PathLike
 from detection.blocks import (
-    BN_EPS,
     BOX_ATTRIBUTES,
     LEAKY_SLOPE,
     Block,
@@ -47,7 +46,9 @@ class Darknet(nn.Module):
             if isinstance(block, Shortcut):
                 last = last + kept[block.source]
             elif isinstance(block, Route):
-                last = torch.cat([kept[source] for source in block.sources], dim=1)
+                whole = [kept[source] for source in block.sources]
+                last = torch.cat([values[:, first:last] for values, (first, last) in zip(whole, block.parts)] or whole,
+                                 dim=1)
             elif isinstance(block, Yolo):
                 heads.append(last)
             else:
@@ -70,11 +71,11 @@ class Pool(nn.Module):
     def __init__(self, block: MaxPool):
         super().__init__()
         before, after = block.padding // 2, block.padding - block.padding // 2
-        self.size, self.stride, self.pads = block.size, block.stride, (before, after, before, after)
+        self.size, self.strides, self.pads = block.size, block.strides, (before, after, before, after)
         self.fill = 0.0 if block.zero_padded else float("-inf")
 
     def forward(self, values: Tensor) -> Tensor:
-        return functional.max_pool2d(functional.pad(values, self.pads, value=self.fill), self.size, self.stride)
+        return functional.max_pool2d(functional.pad(values, self.pads, value=self.fill), self.size, self.strides)
 
 
 def _module(block: Block) -> nn.Module:
@@ -85,32 +86,36 @@ def _module(block: Block) -> nn.Module:
     return nn.Upsample(scale_factor=block.stride) if isinstance(block, Upsample) else nn.Identity()
 
 
+ACTIVATIONS = {"leaky": lambda: nn.LeakyReLU(LEAKY_SLOPE, inplace=True), "logistic": nn.Sigmoid, "mish": nn.Mish,
+               "relu": nn.ReLU}
+
+
 def _convolution(block: Convolution) -> nn.Sequential:
-    parts = OrderedDict(conv=nn.Conv2d(block.in_channels, block.shape[0], block.size, block.stride, block.padding,
-                                       bias=not block.batch_normalize))
+    parts = OrderedDict(conv=nn.Conv2d(block.in_channels, block.shape[0], block.size, block.strides, block.padding,
+                                       groups=block.groups, bias=not block.batch_normalize))
     if block.batch_normalize:
-        parts["bn"] = nn.BatchNorm2d(block.shape[0], eps=BN_EPS)
-    if block.leaky:
-        parts["leaky"] = nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+        parts["bn"] = nn.BatchNorm2d(block.shape[0], eps=block.eps)
+    if block.activation != "linear":
+        parts[block.activation] = ACTIVATIONS[block.activation]()
     return nn.Sequential(parts)
 
 
 def load_darknet(network: Network, path: PathLike) -> Darknet:
     """The network with the numbers of a .weights file, in eval mode."""
+    return build_darknet(network, read_weights(path, network))
+
+
+def build_darknet(network: Network, weights: Sequence[Arrays]) -> Darknet:
+    """The network with these numbers, in eval mode. It uses the arrays themselves: a file is held once."""
     darknet = Darknet(network)
-    set_weights(darknet, read_weights(path, network))
+    for tensors, arrays in zip(_tensors(darknet), weights):
+        for name, tensor in tensors.items():
+            tensor.data = torch.from_numpy(arrays[name])
     return darknet.eval()
 
 
-def set_weights(darknet: Darknet, weights: Sequence[Arrays]) -> None:
-    with torch.no_grad():
-        for tensors, arrays in zip(_tensors(darknet), weights):
-            for name, tensor in tensors.items():
-                tensor.copy_(torch.from_numpy(arrays[name]))
-
-
 def get_weights(darknet: Darknet) -> List[Arrays]:
-    """The inverse of `set_weights`: what `detection.darknet.write_weights` takes."""
+    """The inverse of `build_darknet`: what `detection.darknet.write_weights` takes."""
     return [{name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
             for tensors in _tensors(darknet)]
 

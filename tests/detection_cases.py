@@ -13,20 +13,65 @@ from detection.blocks import Convolution, Network
 SPP_CFG = Path(__file__).resolve().parent.parent / "configs" / "yolov3-spp.cfg"
 
 
-def conv(filters: int, size: int, stride: int = 1) -> str:
+def conv(filters: int, size: int, stride: int = 1, activation: str = "leaky", groups: int = 1) -> str:
     return (f"[convolutional]\nbatch_normalize=1\nfilters={filters}\nsize={size}\nstride={stride}\npad=1\n"
-            "activation=leaky\n")
+            f"activation={activation}\n") + (f"groups={groups}\n" if groups > 1 else "")
 
 
-def head(mask: str, classes: int = 80) -> str:
+def head(mask: str, classes: int = 80, activation: str = "linear", options: str = "") -> str:
     filters = (mask.count(",") + 1) * (5 + classes)
-    return (f"[convolutional]\nsize=1\nstride=1\npad=1\nfilters={filters}\nactivation=linear\n"
+    return (f"[convolutional]\nsize=1\nstride=1\npad=1\nfilters={filters}\nactivation={activation}\n"
             f"[yolo]\nmask = {mask}\nanchors = 10,14,  23,27,  37,58,  81,82,  135,169,  344,319\nclasses={classes}\n"
-            "num=6\njitter=.3\nignore_thresh = .7\ntruth_thresh = 1\nrandom=1\n")
+            f"num=6\njitter=.3\nignore_thresh = .7\ntruth_thresh = 1\nrandom=1\n{options}")
 
 
 def pool(size: int, stride: int) -> str:
     return f"[maxpool]\nsize={size}\nstride={stride}\n"
+
+
+def route(*layers: int, options: str = "") -> str:
+    return f"[route]\nlayers={','.join(map(str, layers))}\n{options}"
+
+
+NET = "[net]\nwidth=96\nheight=64\n"
+
+
+def tiny_v4_cfg() -> str:
+    """yolov4-tiny with an eighth of its channels: half of a block's channels go their own way, and come back."""
+    body = conv(4, 3, 2) + conv(8, 3, 2) + conv(8, 3)
+    for filters in (4, 8, 16):
+        body += route(-1, options="groups=2\ngroup_id=1\n") + conv(filters, 3) + conv(filters, 3) + route(-1, -2)
+        body += conv(2 * filters, 1) + route(-6, -1) + pool(2, 2) + conv(4 * filters, 3)
+    body += conv(32, 1) + conv(64, 3) + head("3,4,5", options="scale_x_y = 1.05\nnms_kind=greedynms\nbeta_nms=0.6\n")
+    body += route(-4) + conv(16, 1) + "[upsample]\nstride=2\n" + route(-1, 23) + conv(32, 3)
+    return NET + body + head("0,1,2", options="scale_x_y = 1.05\n")
+
+
+def v4_cfg(squared: bool = False) -> str:
+    """What yolov4 is made of: Mish, cross stages with shortcuts, pools side by side, a scale for each head. With
+    `squared`, yolov4-csp's heads."""
+    body, activation, options = conv(8, 3, activation="mish"), "linear", "scale_x_y = 1.2\n"
+    if squared:
+        activation, options = "logistic", "scale_x_y = 2.0\nnew_coords=1\n"
+    for filters in (8, 16, 24):
+        body += conv(filters, 3, 2, "mish") + conv(filters // 2, 1, activation="mish") + route(-2)
+        body += conv(filters // 2, 1, activation="mish") + conv(filters // 2, 3, activation="mish")
+        body += "[shortcut]\nfrom=-2\nactivation=linear\n" + conv(filters // 2, 1, activation="mish") + route(-1, -6)
+    body += conv(24, 1) + pool(5, 1) + route(-2) + pool(9, 1) + route(-4) + pool(13, 1) + route(-1, -3, -5, -6)
+    body += conv(32, 3, 2) + head("3,4,5", 2, activation, options)
+    body += route(-3) + conv(32, 1) + head("0,1,2", 2, activation, options.replace("1.2", "1.05"))
+    return NET + body
+
+
+def fastest_cfg() -> str:
+    """What Yolo-Fastest is made of: a convolution per channel, and dropout before a shortcut."""
+    body = conv(8, 3, 2)
+    for filters in (16, 24, 32):
+        body += conv(filters, 1) + conv(filters, 3, 2, groups=filters) + conv(8, 1, activation="linear")
+        body += conv(filters, 1) + conv(filters, 5, groups=filters) + conv(8, 1, activation="linear")
+        body += "[dropout]\nprobability=.15\n[shortcut]\nfrom=-5\nactivation=linear\n"
+    body += pool(3, 1) + route(-2) + pool(5, 1) + route(-1, -3) + conv(24, 1)
+    return NET + body + head("0,1,2", 1, options="scale_x_y = 1.0\n")
 
 
 def tiny_cfg(classes: int = 80, width: int = 96, height: int = 64) -> str:

@@ -131,11 +131,11 @@ def test_other_rows_that_find_the_person_are_left_alone_and_the_rest_are_not(net
     raw = torch.zeros(1, len(anchors), network.columns, requires_grad=True)
     train_detector.detection_loss(raw, person, anchors).backward()
     objectness = raw.grad[0, :, 4]
-    low, high = ((anchors[:, :2] + 0.5) * anchors[:, 2:3] + sign * anchors[:, 3:] / 2 for sign in (-1, 1))
+    low, high = ((anchors[:, :2] + 0.5) * anchors[:, 2:3] + sign * anchors[:, 3:5] / 2 for sign in (-1, 1))
     sides = torch.minimum(high, person[0, :, :2] + person[0, :, 2:] / 2) - torch.maximum(
         low, person[0, :, :2] - person[0, :, 2:] / 2)
     common = sides.clamp(min=0).prod(dim=1)
-    overlap = common / (anchors[:, 3:].prod(dim=1) + 67 * 178 - common)
+    overlap = common / (anchors[:, 3:5].prod(dim=1) + 67 * 178 - common)
     assert (objectness < 0).sum() == 1 and overlap[objectness.argmin()] > 0.99
     assert torch.equal(objectness > 0, overlap <= train_detector.IGNORED_OVERLAP)
 

@@ -6,11 +6,23 @@ import collections
 import cv2
 import numpy as np
 import pytest
-from detection_cases import SPP_CFG, conv, head, narrow_spp_cfg, random_weights, tiny_cfg
+from detection_cases import (
+    NET,
+    SPP_CFG,
+    conv,
+    fastest_cfg,
+    head,
+    narrow_spp_cfg,
+    pool,
+    random_weights,
+    tiny_cfg,
+    tiny_v4_cfg,
+    v4_cfg,
+)
 
 from contract.errors import UserError
 from detection.blocks import Convolution, Yolo
-from detection.boxes import anchor_rows, decode
+from detection.boxes import Thresholds, anchor_rows, decode, find_people
 from detection.darknet import read_cfg, read_weights, weights_size, write_weights
 
 
@@ -32,11 +44,19 @@ def darknet_files(tmp_path):
 
 
 def opencv_heads(cfg, weights, network, images):
-    """Raw predictions of each head, from OpenCV's reader and its own layers."""
+    """Raw predictions of each head, from OpenCV's reader and its own layers; of new_coords before their sigmoid."""
     net = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
     net.setInput(images)
-    names = [f"conv_{number - 1}" for number, block in enumerate(network.blocks) if isinstance(block, Yolo)]
-    return net.forward(names)
+    return net.forward([f"conv_{number - 1}" for number, block in enumerate(network.blocks) if isinstance(block, Yolo)])
+
+
+def opencv_boxes(cfg, weights, network, images):
+    """(rows, 5) centre, size and objectness of the first image, from OpenCV's yolo layers, in the order of our rows."""
+    net = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
+    net.setInput(images)
+    heads = net.forward([f"yolo_{number}" for number, block in enumerate(network.blocks) if isinstance(block, Yolo)])
+    rows = np.concatenate([head.reshape(len(images), -1, head.shape[-1])[0] for head in heads])
+    return rows[:, :5] * [network.width, network.height, network.width, network.height, 1]
 
 
 def our_heads(weights, network, images):
@@ -68,16 +88,20 @@ def people_rows(heads, network):
     return np.stack(rows, axis=1)
 
 
-@pytest.mark.parametrize("text", [tiny_cfg(), tiny_cfg(classes=1), narrow_spp_cfg(pools=False)],
-                         ids=["yolov3-tiny", "yolov3-tiny of one class", "yolov3"])
+NETWORKS = {"yolov3-tiny": tiny_cfg(), "yolov3-tiny of one class": tiny_cfg(classes=1),
+            "yolov3": narrow_spp_cfg(pools=False), "yolov4-tiny": tiny_v4_cfg(), "yolov4": v4_cfg(),
+            "yolov4-csp": v4_cfg(squared=True), "yolo-fastest": fastest_cfg()}
+
+
+@pytest.mark.parametrize("text", NETWORKS.values(), ids=NETWORKS)
 def test_networks_agree_with_opencv(darknet_files, text):
     cfg, weights, network = darknet_files(text)
     images = np.random.default_rng(1).random((2, 3, 64, 96), np.float32)
     expected = opencv_heads(cfg, weights, network, images)
     for ours, raw in zip(our_heads(weights, network, images), expected):
-        np.testing.assert_allclose(ours, raw, atol=2e-4 * np.abs(raw).max())
+        np.testing.assert_allclose(ours, raw, atol=1e-4 * np.abs(raw).max())
     rows = people_rows(expected, network)
-    np.testing.assert_allclose(our_rows(weights, network, images), rows, atol=2e-4 * np.abs(rows).max())
+    np.testing.assert_allclose(our_rows(weights, network, images), rows, atol=1e-4 * np.abs(rows).max())
 
 
 def test_spp_pools_pad_with_zeros_and_opencv_does_not(darknet_files):
@@ -100,16 +124,28 @@ def test_spp_pools_pad_with_zeros_and_opencv_does_not(darknet_files):
     assert difference["as it is"] > 1e-2
 
 
-def test_decoded_boxes_agree_with_opencv(darknet_files):
-    """OpenCV's yolo layer: centre and size as fractions of the input, and the objectness; in the same order of rows."""
-    cfg, weights, network = darknet_files(tiny_cfg())
-    images = np.random.default_rng(1).random((1, 3, 64, 96), np.float32)
-    net = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
-    net.setInput(images)
-    names = [f"yolo_{number}" for number, block in enumerate(network.blocks) if isinstance(block, Yolo)]
-    expected = np.concatenate(net.forward(names))[:, :5] * [96, 64, 96, 64, 1]
+@pytest.mark.parametrize("text", NETWORKS.values(), ids=NETWORKS)
+def test_decoded_boxes_agree_with_opencv(darknet_files, text):
+    cfg, weights, network = darknet_files(text)
+    images = np.random.default_rng(1).random((2, 3, 64, 96), np.float32)
     rows = decode(our_rows(weights, network, images)[0], anchor_rows(network))
-    np.testing.assert_allclose(rows[:, :5], expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(rows[:, :5], opencv_boxes(cfg, weights, network, images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_real_detector_agrees_with_opencv(shared):
+    """Yolo-Fastest: boxes to 1e-4 of the picture, objectness to 1e-4."""
+    cfg, weights = (shared / "models" / f"yolo_fastest_body.{suffix}" for suffix in ("cfg", "weights"))
+    network = read_cfg(cfg)
+    image = cv2.imread(str(shared / "data" / "coco_mini" / "val2017" / "000000000785.jpg"))
+    images = cv2.dnn.blobFromImage(image, 1 / 255, (320, 320), swapRB=True)
+    expected = opencv_heads(cfg, weights, network, images)
+    for ours, raw in zip(our_heads(weights, network, images), expected):
+        np.testing.assert_allclose(ours, raw, atol=1e-4 * np.abs(raw).max())
+    rows = decode(our_rows(weights, network, images)[0], anchor_rows(network))
+    boxes = opencv_boxes(cfg, weights, network, images)
+    np.testing.assert_allclose(rows[:, :5] / [320, 320, 320, 320, 1], boxes / [320, 320, 320, 320, 1], atol=1e-4)
+    people = find_people(our_rows(weights, network, images)[0], anchor_rows(network), Thresholds())
+    np.testing.assert_allclose(people[0, :4], [140, 34, 250, 295], atol=10)  # the annotated skier
 
 
 def test_shipped_cfg_is_yolov3_spp():
@@ -122,7 +158,53 @@ def test_shipped_cfg_is_yolov3_spp():
     assert round(multiplications / 1e9, 2) == 70.72
 
 
-NET = "[net]\nwidth=96\nheight=64\n"
+YOLO = "[yolo]\nanchors=1,1,2,2,3,3\nclasses=1\n"
+HEAD = f"[convolutional]\nsize=1\nfilters=18\nactivation=linear\n{YOLO}"
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    (f"[net]\nwidth=9999999\nheight=9999999\n{HEAD}", ["width is '9999999'", "to 8192"]),
+    (f"[net]\nwidth=8192\nheight=8192\n{HEAD}", ["values"]),
+    (f"{NET}[convolutional]\nsize=1\nfilters=2000000000\nactivation=linear\n{HEAD}", ["filters is '2000000000'"]),
+    (f"{NET}[maxpool]\nsize=100000\nstride=1\n{HEAD}", ["size is '100000'"]),
+    (f"{NET}[upsample]\nstride=32\n[upsample]\nstride=32\n{HEAD}", ["values", "line 6"]),
+    ("[net]\nwidth=4096\nheight=4096\n" + pool(32, 1) * 20 + HEAD,
+     ["multiplications"]),
+    (NET + "[dropout]\n" * 1001, ["before it"]),
+    (NET + pool(1, 1) * 1001 + HEAD, ["1001 sections"]),
+    (NET + HEAD + f"jitter={'1' * 5000}\n", ["5007 characters"]),
+    (NET + HEAD + "# comment\n" * 110_000, ["bytes", "1048576"]),
+    (NET + HEAD.replace("3,3", "3,1e300"), ["numbers in anchors"]),
+    (NET + HEAD.replace("filters=18", "filters=1e400"), ["filters is '1e400'"]),
+])
+def test_a_small_cfg_cannot_ask_for_hours_or_all_memory(tmp_path, text, words):
+    path = tmp_path / "bomb.cfg"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_cfg(path)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(("encoding", "comment"), [
+    ("utf-8-sig", "# a comment"), ("gbk", "# 训练用的配置"), ("utf-16", "# Windows"), ("utf-8", "# 训练用的配置")])
+def test_cfgs_of_other_editors_are_read(tmp_path, encoding, comment):
+    path = tmp_path / "net.cfg"
+    path.write_bytes(f"{NET}{comment}\n{HEAD}".replace("\n", "\r\n").encode(encoding))
+    assert read_cfg(path).heads[0].anchors == ((1, 1), (2, 2), (3, 3))
+
+
+def test_strides_of_one_direction_go_first(darknet_files):
+    """Of a window's positions every fourth is left, whichever section leaves it out."""
+    first = "[convolutional]\nsize=3\npad=1\nfilters=18\nactivation=linear\nstride=4\n"
+    cfg, weights, plain = darknet_files(NET + first + YOLO)
+    images = np.random.default_rng(1).random((1, 3, 64, 96), np.float32)
+    expected = our_heads(weights, plain, images)[0]
+    cfg.write_text(NET + first + "stride_y=2\n[maxpool]\nsize=1\nstride=1\nstride_y=2\n" + YOLO)
+    network = read_cfg(cfg)
+    assert [block.shape for block in network.blocks] == [(18, 32, 24), (18, 16, 24), (18, 16, 24)]
+    assert np.array_equal(our_heads(weights, network, images)[0], expected)
+    rows = people_rows([expected], plain)
+    np.testing.assert_allclose(our_rows(weights, network, images), rows, atol=1e-5 * np.abs(rows).max())
 
 
 @pytest.mark.parametrize(("text", "words"), [
@@ -137,14 +219,26 @@ NET = "[net]\nwidth=96\nheight=64\n"
     ("[net]\nheight=64\n", ["width is missing"]),
     ("[net]\nwidth=96\nheight=some\n", ["height is 'some'", "numbers"]),
     (NET + "channels=1\n" + conv(8, 3), ["channels is 1", "expected 3"]),
-    (NET + conv(8, 3).replace("leaky", "mish"), ["activation is 'mish'", "leaky or linear"]),
-    (NET + conv(8, 3) + "groups=2\n", ["groups=2 is not supported"]),
-    (NET + conv(8, 3).replace("filters=8", "filters=0"), ["filters is '0'", "at least 1"]),
+    (NET + conv(8, 3).replace("leaky", "selu"), ["activation is 'selu'", "leaky or linear"]),
+    (NET + conv(8, 3) + "groups=2\n", ["groups is 2", "3 channels"]),
+    (NET + conv(8, 3) + "[route]\nlayers=-1\ngroups=3\n", ["groups is 3", "[8] channels"]),
+    (NET + conv(8, 3) + "[route]\nlayers=-1\ngroups=2\ngroup_id=2\n", ["group_id is '2'", "from 0 to 1"]),
+    (NET + conv(8, 3).replace("filters=8", "filters=0"), ["filters is '0'", "from 1 to"]),
+    (NET + conv(8, 3) + "share_index=-2\n", ["line 4", "share_index=-2 changes the numbers"]),
+    (NET + conv(8, 3) + conv(8, 3) + "[shortcut]\nfrom=-2\nbeta=0.5\n", ["[shortcut] in line 18", "beta=0.5"]),
+    (NET + conv(8, 3) + conv(8, 3) + "[shortcut]\nfrom=-2\nweights_type=per_channel\n", ["weights_type=per_channel"]),
+    (NET + conv(8, 3) + "[upsample]\nstride=2\nscale=2\n", ["[upsample] in line 11", "scale=2"]),
+    (NET + "[dropout]\n", ["[dropout] in line 4", "a block before it"]),
+    (NET + conv(8, 3) + head("0,1,2", 1, options="new_coords=1\n"), ["new_coords=1 expects", "logistic"]),
+    (NET + conv(8, 3) + head("0,1,2", 1, options="scale_x_y=0\n"), ["scale_x_y is 0"]),
+    (NET + conv(8, 3) + head("0,1,2", 1) + "[route]\nlayers=-1\n", ["takes the output of [yolo], block 2"]),
+    (NET + conv(8, 3) + head("0,1,2", 1) + conv(8, 3), ["takes the output of [yolo], block 2"]),
+    (NET + conv(8, 3) + head("0,1,2", 1, "logistic", "new_coords=1\n") + "[route]\nlayers=-2\n", ["block 2"]),
     (NET + conv(8, 3) + "[shortcut]\nfrom=-3\n", ["from is -3", "1 blocks come before"]),
     (NET + conv(8, 3) + conv(8, 3, 2) + "[shortcut]\nfrom=-2\n", ["(8, 32, 48)", "(8, 64, 96)"]),
     (NET + conv(8, 3) + conv(8, 3, 2) + "[route]\nlayers=-1,0\n", ["different height or width"]),
     (NET + conv(8, 3) + "[route]\nlayers=1\n", ["layers is 1", "1 blocks come before"]),
-    (NET + conv(8, 101).replace("pad=1", "pad=0"), ["size 101", "96x64"]),
+    (NET + conv(8, 3, 32) + conv(8, 5).replace("pad=1", "pad=0"), ["size 5", "3x2"]),
     (NET + "filters 3\n", ["line 4", "'filters 3'"]),
     (tiny_cfg(width=100), ["different height or width", "multiples of 32"]),
 ])
@@ -159,8 +253,8 @@ def test_bad_cfg_is_refused_in_one_line(tmp_path, text, words):
 
 
 def test_cfg_that_is_no_text_or_not_there_is_refused(tmp_path):
-    (tmp_path / "net.cfg").write_bytes(b"\xff\xfe\x00\x80")
-    for name, word in (("net.cfg", "not text"), ("other.cfg", "no such cfg")):
+    (tmp_path / "net.cfg").write_bytes(b"[net]\x00\x80")
+    for name, word in (("net.cfg", "not text"), ("other.cfg", "no such darknet .cfg")):
         with pytest.raises(UserError, match=word):
             read_cfg(tmp_path / name)
 
@@ -180,6 +274,20 @@ def test_weights_of_another_size_are_refused_with_both_sizes(darknet_files, chan
     with pytest.raises(UserError) as error:
         read_weights(path, network)
     assert str(len(content) + change) in str(error.value) and str(weights_size(network)) in str(error.value)
+
+
+def test_weights_of_header_0_1_count_photographs_in_four_bytes(darknet_files):
+    cfg, path, network = darknet_files(tiny_cfg())
+    expected = read_weights(path, network)
+    images = np.random.default_rng(1).random((1, 3, 64, 96), np.float32)
+    heads = opencv_heads(cfg, path, network, images)
+    path.write_bytes(np.array([0, 1, 0, 640000], "<i4").tobytes() + path.read_bytes()[20:])
+    for arrays, other in zip(expected, read_weights(path, network)):
+        assert all(np.array_equal(arrays[name], other[name]) for name in arrays)
+    assert all(map(np.array_equal, heads, opencv_heads(cfg, path, network, images)))  # OpenCV reads both as well
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UserError, match=f"expected {weights_size(network) - 4} for this cfg"):
+        read_weights(path, network)
 
 
 def test_weights_that_are_not_numbers_or_not_there_are_refused(darknet_files):
