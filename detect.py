@@ -18,13 +18,16 @@ from backends.rooms import ROOMS, add_options, given_options
 from contract.arguments import at_least
 from detection.boxes import Thresholds
 from detection.detector import SPP_CFG, Detector, detect_folder
+from pose.annotations import open_photos
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--dataroot", default="./data/coco", help="folder with val2017/")
-    parser.add_argument("--images", help="folder of photographs named by their ids (DATAROOT/val2017 if None)")
+    parser.add_argument("--images", help="folder of photos, in place of DATAROOT/val2017")
+    parser.add_argument("--annotations", help="file whose file_name says which photo is which, in place of that of "
+                        "DATAROOT; photos that none names are named by a number, or numbered")
     parser.add_argument("--output", default="./detections.json", help="COCO results JSON")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", help="darknet's .weights of --yolo_cfg, for onnxruntime and pytorch")
@@ -50,7 +53,7 @@ def main() -> None:
     args = parse_args()
     detector = Detector(args.weights, args.model, args.yolo_cfg, args.backend, args.device, args.batch,
                         given_options(args))
-    detect_folder(args.images or os.path.join(args.dataroot, "val2017"), args.output, detector,
+    detect_folder(open_photos(args.dataroot, args.images, args.annotations), args.output, detector,
                   Thresholds(args.confidence, args.nms), args.skip_unreadable, args.limit, args.replace)
 
 

@@ -22,11 +22,12 @@ from tqdm import tqdm
 
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.dumps import DumpReader
-from contract.errors import UserError
+from contract.errors import UserError, note
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.manifest import Manifest, load_manifest, settings_difference
 from contract.tables import format_table
-from pose.coco import load_detections
+from pose.annotations import Annotations, annotations_path, load_annotations
+from pose.coco import PERSON, load_detections
 from pose.heatmaps import FLIP_SHIFTS, heatmaps_to_keypoints
 from pose.oks import NMS
 from pose.people import build_manifest, spec_of
@@ -40,10 +41,14 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--dataroot", default="./data/coco", help="folder with annotations/")
+    parser.add_argument("--annotations", help="file of annotations, in place of that of DATAROOT")
+    parser.add_argument("--no_score", action="store_true", help="write keypoints.json alone, as for photos that nobody "
+                        "has annotated")
     parser.add_argument("--dump_dir", required=True, help="dumps of the normal bins")
     parser.add_argument("--dump_dir_flip", help="dumps of the mirrored bins; without them there is no flip test")
     parser.add_argument("--manifest", default="./prep_data/manifest.json", help="what preprocess.py wrote")
     parser.add_argument("--detections", help="rebuild the manifest of bins that came without one from this file")
+    parser.add_argument("--person_category", type=int, default=PERSON, help="category_id of a person in --detections")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="read with --detections only")
     parser.add_argument("--output", help="folder for keypoints.json and metrics.json (DUMP_DIR_score if None)")
     parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean",
@@ -56,20 +61,21 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return args
 
 
-def postprocess(dataroot: Path, manifest: Manifest, dump_dir: Path, dump_dir_flip: Optional[Path], output: Path,
-                flip_shift: str = "clean", nms: str = "greedy", workers: int = 1) -> Dict[str, Any]:
-    """Score the dumps of `manifest`; write keypoints.json and metrics.json into `output`; return the latter."""
-    from pose.score import score_keypoints  # pycocotools takes longer to load than everything else here
-
+def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path, dump_dir_flip: Optional[Path],
+                output: Path, flip_shift: str = "clean", nms: str = "greedy", workers: int = 1) -> Dict[str, Any]:
+    """Decode the dumps of `manifest` and score them; write keypoints.json and metrics.json into `output`; return the
+    latter, whose `metrics` are None where there are no annotations."""
+    if truth:
+        truth.require_images(manifest["image_id"].tolist(), "detections")
+        truth.require_images(manifest.settings["images"] or [], "manifest's images")
     readers = [DumpReader(dump_dir, manifest)]
     if dump_dir_flip:
         readers.append(DumpReader(dump_dir_flip, manifest.mirrored()))
         check_same_run(*readers)
     keypoints, scores = decode_dumps(readers, flip_shift, workers)
     results = results_of(manifest, keypoints, scores, nms)
-    stats = score_keypoints(dataroot, results, manifest.settings["images"])
     metrics = {
-        "metrics": stats,
+        "metrics": score(truth, results, manifest.settings["images"]) if truth else None,
         "people": {"boxes": len(manifest), "after_nms": len(results)},
         "settings": {"flip_test": dump_dir_flip is not None, "flip_shift": flip_shift, "nms": nms,
                      "boxes": manifest.settings["boxes"], "config": manifest.settings["config"]},
@@ -82,6 +88,23 @@ def postprocess(dataroot: Path, manifest: Manifest, dump_dir: Path, dump_dir_fli
     write_file(output / "keypoints.json", json.dumps(results).encode())
     write_json(output / "metrics.json", metrics)
     return metrics
+
+
+def score(truth: Annotations, results: List[Dict[str, Any]], images: Optional[List[int]]) -> Dict[str, float]:
+    from pose.score import score_keypoints  # pycocotools takes longer to load than everything else here
+
+    return score_keypoints(truth, results, images)
+
+
+def open_annotations(args: argparse.Namespace) -> Optional[Annotations]:
+    """The annotations to score with, checked; None where there are none, which is said."""
+    path = annotations_path(args.annotations or args.dataroot)
+    if args.no_score:
+        return None
+    if args.annotations or path.exists() or not os.path.isdir(args.dataroot):
+        return load_annotations(path)
+    note(f"{path}: not there, so keypoints.json is written and nothing is scored")
+    return None
 
 
 def decode_dumps(readers: List[DumpReader], flip_shift: str, workers: int) -> Tuple[np.ndarray, np.ndarray]:
@@ -128,7 +151,8 @@ def read_speed(dump_dirs: List[Path]) -> Dict[str, float]:
 
 def open_manifest(args: argparse.Namespace) -> Manifest:
     if args.detections:
-        return build_manifest(load_detections(args.detections), sha256_of_file(args.detections), load_spec(args.cfg))
+        detections = load_detections(args.detections, args.person_category)
+        return build_manifest(detections, sha256_of_file(args.detections), load_spec(args.cfg))
     if not os.path.exists(args.manifest):
         raise UserError(f"{args.manifest}: no such manifest. Name the --manifest beside the bins, or for bins that "
                         "came without one the --detections they were made from")
@@ -138,12 +162,12 @@ def open_manifest(args: argparse.Namespace) -> Manifest:
 def format_tables(metrics: Dict[str, Any]) -> str:
     """The ten COCO numbers, and the row of the result table, in Markdown."""
     scores, dumps, speed = metrics["metrics"], metrics["dumps"][0] or {}, metrics["speed"]
-    row = {"model": dumps.get("model", "-"), "batch": dumps.get("batch", "-"), "AP": scores["AP"],
-           "AP50": scores["AP50"], "AR": scores["AR"],
+    row = {"model": dumps.get("model", "-"), "batch": dumps.get("batch", "-"),
+           **{name: scores and scores[name] for name in ("AP", "AP50", "AR")},
            "crops/s in the model": speed.get("crops_per_second"),
            "people/s, bins to dumps" + (", both crops" if metrics["settings"]["flip_test"] else ""):
                speed.get("people_per_second")}
-    return format_row(scores) + "\n\n" + format_row(row)
+    return (format_row(scores) + "\n\n" if scores else "") + format_row(row)
 
 
 def format_row(row: Dict[str, Any]) -> str:
@@ -154,7 +178,7 @@ def format_row(row: Dict[str, Any]) -> str:
 
 def main() -> None:
     args = parse_args()
-    metrics = postprocess(Path(args.dataroot), open_manifest(args), Path(args.dump_dir),
+    metrics = postprocess(open_annotations(args), open_manifest(args), Path(args.dump_dir),
                           Path(args.dump_dir_flip) if args.dump_dir_flip else None,
                           Path(args.output or args.dump_dir.rstrip("/") + "_score"), args.flip_shift, args.nms,
                           args.workers)

@@ -22,21 +22,16 @@ from tqdm import tqdm
 
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.bins import BinFolder, RowWriter
-from contract.errors import UserError
+from contract.errors import UserError, note
 from contract.files import sha256_of_file, sha256_of_rows
 from contract.manifest import Manifest
 from contract.pixels import DTYPES, FLOAT32, UINT8
+from pose.annotations import annotations_path, ground_truth_boxes, load_annotations, open_photos
 from pose.boxes import box_to_center_scale
-from pose.coco import (
-    Detections,
-    annotations_path,
-    ground_truth_boxes,
-    load_annotations,
-    load_detections,
-    photograph_path,
-)
-from pose.crops import Normalizer, crop_person, mirror, read_photograph
+from pose.coco import PERSON, Detections, load_detections
+from pose.crops import Normalizer, crop_person, mirror, opencv_release
 from pose.people import DETECTED, GROUND_TRUTH, build_manifest
+from pose.photos import Photos
 from pose.spec import PoseSpec, load_spec
 
 
@@ -44,6 +39,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--dataroot", default="./data/coco", help="folder with annotations/ and val2017/")
+    parser.add_argument("--images", help="folder of photos, in place of DATAROOT/val2017")
+    parser.add_argument("--annotations", help="file of annotations, in place of that of DATAROOT; its file_name says "
+                        "which photo is which")
     parser.add_argument("--output", default="./prep_data", help="folder for the bins")
     parser.add_argument("--output_flip", default="./prep_data_flip", help="folder for the mirrored bins")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="AlphaPose's YAML or ours")
@@ -52,6 +50,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     source.add_argument("--gt_boxes", action="store_true", help="take the annotated boxes instead of detections")
     parser.add_argument("--weights", default="./models/yolov3-spp.weights", help="detector, in darknet's format")
     parser.add_argument("--yolo_cfg", default="configs/yolov3-spp.cfg", help="darknet's cfg of --weights")
+    parser.add_argument("--person_category", type=int, default=PERSON, help="category_id of a person in --detections")
     parser.add_argument("--dtype", choices=list(DTYPES), default=FLOAT32, help="float32: normalised (3, H, W); uint8: "
                         "(H, W, 3), a quarter of the bytes, for models that normalise")
     parser.add_argument("--batch", type=at_least(1), default=1, help="people in one file; ais_bench groups files of 1")
@@ -65,22 +64,27 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseSpec, detections_file: Optional[Path],
-               batch: int = 1, limit: Optional[int] = None, replace: bool = False, workers: int = 1) -> Manifest:
+               batch: int = 1, limit: Optional[int] = None, replace: bool = False, workers: int = 1,
+               images: Optional[Path] = None, annotations: Optional[Path] = None, person: int = PERSON) -> Manifest:
     """Write the bins of every person box into `output` and, mirrored, into `output_flip`; a manifest into both.
 
-    `detections_file` None takes the annotated boxes. What is whole and of the same settings is kept.
+    `detections_file` None takes the annotated boxes. What is complete and of the same settings is kept. `images` and
+    `annotations` stand in for those of the data root.
     """
-    boxes, source = (DETECTED, detections_file) if detections_file else (GROUND_TRUTH, annotations_path(dataroot))
-    annotations = load_annotations(dataroot) if limit is not None or not detections_file else None
-    detections = load_detections(source) if detections_file else ground_truth_boxes(annotations)
-    images = None
-    if limit is not None:
-        images = sorted(image["id"] for image in annotations["images"])[:limit]
-        detections = detections.of_images(images)
+    release, photos = opencv_release(), open_photos(dataroot, images, annotations)
+    if detections_file:
+        boxes, source, detections = DETECTED, detections_file, load_detections(detections_file, person)
+        photos.add_names(detections.file_names)
+    else:
+        boxes, source = GROUND_TRUTH, annotations_path(annotations or dataroot)
+        detections = annotated_boxes(source)
+    scored = None if limit is None else photos.first(limit)
+    if scored is not None:
+        detections = detections.of_images(scored)
     if not len(detections):
-        raise UserError(f"{source}: no person on the photographs asked for. Raise --limit, or take other boxes")
-    manifest = build_manifest(detections, sha256_of_file(source), config, batch, boxes, images)
-    manifest.settings["photographs"] = fingerprint_photographs(dataroot, detections)
+        raise UserError(f"{source}: no person on the photos asked for. Raise --limit, or take other boxes")
+    manifest = build_manifest(detections, sha256_of_file(source), config, batch, boxes, scored)
+    manifest.settings.update(photographs=fingerprint_photographs(photos, detections), opencv=release)
     report_unusual_boxes(detections)
 
     folders = BinFolder(output, manifest, replace), BinFolder(output_flip, manifest.mirrored(), replace)
@@ -88,7 +92,7 @@ def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseSpec
     if missing:
         for folder in folders:
             folder.open()
-        write_bins(dataroot, detections, config, folders, missing, workers)
+        write_bins(photos, detections, config, folders, missing, workers)
     for folder in folders:
         folder.close()
     print(f"{len(manifest)} people of {len(set(detections.image_ids.tolist()))} photographs: "
@@ -96,31 +100,35 @@ def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseSpec
     return manifest
 
 
-def fingerprint_photographs(dataroot: Path, detections: Detections) -> str:
-    """Digest of names and sizes of the photographs, so that bins of other photographs are not mixed with these.
+def annotated_boxes(annotations_file: Path) -> Detections:
+    """The annotated boxes; who has none to take is counted and shown."""
+    annotations = load_annotations(annotations_file)
+    boxes = ground_truth_boxes(annotations)
+    left_out = len(annotations.people) - len(boxes)
+    if left_out:
+        note(f"{annotations_file}: {left_out} of {len(annotations.people)} annotated people are left out, as "
+             "AlphaPose does: crowds, people without labelled joints, and boxes that lie outside their photo")
+    return boxes
+
+
+def fingerprint_photographs(photos: Photos, detections: Detections) -> str:
+    """Digest of names and sizes of the photos, so that bins of other photos are not mixed with these.
 
     Raises UserError when one is missing, before anything is written.
     """
-    rows = []
-    for image_id in sorted(set(detections.image_ids.tolist())):
-        path = photograph_path(dataroot, image_id)
-        try:
-            rows.append((path.name, path.stat().st_size))
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such photograph, but a detection names it. Do the detections belong to "
-                            f"--dataroot {dataroot}?") from None
-    return sha256_of_rows(rows)
+    paths = map(photos.path, sorted(set(detections.image_ids.tolist())))
+    return sha256_of_rows((path.name, path.stat().st_size) for path in paths)
 
 
 def report_unusual_boxes(detections: Detections) -> None:
     """Say that boxes of no or negative size are there; they are cropped as AlphaPose crops them."""
     count = int((detections.bbox_xywh[:, 2:] <= 0).any(axis=1).sum())
     if count:
-        print(f"note: {count} boxes have a width or height of 0 or less. A side that is too short for the aspect "
-              "ratio is taken from the other one; a box of no size at all becomes a crop of one colour.")
+        note(f"{count} boxes have a width or height of 0 or less. A side that is too short for the aspect "
+             "ratio is taken from the other one; a box of no size at all becomes a crop of one colour.")
 
 
-def write_bins(dataroot: Path, detections: Detections, config: PoseSpec, folders: Tuple[BinFolder, BinFolder],
+def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders: Tuple[BinFolder, BinFolder],
                missing: set, workers: int) -> None:
     """Write the bins numbered `missing` into both folders, each photograph decoded once, `workers` at a time."""
     height, width = config.input_size
@@ -129,7 +137,7 @@ def write_bins(dataroot: Path, detections: Detections, config: PoseSpec, folders
     normal, mirrored = (RowWriter(folder.folder, folder.manifest) for folder in folders)
 
     def crop_photograph(image_id: int, rows: List[int]) -> int:
-        image = read_photograph(photograph_path(dataroot, image_id))
+        image = photos.read(image_id)
         for row in rows:
             crop = crop_person(image, centers[row], scales[row], config.input_size)
             tensor = crop if config.dtype == UINT8 else normalize(crop)
@@ -164,8 +172,8 @@ def detect_people(args: argparse.Namespace) -> Path:
     from detection.detector import Detector, detect_folder
 
     output = Path(args.output).absolute().parent / "detections.json"
-    detect_folder(Path(args.dataroot) / "val2017", output, Detector(weights=args.weights, cfg=args.yolo_cfg),
-                  limit=args.limit, replace=args.replace)
+    detect_folder(open_photos(args.dataroot, args.images, args.annotations), output,
+                  Detector(weights=args.weights, cfg=args.yolo_cfg), limit=args.limit, replace=args.replace)
     return output
 
 
@@ -174,7 +182,7 @@ def main() -> None:
     config = dataclasses.replace(load_spec(args.cfg), dtype=args.dtype)
     detections_file = None if args.gt_boxes else Path(args.detections) if args.detections else detect_people(args)
     preprocess(Path(args.dataroot), Path(args.output), Path(args.output_flip), config, detections_file, args.batch,
-               args.limit, args.replace, args.workers)
+               args.limit, args.replace, args.workers, args.images, args.annotations, args.person_category)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from contract.dumps import dump_name  # noqa: E402
 from contract.files import make_folder, write_json  # noqa: E402
 from contract.manifest import load_manifest  # noqa: E402
 from contract.spec import row_bytes  # noqa: E402
-from pose.coco import annotations_path, load_annotations, photograph_path  # noqa: E402
+from pose.annotations import annotations_path, load_annotations, open_photos  # noqa: E402
 from pose.spec import PoseSpec  # noqa: E402
 
 PHOTOGRAPHS, BOXES_PER_PHOTOGRAPH = 116, 7  # 812 people, 7 to a photograph as YOLOv3-SPP finds them at 0.1
@@ -65,8 +65,8 @@ with ThreadPoolExecutor(int(sys.argv[1])) as pool:
 def make_data_set(dataroot: Path, work: Path) -> None:
     """COCO layout with PHOTOGRAPHS photographs of `dataroot` under ids 1, 2, ... and random boxes on each."""
     rng = np.random.default_rng(0)
-    content = load_annotations(dataroot)
-    source = [image for image in content["images"] if photograph_path(dataroot, image["id"]).exists()]
+    content, there = load_annotations(dataroot).as_coco(), open_photos(dataroot).all()
+    source = [image for image in content["images"] if image["id"] in there]
     images, detections, people = [], [], []
     make_folder(work / "val2017")
     make_folder(work / "annotations")
@@ -75,7 +75,7 @@ def make_data_set(dataroot: Path, work: Path) -> None:
         by_image.setdefault(person["image_id"], []).append(person)
     for new_id in range(1, PHOTOGRAPHS + 1):
         image = source[new_id % len(source)]
-        shutil.copyfile(photograph_path(dataroot, image["id"]), photograph_path(work, new_id))
+        shutil.copyfile(there[image["id"]], work / "val2017" / f"{new_id:012d}.jpg")
         images.append({**image, "id": new_id, "file_name": f"{new_id:012d}.jpg"})
         people += [{**person, "image_id": new_id, "id": len(people) + number}
                    for number, person in enumerate(by_image.get(image["id"], []), start=1)]

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
+from pose.annotations import Annotations
 from pose.oks import COCO_SIGMAS
 from pose.spec import NUM_JOINTS
 
@@ -50,11 +51,12 @@ class Truth:
         return np.stack([np.bincount(self.image[~ignored], minlength=len(self.numbers)) for ignored in self.ignored])
 
 
-def load_truth(annotations: Dict[str, Any], images: Optional[List[int]]) -> Truth:
+def load_truth(annotations: Annotations, images: Optional[List[int]]) -> Truth:
     """COCO's annotations, of `images` or of all photographs."""
-    ids = sorted({image["id"] for image in annotations["images"]} if images is None else images)
+    annotations.require_images(images or [], "manifest's images")
+    ids = sorted(annotations.images if images is None else images)
     numbers = {image: number for number, image in enumerate(ids)}
-    people = [person for person in annotations["annotations"] if person["image_id"] in numbers]
+    people = [person for person in annotations.people if person["image_id"] in numbers]
     people.sort(key=lambda person: numbers[person["image_id"]])  # stable: within a photograph the file's order
     crowd = np.array([bool(person["iscrowd"]) for person in people], bool)
     unlabelled = np.array([person["num_keypoints"] == 0 for person in people], bool)

@@ -15,9 +15,8 @@ from comparison.levels import dump_levels, keypoint_level, score_level
 from comparison.matching import Matches, load_truth, match_results
 from comparison.measure import Decoded, measure_dumps, require_finite
 from comparison.sides import People, Side, people_of_manifest, people_of_results
-from contract.errors import UserError
 from contract.manifest import Manifest
-from pose.coco import load_annotations
+from pose.annotations import Annotations, load_annotations
 from pose.results import results_of
 from pose.spec import PoseSpec
 
@@ -65,12 +64,13 @@ class Options:
 def compare(sides: List[Side], manifest: Optional[Manifest], config: PoseSpec, dataroot: Optional[Path],
             options: Options, rerun: Optional[Rerun] = None) -> Comparison:
     """Measure what all sides have, level by level. `manifest` is needed for dumps, `dataroot` for the score."""
+    annotations = load_annotations(dataroot) if dataroot else None  # refused before hours of decoding
     if options.explain:
         require_finite(sides, options.workers)
     decoded = decode_sides(sides, manifest, options)
     people = [people_of_results(side.results, config.input_size) if side.results is not None else
               people_of_manifest(manifest, mine.keypoints, mine.scores) for side, mine in zip(sides, decoded)]
-    matches = match_sides(sides, manifest, decoded, dataroot) if dataroot else None
+    matches = match_sides(sides, manifest, decoded, annotations) if annotations else None
     pairs = []
     for number in range(1, len(sides)):
         levels = {}
@@ -96,21 +96,16 @@ def decode_sides(sides: List[Side], manifest: Optional[Manifest], options: Optio
 
 
 def match_sides(sides: List[Side], manifest: Optional[Manifest], decoded: List[Optional[Decoded]],
-                dataroot: Path) -> List[Matches]:
+                annotations: Annotations) -> List[Matches]:
     """Every side's results, of its keypoints file or as postprocess.py makes them of dumps, matched to annotations."""
-    annotations = load_annotations(dataroot)
     images = manifest.settings["images"] if manifest else None
     truth = load_truth(annotations, images)
-    known = {image["id"] for image in annotations["images"]}
     matches = []
     for side, mine in zip(sides, decoded):
         results = side.results
         if results is None:
             results = results_of(manifest, mine.keypoints, mine.scores)
-        strangers = {person["image_id"] for person in results} - known
-        if strangers:
-            raise UserError(f"{side.label}: names photograph {min(strangers)} ({len(strangers)} such), which "
-                            f"{dataroot} does not have. Do the results belong to this --dataroot?")
+        annotations.require_images([person["image_id"] for person in results], f"results of {side.label}")
         matches.append(match_results(truth, results))
     return matches
 

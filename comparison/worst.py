@@ -9,19 +9,20 @@ import cv2
 import numpy as np
 
 from comparison.sides import People
-from pose.coco import BONES, JOINTS, photograph_path
-from pose.crops import read_photograph
+from pose.annotations import open_photos
+from pose.coco import BONES, JOINTS
 from pose.oks import SCORED_JOINT
+from pose.photos import Photos
 
 PICTURE = 300  # pixels across
 QUALITY = 80  # of the JPEG
 MARGIN = 1.1  # the window is this much wider than the crop
 
 
-def draw_person(dataroot: Path, a: People, b: People, person: Dict[str, Any], aspect: float) -> str:
+def draw_person(photos: Photos, a: People, b: People, person: Dict[str, Any], aspect: float) -> str:
     """One entry of the keypoint level's `worst` as SVG: the photograph about the person, a below b."""
     row_a, row_b = person["row_a"], person["row_b"]
-    image = read_photograph(photograph_path(dataroot, person["image_id"]))
+    image = photos.read(person["image_id"])
     size = np.maximum(MARGIN * a.widths[row_a], 16) * np.array([1, 1 / aspect])
     low = a.centers[row_a] - size / 2
     scale = PICTURE / size[0]
@@ -52,9 +53,9 @@ def skeleton(joints: np.ndarray, scores: np.ndarray, kind: str) -> str:
 
 def draw_worst(dataroot: Optional[Path], a: People, b: People, worst: List[Dict[str, Any]], aspect: float) -> str:
     """Cards of the worst people; without photographs only their numbers."""
-    cards = []
+    photos, cards = dataroot and open_photos(dataroot), []
     for person in worst:
-        picture = draw_person(dataroot, a, b, person, aspect) if dataroot else ""
+        picture = draw_person(photos, a, b, person, aspect) if photos else ""
         cards.append(f'<figure class="card">{picture}<figcaption>row {person["row_a"]}, photograph '
                      f'{person["image_id"]}<br>OKS {person["oks"]:.4f}, at most {person["input_pixels_max"]:.1f} input '
                      "pixels</figcaption></figure>")

@@ -177,8 +177,8 @@ class DumpReader:
         """What made the dumps, if it is known; it must have read the bins of this manifest."""
         settings = read_settings(self.folder)
         if settings and settings["bins"] is not None:
-            # A manifest that was rebuilt from detections knows no photographs; the rows do not depend on the dtype.
-            unseen = () if "photographs" in self.manifest.settings else ("photographs",)
+            # A manifest that was rebuilt from detections has seen no photo; the rows do not depend on the dtype.
+            unseen = {"photographs", "opencv"} - self.manifest.settings.keys()
             difference = settings_difference(self.manifest.settings, settings["bins"],
                                              but=("dtype", "input_shape", *unseen))
             if difference:

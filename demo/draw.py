@@ -17,8 +17,7 @@ import numpy as np
 
 from contract.errors import UserError
 from contract.files import read_json, write_file
-from pose.coco import photograph_path
-from pose.crops import read_photograph
+from pose.annotations import open_photos
 from pose.drawing import draw_person
 
 HEIGHT = 480  # of the picture; photographs are scaled to it
@@ -37,9 +36,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def draw(dataroot: Path, people: List[Dict[str, Any]], images: List[int]) -> np.ndarray:
     """(HEIGHT, W, 3) RGB: the photographs with their people, from left to right."""
-    pictures = []
+    photos, pictures = open_photos(dataroot), []
     for image_id in images:
-        image = read_photograph(photograph_path(dataroot, image_id))
+        image = photos.read(image_id)
         for person in people:
             if person["image_id"] == image_id and person["score"] > MIN_SCORE:
                 joints = np.array(person["keypoints"]).reshape(-1, 3)

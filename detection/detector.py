@@ -12,7 +12,7 @@ import tempfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Deque, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 import cv2
 import numpy as np
@@ -28,10 +28,9 @@ from detection.darknet import read_cfg, read_weights
 from detection.letterbox import Size, boxes_to_photograph, letterbox, network_input
 from detection.results import Key, Results
 from pose.coco import PERSON
-from pose.crops import read_photograph
+from pose.photos import Photos, is_number, read_photograph
 
 SPP_CFG = Path(__file__).resolve().parent.parent / "configs" / "yolov3-spp.cfg"
-SUFFIXES = (".jpeg", ".jpg", ".png")
 WORKERS = min(4, os.cpu_count() or 1)  # a photograph takes some milliseconds: more threads only hold memory
 
 
@@ -62,6 +61,7 @@ class Photograph:
     image_id: int
     path: Path
     size: int  # bytes
+    file_name: Optional[str] = None  # where it does not say the id
 
     @property
     def key(self) -> Key:
@@ -74,8 +74,9 @@ class Letterboxed(NamedTuple):
     tensor: np.ndarray  # (3, height, width) float32
 
 
-def detect_folder(images: PathLike, output: PathLike, detector: Detector, thresholds: Thresholds = Thresholds(),
-                  skip_unreadable: bool = False, limit: Optional[int] = None, replace: bool = False) -> None:
+def detect_folder(images: Union[Photos, PathLike], output: PathLike, detector: Detector,
+                  thresholds: Thresholds = Thresholds(), skip_unreadable: bool = False, limit: Optional[int] = None,
+                  replace: bool = False) -> None:
     """Write the people on every photograph of `images`, or the first `limit`, to `output` (COCO results JSON), and
     beside it how they were found. Run again after an interruption, it continues; when all is there, it does nothing.
 
@@ -83,8 +84,11 @@ def detect_folder(images: PathLike, output: PathLike, detector: Detector, thresh
     replaced.
     """
     photographs, network = find_photographs(images)[:limit], read_cfg(detector.cfg)
-    results = Results(output, {**detector.origin(), **dataclasses.asdict(thresholds)})
     fingerprint = fingerprint_photographs(photographs)
+    settings = {**detector.origin(), **dataclasses.asdict(thresholds)}
+    if any(photograph.file_name for photograph in photographs):  # ids follow from the names, so they are settings too
+        settings["ids"] = sha256_of_rows((photograph.image_id, photograph.path.name) for photograph in photographs)
+    results = Results(output, settings)
     try:
         finished = results.finished(fingerprint, skip_unreadable)
         results.resume()
@@ -113,24 +117,16 @@ def detect_folder(images: PathLike, output: PathLike, detector: Detector, thresh
         print(f"left out, {len(unreadable)} unreadable: {', '.join(unreadable)}")
 
 
-def find_photographs(folder: PathLike) -> List[Photograph]:
-    """The photographs of `folder` by ascending id. Their names are COCO's, a number and .jpg: the number is the id."""
-    try:
-        entries = [entry for entry in os.scandir(folder) if entry.name.lower().endswith(SUFFIXES)]
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder}: no such folder of photographs") from None
-    if not entries:
-        raise UserError(f"{folder}: no photographs ({', '.join(SUFFIXES)})")
-    photographs: Dict[int, Photograph] = {}
-    for entry in entries:
-        stem = Path(entry.name).stem
-        if not (stem.isascii() and stem.isdigit()):
-            raise UserError(f"{entry.path}: expected a name of digits, such as 000000000139.jpg, because detections "
-                            "name a photograph by its number. Rename it, or take it out of the folder")
-        if int(stem) in photographs:
-            raise UserError(f"{entry.path} has the number of {photographs[int(stem)].path.name}. Take one of them out")
-        photographs[int(stem)] = Photograph(int(stem), Path(entry.path), entry.stat().st_size)
-    return [photographs[image_id] for image_id in sorted(photographs)]
+def find_photographs(images: Union[Photos, PathLike]) -> List[Photograph]:
+    """The photos of a folder by ascending id, as `Photos` names them; rows of those whose file name is not their id
+    say the name."""
+    photos = images if isinstance(images, Photos) else Photos(images)
+    photographs = []
+    for image_id, path in photos.all().items():
+        says_id = is_number(path.stem) and int(path.stem) == image_id
+        name = None if says_id else path.relative_to(photos.folder).as_posix()
+        photographs.append(Photograph(image_id, path, path.stat().st_size, name))
+    return photographs
 
 
 def fingerprint_photographs(photographs: Sequence[Photograph]) -> str:
@@ -242,5 +238,6 @@ def people_records(item: Letterboxed, people: np.ndarray, network: Network) -> L
     """(n, 5) people in the letterbox -> COCO results: bbox x, y, width, height in pixels of the photograph."""
     boxes = boxes_to_photograph(people[:, :4], (network.width, network.height), item.size)
     boxes[:, 2:] -= boxes[:, :2]  # in float32, as the original
-    return [{"category_id": PERSON, "score": score, "bbox": box, "image_id": item.photograph.image_id}
+    name = {"file_name": item.photograph.file_name} if item.photograph.file_name else {}
+    return [{"category_id": PERSON, "score": score, "bbox": box, "image_id": item.photograph.image_id, **name}
             for score, box in zip(people[:, 4].tolist(), boxes.tolist())]

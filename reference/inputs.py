@@ -18,7 +18,9 @@ from typing import Any, Dict, List, Optional
 from contract.arguments import at_least
 from contract.errors import UserError
 from contract.files import make_folder, read_json, remove_file, write_file
-from pose.coco import PERSON, annotations_path, load_annotations, load_detections, photograph_path
+from pose.annotations import annotations_path, load_annotations
+from pose.coco import PERSON, load_detections
+from pose.photos import Photos
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -33,11 +35,10 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def make_inputs(dataroot: Path, detections_file: Path, output: Path, limit: Optional[int] = None) -> None:
     """Write annotations and detections of the first `limit` photographs into `output`, and link val2017 there."""
-    annotations = first_photographs(load_annotations(dataroot), limit)
+    annotations = first_photographs(load_annotations(dataroot).as_coco(), limit)
+    photos = Photos(dataroot / "val2017", {image["id"]: image for image in annotations["images"]})
     for image in annotations["images"]:
-        if not photograph_path(dataroot, image["id"]).exists():
-            raise UserError(f"{photograph_path(dataroot, image['id'])}: no such photograph, but the annotations name "
-                            "it, and AlphaPose opens every one. Complete --dataroot, or lower --limit")
+        photos.path(image["id"])  # AlphaPose opens every photo: a UserError names the one that is missing
     people = people_on(annotations["images"], detections_file)
     make_folder(output / "annotations")
     write_file(annotations_path(output), json.dumps(annotations).encode())

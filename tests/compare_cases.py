@@ -17,8 +17,8 @@ from backends.rooms import open_backend
 from contract.backend import infer_rows
 from contract.files import make_folder
 from contract.manifest import load_manifest
-from pose.coco import photograph_path
-from pose.crops import get_affine, read_photograph
+from pose.annotations import open_photos
+from pose.crops import get_affine
 from pose.heatmaps import flip_back, heatmaps_to_keypoints, shift_clean, shift_original
 from pose.oks import rescore
 from pose.people import spec_of
@@ -81,7 +81,7 @@ def cropped_anew(bench: Bench) -> np.ndarray:
     manifest = load_manifest(bench.folder / "prep" / "manifest.json")
     crops = []
     for image, box in zip(manifest["image_id"].tolist(), manifest["crop_xyxy"].astype(np.float64)):
-        photograph = read_photograph(photograph_path(bench.dataroot, image))
+        photograph = open_photos(bench.dataroot).read(image)
         center, scale = ((box[:2] + box[2:]) / 2).astype(np.float32), (box[2:] - box[:2]).astype(np.float32)
         matrix = get_affine(center, scale, (256, 192)) + np.array([[0, 0, 0.5], [0, 0, 0.5]])
         crops.append(cv2.warpAffine(photograph, matrix, (192, 256)).transpose(2, 0, 1) / np.float32(255))

@@ -8,7 +8,8 @@ import pytest
 from conftest import make_coco
 
 from contract.errors import UserError
-from pose.coco import ground_truth_boxes, load_annotations, load_detections
+from pose.annotations import Annotations, ground_truth_boxes, load_annotations
+from pose.coco import load_detections
 
 METRICS = ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
 ROW = {"image_id": 7, "category_id": 1, "bbox": [1.5, 2, 30, 40], "score": 0.5}
@@ -26,8 +27,8 @@ def annotation(**changes: object) -> dict:
 
 
 def truth_of(*annotations: dict) -> object:
-    return ground_truth_boxes({"images": [{"id": 1, "width": 100, "height": 80}, {"id": 2, "width": 50, "height": 50}],
-                               "annotations": list(annotations)})
+    images = {1: {"id": 1, "width": 100, "height": 80}, 2: {"id": 2, "width": 50, "height": 50}}
+    return ground_truth_boxes(Annotations("annotations.json", images, list(annotations)))
 
 
 def test_detections_keep_their_order_and_digits(tmp_path):

@@ -10,7 +10,7 @@ from conftest import make_coco
 
 from comparison.bootstrap import coco_numbers, difference_intervals, weighted_numbers
 from comparison.matching import AREAS, THRESHOLDS, Matches, load_truth, match_results
-from pose.coco import annotations_path, load_annotations
+from pose.annotations import annotations_path, load_annotations
 from pose.score import METRICS, score_keypoints
 
 PHOTOGRAPHS = 14
@@ -39,7 +39,7 @@ def made_results(root: Path, seed: int, spread: float) -> list:
     """Two results near each annotated person, joints off by up to `spread` pixels, scores with many ties."""
     rng = np.random.default_rng(seed)
     results = []
-    for person in load_annotations(root)["annotations"]:
+    for person in load_annotations(root).people:
         for _ in range(2):
             joints = np.reshape(person["keypoints"], (17, 3)).astype(float)
             joints[:, :2] += rng.normal(0, rng.uniform(0, spread), (17, 2))
@@ -81,7 +81,7 @@ def test_a_weight_is_as_good_as_copies_of_the_photograph(crowded, tmp_path):
     results = made_results(crowded, 5, 12)
     for place, person in enumerate(np.random.default_rng(1).permutation(results).tolist()):
         person["score"] = place / len(results)  # of equal scores, copies would come in another order
-    content = load_annotations(crowded)
+    content = load_annotations(crowded).as_coco()
     weights = np.random.default_rng(0).integers(0, 4, PHOTOGRAPHS)
     copies = {image["id"]: [10 * image["id"] + copy for copy in range(weight)]
               for image, weight in zip(sorted(content["images"], key=lambda image: image["id"]), weights.tolist())}

@@ -13,8 +13,9 @@ from conftest import IMAGENET_MEAN, IMAGENET_STD
 
 from contract.errors import UserError
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD
+from pose.annotations import open_photos
 from pose.boxes import box_to_center_scale
-from pose.coco import load_detections, photograph_path
+from pose.coco import load_detections
 from pose.crops import Normalizer, crop_person, get_affine, mirror, read_photograph
 
 SIZE = (256, 192)
@@ -33,10 +34,10 @@ def golden(shared) -> dict:
 def test_crops_and_mirrored_crops_are_alphaposes_by_sha256(shared, golden):
     detections = load_detections(shared / "golden" / "boxes.json")
     center, scale = box_to_center_scale(detections.bbox_xyxy, 192 / 256)
-    normalize = Normalizer(ALPHAPOSE_MEAN, ALPHAPOSE_STD)
+    normalize, photos = Normalizer(ALPHAPOSE_MEAN, ALPHAPOSE_STD), open_photos(shared / "data" / "coco_mini")
     assert len(detections) == len(golden["crop_f32_sha256"]) > 0
     for number, image_id in enumerate(detections.image_ids.tolist()):
-        image = read_photograph(photograph_path(shared / "data" / "coco_mini", image_id))
+        image = photos.read(image_id)
         assert image.shape[:2] == tuple(golden["img_hw_f32"][number])
         crop = crop_person(image, center[number], scale[number], SIZE)
         np.testing.assert_array_equal(crop, golden["crop_u8"][number], err_msg=f"box {number}")

@@ -225,9 +225,9 @@ def test_detections_of_other_origin_are_neither_reused_nor_replaced(case, images
 
 
 @pytest.mark.parametrize(("spoil", "words"), [
-    (lambda images: [path.unlink() for path in images.glob("*.jpg")], "no photographs"),
+    (lambda images: [path.unlink() for path in images.glob("*.jpg")], "no photos"),
     (lambda images: shutil.rmtree(images), "no such folder"),
-    (lambda images: (images / "000000000007.jpg").rename(images / "frame_7.jpg"), "frame_7.jpg: expected a name"),
+    (lambda images: (images / "000000000007.jpg").rename(images / "frame_7.jpg"), "frame_7.jpg: expected"),
     (lambda images: shutil.copy(images / "000000000007.jpg", images / "7.jpg"), "the number of"),
 ])
 def test_bad_folders_are_refused(case, images, tmp_path, spoil, words):

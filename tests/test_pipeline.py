@@ -23,6 +23,7 @@ from conftest import (
 )
 
 from contract.manifest import load_manifest
+from pose import photos
 
 
 def detected(coco: Path) -> tuple:
@@ -196,10 +197,8 @@ def test_no_photograph_is_opened_after_preprocessing(tmp_path, small_cfg, inferr
 
 
 def test_each_photograph_is_decoded_once(coco, small_cfg, main, monkeypatch, tmp_path):
-    import preprocess
-
-    opened, read_photograph = [], preprocess.read_photograph
-    monkeypatch.setattr(preprocess, "read_photograph", lambda path: opened.append(path.name) or read_photograph(path))
+    opened, read_photograph = [], photos.read_photograph
+    monkeypatch.setattr(photos, "read_photograph", lambda path: opened.append(path.name) or read_photograph(path))
     done(main("preprocess", *detected(coco), "--cfg", small_cfg, "--output", tmp_path / "a", "--output_flip",
               tmp_path / "b"))
     assert sorted(opened) == sorted(path.name for path in (coco / "val2017").iterdir())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, bins_in, done, one_error
 
-from pose.coco import ground_truth_boxes, load_annotations
+from pose.annotations import ground_truth_boxes, load_annotations
 
 # What reference.capture needs of AlphaPose, written here: a data set a pass, and a batch shown twice, then mirrored.
 MODULE = """
@@ -61,16 +61,16 @@ def test_inputs_of_the_first_photographs(own_coco, tmp_path):
     for _ in range(2):  # again over what is there
         done(make_inputs(own_coco, tmp_path / "inputs", "--limit", 2))
     annotations = load_annotations(tmp_path / "inputs")
-    assert [image["id"] for image in annotations["images"]] == [3, 14]
+    assert list(annotations.images) == [3, 14]
     assert len(ground_truth_boxes(annotations)) == 8
     assert json.loads((tmp_path / "inputs" / "detections.json").read_text()) == rows[:8]
-    for image in annotations["images"]:  # AlphaPose's way to a photograph: the last two parts of its URL
+    for image in annotations.images.values():  # AlphaPose's way to a photograph: the last two parts of its URL
         assert (tmp_path / "inputs" / Path(*image["coco_url"].split("/")[-2:])).is_file()
 
 
 def test_inputs_refuse_a_photograph_that_is_not_there(own_coco, tmp_path):
     (own_coco / "val2017" / "000000000014.jpg").unlink()
-    assert "000000000014.jpg: no such photograph" in one_error(make_inputs(own_coco, tmp_path / "inputs"))
+    assert "000000000014.jpg: no such photo" in one_error(make_inputs(own_coco, tmp_path / "inputs"))
     done(make_inputs(own_coco, tmp_path / "inputs", "--limit", 1))
 
 

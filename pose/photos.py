@@ -1,0 +1,233 @@
+"""Photos: which file of a folder is which photo, and opening one whole.
+
+An annotation file or a detections file names photos by `file_name`. Where neither does, a photo is named by its number:
+1.jpg, 000000000139.png.
+"""
+from __future__ import annotations
+
+import functools
+import os
+import re
+import struct
+import tempfile
+import zlib
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Tuple
+
+import cv2
+import numpy as np
+
+from contract.errors import UserError
+from contract.files import PathLike
+
+SUFFIXES = (".jpeg", ".jpg", ".png")  # in small letters or capitals
+LONGEST_NUMBER = 18  # digits of an id: int64 holds them
+MOST_PIXELS = 2 ** 27  # of a photo; decoded they take 403 MB
+JPEG_START, JPEG_END, PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
+START_OF_SCAN = 0xDA
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG segments that begin with the size of the photo
+DAMAGE = re.compile(rb"(Corrupt JPEG data|Premature end of JPEG file)[^\n]*\n?")  # as libjpeg says it
+STDERR, _STDERR_IN_USE = 2, Lock()
+
+
+class Photos:
+    """The photos of a folder by id. `entries` are an annotation file's: their file_name comes before numbers, and their
+    width and height are compared with the photo's."""
+
+    def __init__(self, folder: PathLike, entries: Optional[Mapping[int, Mapping[str, Any]]] = None):
+        self.folder, self.entries = Path(folder), entries or {}
+        self.names: Dict[int, str] = {}
+        self.add_names({image_id: entry["file_name"] for image_id, entry in self.entries.items()
+                        if entry.get("file_name")})
+
+    def add_names(self, names: Mapping[int, str]) -> None:
+        """Further names, id -> name. Raises UserError when a photo has two, or two photos have one."""
+        for image_id, name in names.items():
+            if _parts(self.names.setdefault(image_id, name))[-1:] != _parts(name)[-1:]:
+                raise UserError(f"photo {image_id} is called {self.names[image_id]!r:.80} in the annotations and "
+                                f"{name!r:.80} in the detections. Do they belong together?")
+        ids: Dict[str, int] = {}
+        for image_id, name in self.names.items():
+            if ids.setdefault(name, image_id) != image_id:
+                raise UserError(f"photos {ids[name]} and {image_id} are both called {name!r:.80}, expected a file_name "
+                                "of its own for each")
+
+    def path(self, image_id: int) -> Path:
+        """The file of a photo. Raises UserError when there is none, or two of the same number."""
+        if image_id in self.names:
+            path = self._named(self.names[image_id])
+            if path is None:
+                raise UserError(f"{self.folder / self.names[image_id]}: no such photo, but it is photo {image_id}. "
+                                f"Are the photos of {self.folder} those of the annotations?")
+            return path
+        paths = self.numbered.get(image_id, [])
+        if not paths:
+            raise UserError(f"{self.folder / f'{image_id:012d}.jpg'}: no such photo, nor another file of the number "
+                            f"{image_id}. Do the boxes belong to the photos of {self.folder}?")
+        if len(paths) > 1:
+            raise UserError(f"{paths[0]} has the number of {paths[1].name}. Take one of them out")
+        return paths[0]
+
+    def _named(self, name: str) -> Optional[Path]:
+        """The file of that name in the folder, or, where a tool wrote a path of its own, of its last part."""
+        parts = _parts(name)
+        places = [self.folder / parts[-1]] if parts else []
+        if len(parts) > 1 and ".." not in parts and parts[0] != "/":
+            places.insert(0, self.folder.joinpath(*parts))
+        return next((path for path in places if path.is_file()), None)
+
+    def read(self, image_id: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB, as `read_photograph` gives it. Raises UserError when its annotation has another size."""
+        path, entry = self.path(image_id), self.entries.get(image_id, {})
+        image = read_photograph(path)
+        height, width = image.shape[:2]
+        if (entry.get("width", width), entry.get("height", height)) != (width, height):
+            raise UserError(f"{path}: photo {image_id} is {width}x{height}, but its annotation says "
+                            f"{entry.get('width')}x{entry.get('height')}. Was it scaled, or annotated before it was "
+                            "turned as its EXIF says?")
+        return image
+
+    def all(self) -> Dict[int, Path]:
+        """Every photo of the folder by ascending id. Where neither `entries` nor numbers name any, they are numbered
+        from 1 in the order of their names."""
+        if not self.files:
+            raise UserError(f"{self.folder}: no photos ({', '.join(SUFFIXES)})")
+        named = {image_id: self._named(name) for image_id, name in self.names.items()}
+        found = {image_id: path for image_id, path in named.items() if path}
+        if not found and not self.numbered:
+            return dict(enumerate(self.files, start=1))
+        for path in sorted(set(self.files) - set(found.values())):
+            if not is_number(path.stem):
+                raise UserError(f"{path}: expected a name that the annotations have, or a number as the others. Rename "
+                                "it, or take it out of the folder")
+            other = found.setdefault(int(path.stem), path)
+            if other != path:
+                raise UserError(f"{path} has the number of {other.name}. Take one of them out")
+        return dict(sorted(found.items()))
+
+    def first(self, count: int) -> List[int]:
+        """The first ids, of those that are annotated or else of all photos."""
+        return sorted(self.entries or {*self.names, *self.numbered})[:count]
+
+    @functools.cached_property
+    def files(self) -> List[Path]:
+        """The files that have a photo's ending, by name."""
+        try:
+            return sorted(Path(entry.path) for entry in os.scandir(self.folder)
+                          if entry.name.lower().endswith(SUFFIXES))
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{self.folder}: no such folder of photos") from None
+
+    @functools.cached_property
+    def numbered(self) -> Dict[int, List[Path]]:
+        """The files that are named by a number."""
+        numbered: Dict[int, List[Path]] = {}
+        for path in self.files:
+            if is_number(path.stem):
+                numbered.setdefault(int(path.stem), []).append(path)
+        return numbered
+
+
+def _parts(name: str) -> Tuple[str, ...]:
+    return PurePosixPath(name.replace("\\", "/")).parts
+
+
+def is_number(stem: str) -> bool:
+    return stem.isascii() and stem.isdigit() and len(stem) <= LONGEST_NUMBER
+
+
+def read_photograph(path: PathLike) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned upright as its EXIF says.
+
+    Raises UserError for a file that is missing, no JPEG or PNG, larger than MOST_PIXELS, cut short or damaged.
+    """
+    try:
+        encoded = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such photo. Do the boxes belong to these photos?") from None
+    content = memoryview(encoded)
+    size = _claimed_size(content)
+    if size is None:
+        raise UserError(f"{path}: {len(encoded)} bytes that are no JPEG or PNG photo")
+    if size[0] * size[1] > MOST_PIXELS:
+        raise UserError(f"{path}: {size[0]}x{size[1]} pixels, expected at most {MOST_PIXELS} in all. Scale it down")
+    image, damage = _decode(encoded)
+    if image is None or damage or not _is_whole(content):
+        said = f" (libjpeg: {damage})" if damage else ""
+        raise UserError(f"{path}: {len(encoded)} bytes that OpenCV cannot decode as a whole photo{said}. Fetch it "
+                        "again, or save it anew if it looks right")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def _claimed_size(content: memoryview) -> Optional[Tuple[int, int]]:
+    """Width and height as the header says; None for what is neither JPEG nor PNG."""
+    if content[:8] == PNG_START and len(content) >= 24:
+        return struct.unpack(">II", content[16:24])
+    for marker, start in _jpeg_segments(content):
+        if marker in FRAMES and len(content) >= start + 5:
+            height, width = struct.unpack(">HH", content[start + 1:start + 5])
+            return width, height
+    return None
+
+
+def _jpeg_segments(content: memoryview) -> Iterator[Tuple[int, int]]:
+    """Marker of each segment and where its content starts, up to the first scan."""
+    at = 2
+    while content[:2] == JPEG_START and at + 4 <= len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker == 0xFF:  # a byte to fill up
+            at += 1
+            continue
+        yield marker, at + 4
+        if marker == START_OF_SCAN:
+            return
+        at += 2 + max(2, int.from_bytes(content[at + 2:at + 4], "big"))
+
+
+def _is_whole(content: memoryview) -> bool:
+    """Whether the end is there, and in a PNG every checksum right. OpenCV before 4.11 fills what is missing of a JPEG
+    with grey and says nothing. What follows the end, such as the film of a motion photo, is of no concern."""
+    if content[:8] != PNG_START:
+        scan = next((start for marker, start in _jpeg_segments(content) if marker == START_OF_SCAN), len(content))
+        return JPEG_END in bytes(content[scan:])
+    at = len(PNG_START)
+    while at + 12 <= len(content):
+        end = at + 8 + int.from_bytes(content[at:at + 4], "big")
+        if zlib.crc32(content[at + 4:end]) != int.from_bytes(content[end:end + 4], "big"):
+            return False
+        if content[at + 4:at + 8] == b"IEND":
+            return True
+        at = end + 4
+    return False
+
+
+@functools.lru_cache(maxsize=1)
+def _listener() -> IO[bytes]:
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def _decode(encoded: np.ndarray) -> Tuple[Optional[np.ndarray], str]:
+    """(H, W, 3) BGR, None where OpenCV gives none, and what libjpeg said of damage.
+
+    libjpeg says it on the stderr of the process and nowhere else, so one photo is decoded at a time; what others write
+    there meanwhile is passed on.
+    """
+    with _STDERR_IN_USE:
+        heard, before = _listener(), os.dup(STDERR)
+        os.dup2(heard.fileno(), STDERR)
+        try:
+            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        except cv2.error:  # a size that OpenCV does not take
+            image = None
+        finally:
+            os.dup2(before, STDERR)
+            os.close(before)
+        heard.seek(0)
+        said = heard.read()
+        if said:
+            heard.seek(0)
+            heard.truncate()
+            os.write(STDERR, DAMAGE.sub(b"", said))
+    damage = DAMAGE.search(said)
+    return image, damage[0].decode().strip() if damage else ""
