@@ -74,9 +74,9 @@ def load_annotations(source: PathLike) -> Annotations:
     path = annotations_path(source)
     content = read_json(path, "annotations")
     try:
-        images, rows, categories = (_sections(content, name) for name in ("images", "annotations", "categories"))
-        images = _images(images)
-        notes: Counter = Counter()
+        photos, rows, categories = (_sections(content, name) for name in ("images", "annotations", "categories"))
+        images = _images(photos)
+        notes: Dict[str, int] = Counter()
         people = list(_people(rows, images, _person_category(categories), notes))
         _require_scorable(people)
         _require_pixels(people)
@@ -129,7 +129,8 @@ def _images(rows: List[Dict[str, Any]]) -> Dict[int, Dict[str, Any]]:
 def _id(row: Dict[str, Any], key: str, where: str) -> int:
     """An id as an int. Whole floats, which table programs write, are the same id."""
     value = row.get(key)
-    if type(value) not in (int, float) or not 0 <= value < LARGEST_ID or value != int(value):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < LARGEST_ID or value != int(value):
         raise UserError(f"{where}: {key} is {value!r:.60}, expected a whole number" if key in row else
                         f"{where}: {key!r} is missing, expected a whole number")
     return int(value)
@@ -157,7 +158,7 @@ def _plain(joint: Any) -> str:
 
 
 def _people(rows: List[Dict[str, Any]], images: Dict[int, Any], category: int,
-            notes: Counter) -> Iterator[Dict[str, Any]]:
+            notes: Dict[str, int]) -> Iterator[Dict[str, Any]]:
     """The people of `rows`, complete; what is done with an annotation is counted in `notes`."""
     for number, row in enumerate(rows):
         where = f"annotation {row['id']!r:.40}" if "id" in row else f"annotations[{number}]"
@@ -176,7 +177,8 @@ def _people(rows: List[Dict[str, Any]], images: Dict[int, Any], category: int,
             notes["of which num_keypoints is not the count of labelled joints, which is taken"] += 1
             person["num_keypoints"] = labelled
         if missing:
-            notes[f"without {' and '.join(missing)}, completed by {' and '.join(map(OPTIONAL.get, missing))}"] += 1
+            defaults = " and ".join(OPTIONAL[key] for key in missing)
+            notes[f"without {' and '.join(missing)}, completed by {defaults}"] += 1
         yield person
 
 
@@ -233,7 +235,7 @@ def _require_pixels(people: List[Dict[str, Any]]) -> None:
                             "Multiply them by its width and height")
 
 
-def _renumbered(people: List[Dict[str, Any]], notes: Counter) -> List[Dict[str, Any]]:
+def _renumbered(people: List[Dict[str, Any]], notes: Dict[str, int]) -> List[Dict[str, Any]]:
     """`people` with unique ids from 1: pycocotools takes 0 for nobody, and of equal ids the last for all."""
     ids = [person.get("id") for person in people]
     if all(type(number) is int and number > 0 for number in ids) and len(set(ids)) == len(ids):

@@ -52,7 +52,9 @@ def load_detections(path: PathLike, person: int = PERSON) -> Detections:
     rows = read_json(path, "detections")
     if not isinstance(rows, list):
         raise UserError(f"{path}: expected a JSON list of detections, got {type(rows).__name__}")
-    people, others, names = [], Counter(), {}
+    people = []
+    others: Dict[int, int] = Counter()
+    names: Dict[int, str] = {}
     for number, row in enumerate(rows):
         where = f"{path}: row {number}"
         category = _category(row, person, where)

@@ -24,4 +24,4 @@ def test_photographs_stand_side_by_side_with_their_own_people(coco, main, tmp_pa
     done(main("demo.draw", *arguments, "--images", 14))  # its one person scores too little to be drawn
     other = cv2.imread(str(tmp_path / "out.png"))
     np.testing.assert_array_equal(both[:, -other.shape[1]:], other)
-    assert "no such photograph" in one_error(main("demo.draw", *arguments, "--images", 99))
+    assert "no such photo" in one_error(main("demo.draw", *arguments, "--images", 99))
