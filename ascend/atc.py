@@ -20,6 +20,7 @@ from typing import Any, Dict, List, Optional
 
 from ascend import cann
 from ascend.codes import explain_output
+from ascend.precision import PRECISION_MODES, PRECISION_MODES_V2
 from ascend.request import Input, check_opset, check_precision, choose_batch, read_input
 from ascend.soc import check_soc_version
 from contract.errors import UserError
@@ -27,9 +28,6 @@ from contract.files import FILE_MODE, make_folder, read_json, remove_file, sha25
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, pixel_constants
 from contract.workers import describe_exit, run_together
 
-PRECISION_MODES = ("force_fp16", "force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16", "must_keep_origin_dtype",
-                   "allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16", "allow_fp32_to_bf16")
-PRECISION_MODES_V2 = ("fp16", "origin", "cube_fp16in_fp32out", "mixed_float16", "mixed_bfloat16")
 KILLED = -9  # by the kernel, when memory is short
 INVALID_VALUE = "E10001"  # of --mode, to a release that has no mode 6
 SUCCESS, FAILURE = "ATC run success", "ATC run failed"

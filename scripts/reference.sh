@@ -22,7 +22,7 @@ CLONE   a clone of AlphaPose that has commit $COMMIT,
 --dataroot DIR      COCO: annotations/ and val2017/
 --detections FILE   person boxes, COCO results JSON
 --checkpoint FILE   trained weights                         (./models/fast_res50_256x192.pth)
---config FILE       AlphaPose's YAML                        (configs/coco/resnet/256x192_res50_lr1e-3_1x.yaml of CLONE)
+--cfg FILE          AlphaPose's YAML                        (configs/coco/resnet/256x192_res50_lr1e-3_1x.yaml of CLONE)
 --limit N           only the first N photographs
 --flip_shift NAME   clean, or original: its overlapping copy on both sides   (clean)
 --device NAME       cpu or cuda                             (cpu)
@@ -32,14 +32,15 @@ Exit code 0: they agree; 1: they differ; 2: bad input.
 EOF
 }
 
-source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
+fail() { echo "error: $*" >&2; exit 2; }
+from_here() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }  # the stages run in the project's root
 
 clone=; dataroot=; detections=; checkpoint=./models/fast_res50_256x192.pth; config=; limit=(); work=
 shift_name=clean; device=cpu
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help) usage; exit 0 ;;
-        --dataroot | --detections | --checkpoint | --config | --limit | --flip_shift | --device | --work)
+        --dataroot | --detections | --checkpoint | --cfg | --config | --limit | --flip_shift | --device | --work)
             [ $# -gt 1 ] || fail "$1 needs a value" ;;
         -*) fail "unknown option $1 (bash scripts/reference.sh --help lists them)" ;;
         *) [ -z "$clone" ] || fail "unexpected argument $1, expected one CLONE and options"
@@ -49,7 +50,7 @@ while [ $# -gt 0 ]; do
         --dataroot) dataroot=$(from_here "$2") ;;
         --detections) detections=$(from_here "$2") ;;
         --checkpoint) checkpoint=$(from_here "$2") ;;
-        --config) config=$(from_here "$2") ;;
+        --cfg | --config) config=$(from_here "$2") ;;
         --limit) limit=(--limit "$2") ;;
         --flip_shift)
             case "$2" in
@@ -72,7 +73,8 @@ case "$clone" in
        clone=$(from_here "$clone") ;;
 esac
 
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"  # changes to the project's root and sets PYTHON
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"  # sets PYTHON and ROOT
+cd "$ROOT"
 [ -f "$checkpoint" ] || fail "$checkpoint: no such checkpoint. Name the --checkpoint"
 [ -z "$config" ] || [ -f "$config" ] || fail "$config: no such config"
 work=${work:-$PWD/runs/reference}

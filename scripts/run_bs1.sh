@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# The whole job at batch 1: bash scripts/run_bs1.sh TARGET [options]; see scripts/run.sh
-exec bash "$(dirname "${BASH_SOURCE[0]}")/run.sh" 1 "$@"
+# The entire job at batch 1: bash scripts/run_bs1.sh TARGET [options of run.py]
+exec python3 "$(dirname "${BASH_SOURCE[0]}")/../run.py" --setup --batch 1 --targets "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# The whole job at batch 4: bash scripts/run_bs4.sh TARGET [options]; see scripts/run.sh
-exec bash "$(dirname "${BASH_SOURCE[0]}")/run.sh" 4 "$@"
+# The entire job at batch 4: bash scripts/run_bs4.sh TARGET [options of run.py]
+exec python3 "$(dirname "${BASH_SOURCE[0]}")/../run.py" --setup --batch 4 --targets "$@"

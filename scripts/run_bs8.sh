@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# The whole job at batch 8: bash scripts/run_bs8.sh TARGET [options]; see scripts/run.sh
-exec bash "$(dirname "${BASH_SOURCE[0]}")/run.sh" 8 "$@"
+# The entire job at batch 8: bash scripts/run_bs8.sh TARGET [options of run.py]
+exec python3 "$(dirname "${BASH_SOURCE[0]}")/../run.py" --setup --batch 8 --targets "$@"

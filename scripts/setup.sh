@@ -2,43 +2,71 @@
 # Make the Python environment that every script uses: .venv, unless an environment is active already.
 #
 #     bash scripts/setup.sh
+#     bash scripts/setup.sh preprocess.py --help      the same, then this command with the environment's Python
 #
-# Other scripts source this file and then use $PYTHON. An active environment that has every package is left alone, so
-# a server whose packages were installed by hand needs no network.
+# In an active environment only what cannot be imported is installed, and no other package changes its version: a server
+# whose packages were installed by hand needs no network. REQUIREMENTS names another file than requirements.txt.
+# Scripts that source this file then use $PYTHON and $ROOT.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-source scripts/arguments.sh
+fail() { echo "error: $*" >&2; exit 2; }
 
-install_requirements() {
-    # pip's default torch for x86-64 Linux brings gigabytes of CUDA; a machine without a GPU can do without.
-    local torch
-    torch=$(sed -n 's/^\(torch==[0-9.]*\).*/\1/p' requirements.txt)
-    if ! command -v nvidia-smi >/dev/null && ! "$PYTHON" -m pip install -q "$torch+cpu" 2>/dev/null; then
-        echo "note: pip offers no $torch+cpu here, so its default build is installed. On x86-64 Linux that includes" \
-             "CUDA; to avoid it, let PIP_EXTRA_INDEX_URL name PyTorch's index of CPU builds."
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+REQUIREMENTS=${REQUIREMENTS:-requirements.txt}
+
+install() {  # OPTIONS AND REQUIREMENTS OF pip
+    "$PYTHON" -m pip install -q "$@" || fail "pip could not install $REQUIREMENTS (see above)"
+}
+
+# pip's torch for Linux brings gigabytes of CUDA on x86-64 and on aarch64; a machine without a GPU can do without.
+install_torch() {  # REQUIREMENT
+    if command -v nvidia-smi >/dev/null || ! "$PYTHON" -m pip install -q "$1+cpu" 2>/dev/null; then
+        echo "torch with CUDA is being installed, which takes about 5.0 GB; PIP_EXTRA_INDEX_URL with PyTorch's index of" \
+             "CPU builds (see README.md) makes it 1.4 GB"
+        install "$1"
     fi
-    "$PYTHON" -m pip install -q -r requirements.txt || fail "pip could not install requirements.txt (see above)"
+}
+
+install_missing() {
+    local missing
+    if [ -n "$unfinished" ] && [ -e "$unfinished" ]; then
+        missing="--force-reinstall $(cat "$unfinished")"  # half a package can be imported
+    else
+        missing=$("$PYTHON" "$ROOT/scripts/packages.py" "$ROOT/$REQUIREMENTS") || exit 2
+    fi
+    [ -n "$missing" ] || return 0
+    echo "installing what $PYTHON lacks:" ${missing#--force-reinstall}
+    [ -z "$unfinished" ] || echo "${missing#--force-reinstall}" >"$unfinished"
+    (
+        PIP_CONSTRAINT=$(mktemp)  # what is there stays as it is
+        export PIP_CONSTRAINT
+        trap 'rm -f "$PIP_CONSTRAINT"' EXIT
+        "$PYTHON" -m pip list --format=freeze >"$PIP_CONSTRAINT" || fail "$PYTHON has no pip to install" $missing
+        case "$missing" in *torch==*) install_torch "$(grep -o 'torch==[^ ]*' <<<"$missing")" ;; esac
+        install $missing
+    ) || exit 2
+    [ -z "$unfinished" ] || rm "$unfinished"
 }
 
 if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
-    PYTHON=python3
-    missing=$("$PYTHON" -c 'import importlib.util as u
-names = "numpy cv2 yaml tqdm pycocotools onnx onnxsim onnxruntime torch matplotlib pytest".split()
-print(*[name for name in names if not u.find_spec(name)])')
-    if [ -n "$missing" ]; then
-        echo "installing what the active environment lacks: $missing"
-        install_requirements
-    fi
+    PYTHON=python3 unfinished=
 else
-    PYTHON=.venv/bin/python
-    if ! cmp -s requirements.txt .venv/installed.txt; then
+    PYTHON=$ROOT/.venv/bin/python unfinished=$ROOT/.venv/unfinished
+    if [ ! -e "$PYTHON" ]; then
         python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
             fail "python3 is $(python3 -V 2>&1), expected Python 3.10 or newer"
-        echo "making .venv from requirements.txt"
-        python3 -m venv .venv || fail "python3 -m venv failed; on Debian and Ubuntu install python3-venv"
-        install_requirements
-        cp requirements.txt .venv/installed.txt
+        [ -w "$ROOT" ] ||
+            fail "$ROOT cannot be written to, so no .venv can be made there. Activate an environment that has the" \
+                 "packages of $REQUIREMENTS, or copy the project to a folder of yours"
+        python3 -c 'import ensurepip, venv' 2>/dev/null ||
+            fail "python3 has no venv; on Debian and Ubuntu install python3-venv"
+        echo "making $ROOT/.venv"
+        python3 -m venv "$ROOT/.venv" || fail "python3 -m venv failed (see above)"
     fi
 fi
-export PYTHON
+install_missing
+export PYTHON ROOT
+
+if [ "$0" = "${BASH_SOURCE[0]}" ] && [ $# -gt 0 ]; then
+    exec "$PYTHON" "$@"
+fi

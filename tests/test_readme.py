@@ -76,8 +76,8 @@ def test_demo_command_ends_with_a_row(tmp_path):
 
 @pytest.mark.parametrize("arguments, message", [
     (["moon"], "unknown target moon, expected one of: cpu"),
-    (["cpu", "--detektions", "x"], "unknown option --detektions"),
-    (["cpu", "--limit"], "--limit needs a value"),
+    (["cpu", "--detektions", "x"], "unrecognized arguments: --detektions"),
+    (["cpu", "--limit"], "--limit: expected one argument"),
 ])
 def test_script_refuses(arguments, message):
     process = run_script("scripts/run_bs16.sh", *arguments)

@@ -1,0 +1,42 @@
+"""The stages of a job on this machine's CPU with ONNX Runtime."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Dict, List, Sequence
+
+from contract.packages import not_importable
+from contract.stage import Stage
+
+if TYPE_CHECKING:
+    from jobs.job import Job
+
+MODELS = (".onnx",)  # files that --model may name
+PACKAGES = {"onnxruntime": "onnxruntime"}
+
+
+def options(target: str) -> Dict[str, Sequence[str]]:
+    return {}
+
+
+def missing_packages(runner: str) -> List[str]:
+    return not_importable(PACKAGES)
+
+
+def precision(job: Job) -> str:
+    return "fp32"
+
+
+def check(job: Job) -> List[Stage]:
+    return []
+
+
+def find_people(job: Job) -> List[Stage]:
+    """preprocess.py finds them with the weights; a model is for detect.py."""
+    return [job.detect("onnxruntime", model=job.detector_model)] if job.detector_model else []
+
+
+def build(job: Job) -> List[Stage]:
+    return [*job.export(job.dtype)]
+
+
+def run(job: Job, mirrored: bool) -> Stage:
+    return job.infer(("infer.py", "--backend", "onnxruntime"), job.static_onnx(job.suffix), mirrored)

@@ -1,0 +1,55 @@
+"""The stages of a job with PyTorch: the checkpoint itself on the CPU, or on CUDA where that is the target."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Dict, List, Sequence
+
+from contract.packages import not_importable
+from contract.stage import Stage, stage
+
+if TYPE_CHECKING:
+    from jobs.job import Job
+
+MODELS = ()  # it runs the checkpoint
+PACKAGES = {"torch": "torch"}
+PRECISIONS = ("fp32", "fp16", "bf16")
+GPU = "gpu"
+
+
+def options(target: str) -> Dict[str, Sequence[str]]:
+    """On the CPU it is what the others are compared with, in float32."""
+    return {"device": (), "precision": PRECISIONS} if target == GPU else {}
+
+
+def missing_packages(runner: str) -> List[str]:
+    return not_importable(PACKAGES)
+
+
+def precision(job: Job) -> str:
+    return job.options.get("precision", "fp16") if job.target == GPU else "fp32"
+
+
+def check(job: Job) -> List[Stage]:
+    if job.target != GPU:
+        return []
+    return [stage("-m", "backends.pytorch.check", *_options(job))]
+
+
+def find_people(job: Job) -> List[Stage]:
+    """On the CPU preprocess.py finds them."""
+    if job.target != GPU:
+        return []
+    return [job.detect("pytorch", "--precision", precision(job), "--device",
+                       job.first_device)]
+
+
+def build(job: Job) -> List[Stage]:
+    return []
+
+
+def run(job: Job, mirrored: bool) -> Stage:
+    return job.infer(("infer.py", "--backend", "pytorch"), job.checkpoint, mirrored, "--batchsize", job.batch,
+                     *(_options(job) if job.target == GPU else ()))
+
+
+def _options(job: Job) -> Sequence[str]:
+    return ("--precision", precision(job), "--device", job.options.get("device", "0"))

@@ -1,0 +1,67 @@
+"""The stages of a job on NVIDIA GPUs with TensorRT."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Sequence
+
+from contract.packages import not_importable
+from contract.stage import Stage, stage
+
+if TYPE_CHECKING:
+    from jobs.job import Job
+
+ENGINE = ".engine"
+MODELS = (ENGINE, ".onnx")  # files that --model may name; an engine is built of the latter
+PACKAGES = {"tensorrt": "tensorrt", "cuda": "cuda-python"}
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def options(target: str) -> Dict[str, Sequence[str]]:
+    return {"device": (), "precision": PRECISIONS}
+
+
+def missing_packages(runner: str) -> List[str]:
+    return not_importable(PACKAGES)
+
+
+def precision(job: Job) -> str:
+    return job.options.get("precision", "fp16")
+
+
+def check(job: Job) -> List[Stage]:
+    return [stage("-m", "backends.tensorrt.check", "--precision", precision(job), "--device",
+                  job.options.get("device", "0"))]
+
+
+def find_people(job: Job) -> List[Stage]:
+    half = precision(job).replace("int8", "fp16")  # int8 blurs coordinates
+    engine = _engine(job, job.detector_onnx, half)
+    built = [] if engine == job.detector_onnx else [build_engine(half, job.detector_onnx, engine, job.first_device)]
+    return [*job.export_detector(), *built, job.detect("tensorrt", "--device", job.first_device, model=engine)]
+
+
+def build(job: Job) -> List[Stage]:
+    onnx, engine = job.static_onnx(job.suffix), _pose_engine(job)
+    if engine == onnx:
+        return []
+    calibration = ("--calibration", job.bins(), "--cfg", job.cfg) if precision(job) == "int8" else ()
+    return [*job.export(job.dtype), build_engine(precision(job), onnx, engine, job.first_device, *calibration)]
+
+
+def run(job: Job, mirrored: bool) -> Stage:
+    return job.infer(("infer.py", "--backend", "tensorrt"), _pose_engine(job), mirrored, "--batchsize", job.batch,
+                     "--device", job.options.get("device", "0"))
+
+
+def build_engine(of: str, onnx: Path, engine: Path, device: str, *more: object) -> Stage:
+    return stage("-m", "backends.tensorrt.build", onnx, "--precision", of, "--output", engine, "--device",
+                 device, *more, reads=(onnx,), leaves=(engine,))
+
+
+def _pose_engine(job: Job) -> Path:
+    return _engine(job, job.static_onnx(job.suffix), precision(job))
+
+
+def _engine(job: Job, model: Path, of: str) -> Path:
+    """Of an ONNX file; an engine that was given is its own."""
+    return model if model.suffix == ENGINE else job.work / "models" / f"{model.stem}_{of}{ENGINE}"

@@ -1,0 +1,2 @@
+"""The version of this project, as --version prints it."""
+VERSION = "0.2.0"

@@ -1,0 +1,207 @@
+"""The command line of run.py, which the scripts of scripts/ share, and what of it must be there before any work."""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.errors import UserError
+from contract.version import VERSION
+from jobs.targets import runners_of
+
+# Paths that an option names where the user does not, from the project's root; with --demo the second ones.
+DEFAULTS = {"dataroot": Path("data/coco"), "checkpoint": Path("models/fast_res50_256x192.pth"),
+            "cfg": Path(DEFAULT_CONFIG), "weights": Path("models/yolov3-spp.weights"),
+            "yolo_cfg": Path("configs/yolov3-spp.cfg")}
+DEMO = {"dataroot": Path("data/demo"), "checkpoint": Path("demo/fastpose_small.pth"),
+        "cfg": Path("configs/demo_fastpose.yaml"), "weights": Path("demo/yolov3_demo.weights"),
+        "yolo_cfg": Path("configs/demo_yolov3_tiny.cfg")}
+PHOTOGRAPHS, ANNOTATIONS = "val2017", "annotations/person_keypoints_val2017.json"  # in --dataroot
+ANNOTATED, DETECTED = "annotated", "detected"
+OF_TARGETS = ("runner", "precision", "device", "gears", "precision_mode")  # a target takes those of its room
+OF_SWEEP = ("photographs", "repeat")
+NOT_OF_SWEEP = ("targets", "validate", "model", "detector_model", "detections", "gt_boxes", "boxes", "limit", "uint8",
+                "runner", "precision", "gears", "precision_mode")
+SWEEP_DEFAULTS = {"photographs": 128, "repeat": 5, "device": "cuda:0"}
+BATCH, SWEEP_BATCHES = 16, (1, 2, 4, 8, 16, 32, 64)
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    """Paths of the user are made absolute; defaults stay relative to the project's root."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    try:
+        _check(args)
+        args.batch = _batches(args)
+    except UserError as error:
+        parser.error(str(error))
+    _complete(args)
+    return args
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="run.py --targets TARGET ... [--batch N ...] [options], or bash scripts/run_bs16.sh TARGET [options]",
+        description="From photographs and a checkpoint to a row of the result table, for each target and batch size.\n"
+                    "Stages whose inputs have not changed are skipped.", epilog=TARGETS_HELP)
+    _add_what_to_do(parser.add_argument_group("what to do"))
+    _add_inputs(parser.add_argument_group("inputs"))
+    _add_target_options(parser.add_argument_group("options of targets; a target that does not take one is left out"))
+    _add_sweep(parser.add_argument_group("the sweep of an NVIDIA GPU"))
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+    return parser
+
+
+TARGETS_HELP = """targets:
+  cpu               ONNX Runtime on this machine's CPU
+  pytorch           the checkpoint itself on the CPU, which the others are compared with
+  gpu               TensorRT on this machine's NVIDIA GPU, or PyTorch where TensorRT is not installed
+  Ascend310P3, ...  this Ascend NPU; python3 -m ascend.soc prints its name
+
+exit codes: 0 done, and with --validate all agree; 1 one differs; 2 something is missing or wrong, in one line; 130 and
+143 interrupted: the same command continues"""
+
+
+def _add_what_to_do(group: Any) -> None:
+    group.add_argument("--targets", nargs="*", metavar="TARGET", help="where to run; see below")
+    group.add_argument("--batch", action="append", nargs="+", metavar="N",
+                       help=f"batch sizes, such as 1 16 or 1,16 (default: {BATCH}; of --sweep "
+                            f"{','.join(map(str, SWEEP_BATCHES))})")
+    group.add_argument("--validate", action="store_true", help="compare every target with PyTorch, on the same bins; "
+                       "the table is also in WORK/validation.md")
+    group.add_argument("--check", action="store_true", help="only examine the machine")
+    group.add_argument("--plan", action="store_true", help="only print the stages, what they read and what they leave")
+    group.add_argument("--quiet", action="store_true", help="no progress bars, no lines of stages: only the table")
+    group.add_argument("--setup", action="store_true", help="first install what Python lacks, by scripts/setup.sh")
+
+
+def _add_inputs(group: Any) -> None:
+    group.add_argument("--demo", action="store_true", help="synthetic people and the small network that come with "
+                       "this project")
+    group.add_argument("--dataroot", type=path, metavar="DIR", help="COCO: annotations/ and val2017/"
+                       + _default("dataroot"))
+    group.add_argument("--checkpoint", type=path, metavar="FILE", help="trained weights" + _default("checkpoint"))
+    group.add_argument("--cfg", "--config", type=path, metavar="FILE", help="config of the model" + _default("cfg"))
+    group.add_argument("--weights", type=path, metavar="FILE", help="YOLOv3 weights that find the people"
+                       + _default("weights"))
+    group.add_argument("--yolo_cfg", type=path, metavar="FILE", help="darknet's cfg of these weights"
+                       + _default("yolo_cfg"))
+    group.add_argument("--model", type=path, metavar="FILE", help="run this .onnx, .engine or .om; no checkpoint is "
+                       "needed")
+    group.add_argument("--detector_model", type=path, metavar="FILE", help="find people with this .onnx, .engine or "
+                       ".om; no weights are needed")
+    group.add_argument("--detections", type=path, metavar="FILE", help="boxes of another detector instead, COCO "
+                       "results JSON")
+    group.add_argument("--gt_boxes", action="store_true", help="annotated boxes instead")
+    group.add_argument("--boxes", nargs="+", choices=(ANNOTATED, DETECTED), help="which boxes; both give one table "
+                       f"with the AP of each (default: {DETECTED})")
+    group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photographs")
+    group.add_argument("--uint8", action="store_true", help="bins of bytes, a quarter of the size, which the model "
+                       "normalises")
+    group.add_argument("--work", type=path, metavar="DIR", help="bins, models and results (default: runs/NAME, of the "
+                       "checkpoint or model)")
+
+
+def _add_target_options(group: Any) -> None:
+    group.add_argument("--runner", metavar="NAME", help="gpu: tensorrt or pytorch; Ascend: ais_bench or acl (default: "
+                       "the first that is installed)")
+    group.add_argument("--device", metavar="LIST", help="gpu, Ascend: ids, such as 0 or 0,1,2,3 (default: 0)")
+    group.add_argument("--precision", metavar="P", help="gpu: fp32, fp16, int8 of TensorRT, bf16 of PyTorch (default: "
+                       "fp16)")
+    group.add_argument("--precision_mode", metavar="M", help="Ascend: of atc, such as allow_fp32_to_fp16 (default: "
+                       "atc's own, force_fp16)")
+    group.add_argument("--gears", metavar="LIST", help="Ascend: one .om that takes these batches, such as 1,4,8,16")
+
+
+def _add_sweep(group: Any) -> None:
+    group.add_argument("--sweep", action="store_true", help="time TensorRT and PyTorch on the same inputs instead; "
+                       f"--device is then PyTorch's (default: {SWEEP_DEFAULTS['device']}), TensorRT takes GPU 0")
+    group.add_argument("--photographs", type=at_least(1), metavar="N", help="the first N; crops of the annotated "
+                       f"people on them (default: {SWEEP_DEFAULTS['photographs']})")
+    group.add_argument("--repeat", type=at_least(1), metavar="N", help="interleaved rounds (default: "
+                       f"{SWEEP_DEFAULTS['repeat']})")
+
+
+def path(text: str) -> Path:
+    """Absolute, because stages run in the project's root and the user may not be there."""
+    return Path(os.path.abspath(text))
+
+
+def _default(name: str) -> str:
+    return f" (default: {DEFAULTS[name]})"
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises UserError for what does not go together."""
+    given = {name for name, value in vars(args).items() if value not in (None, False)}
+    if args.sweep:
+        _refuse(given, NOT_OF_SWEEP, "with --sweep")
+    else:
+        _refuse(given, OF_SWEEP, "without --sweep")
+        if not args.targets:
+            raise UserError("expected --targets, such as cpu; --help lists them")
+        for target in args.targets:
+            runners_of(target)
+    if args.demo:
+        _refuse(given, DEMO, "with --demo, which brings its own")
+    for one, other in (("model", "checkpoint"), ("detector_model", "weights"), ("gt_boxes", "detections"),
+                       ("gt_boxes", "boxes"), ("validate", "model")):
+        if {one, other} <= given:
+            raise UserError(f"--{one} and --{other} do not go together")
+    if args.detections and args.boxes and DETECTED not in args.boxes:
+        raise UserError("--detections and --boxes annotated do not go together")
+
+
+def _refuse(given: set, names: Any, when: str) -> None:
+    wrong = [f"--{name}" for name in names if name in given]
+    if wrong:
+        raise UserError(f"{', '.join(wrong)}: not {when}")
+
+
+def _batches(args: argparse.Namespace) -> Tuple[int, ...]:
+    """1 16, "1 16" and 1,16 are the same."""
+    if not args.batch:
+        return SWEEP_BATCHES if args.sweep else (BATCH,)
+    if len(args.batch) > 1:
+        raise UserError("--batch is given twice. The scripts run_bs*.sh and run_all_batches.sh say it themselves")
+    words = [word for text in args.batch[0] for word in re.split("[ ,]+", text.strip())]
+    if not all(re.fullmatch("[1-9][0-9]*", word) for word in words):
+        raise UserError(f"--batch is {' '.join(args.batch[0])}, expected whole numbers of at least 1, such as 1 16")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _complete(args: argparse.Namespace) -> None:
+    defaults: Dict[str, Any] = {**(DEMO if args.demo else DEFAULTS), **(SWEEP_DEFAULTS if args.sweep else {})}
+    for name, value in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    if args.sweep and args.demo:
+        args.dataroot = Path("data/demo_sweep")
+    args.boxes = list(dict.fromkeys(args.boxes or ([ANNOTATED] if args.gt_boxes else [DETECTED])))
+    if args.work is None:
+        kind = "validation_" if args.validate else "sweep_" if args.sweep else ""
+        limit = f"_limit{args.limit}" if args.limit else ""
+        args.work = Path("runs") / f"{kind}{(args.model or args.checkpoint).stem}{limit}"
+
+
+def check_files(args: argparse.Namespace, root: Path) -> None:
+    """Raises UserError that names every file of the entire job that is not there, with its option."""
+    finds_people = args.sweep or DETECTED in args.boxes and not args.detections
+    needed = {"cfg": args.cfg, **({"model": args.model} if args.model else {"checkpoint": args.checkpoint})}
+    if finds_people:
+        needed["yolo_cfg"] = args.yolo_cfg
+        needed.update({"detector_model": args.detector_model} if args.detector_model else {"weights": args.weights})
+    if args.detections:
+        needed["detections"] = args.detections
+    missing = [f"{file} (--{option})" for option, file in needed.items() if not (root / file).is_file()]
+    if not args.demo:
+        missing += [f"{args.dataroot / name} (--dataroot)" for name in (PHOTOGRAPHS, ANNOTATIONS)
+                    if not (root / args.dataroot / name).exists()]
+    if missing:
+        raise UserError(f"not there: {', '.join(missing)}. Name them with these options"
+                        + ("" if finds_people is False or args.demo else "; --detections FILE brings people found "
+                           "elsewhere, --demo needs nothing"))

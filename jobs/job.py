@@ -1,0 +1,137 @@
+"""One job: a model on one target at one batch size. The name of every file that it makes is here."""
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+from contract.stage import Stage, stage
+
+FLOAT32, UINT8 = "float32", "uint8"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is asked for. Paths are absolute, or relative to the project's root, where the stages run.
+
+    `detections` None finds people with `weights` or `detector_model`, unless the boxes are `annotated`. A `model` is
+    run as it is and needs no checkpoint. `label` tells apart jobs in one work folder that differ in their boxes.
+    `options` are those of the target: device, precision, ...
+    """
+
+    target: str
+    runner: str
+    batch: int
+    dataroot: Path
+    checkpoint: Path
+    cfg: Path
+    weights: Path
+    yolo_cfg: Path
+    work: Path
+    detections: Optional[Path] = None
+    annotated: bool = False
+    limit: Optional[int] = None
+    dtype: str = FLOAT32
+    model: Optional[Path] = None
+    detector_model: Optional[Path] = None
+    label: str = ""
+    options: Dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return (self.model or self.checkpoint).stem
+
+    @property
+    def suffix(self) -> str:
+        """Of files that depend on what a bin holds."""
+        return "_uint8" if self.dtype == UINT8 else ""
+
+    @property
+    def first_device(self) -> str:
+        """Of several, the one that finds people and that models are built on."""
+        return self.options.get("device", "0").split(",")[0]
+
+    def bins(self, mirrored: bool = False) -> Path:
+        return self.work / f"prep_data{self.suffix}{self.label}{'_flip' if mirrored else ''}"
+
+    @property
+    def manifest(self) -> Path:
+        return self.bins() / "manifest.json"
+
+    @property
+    def onnx(self) -> Path:
+        """Of any batch size, exported from the checkpoint."""
+        return self.work / "models" / f"{self.name}.onnx"
+
+    def static_onnx(self, suffix: str = "") -> Path:
+        """Of this batch size: the `model` that was given, or what is exported."""
+        return self.model or self.onnx.with_name(f"{self.name}_bs{self.batch}{suffix}.onnx")
+
+    @property
+    def detector_onnx(self) -> Path:
+        """Of one photograph at a time."""
+        return self.detector_model or self.work / "models" / f"{self.weights.stem}_bs1.onnx"
+
+    @property
+    def found_people(self) -> Path:
+        """Where the target's own detector leaves them."""
+        return self.work / f"detections_{self.target}.json"
+
+    @property
+    def results(self) -> Path:
+        return self.work / "results"
+
+    def dumps(self, mirrored: bool = False) -> Path:
+        name = f"{self.target}_bs{self.batch}{self.suffix}{self.label}"
+        return self.results / f"{name}{'_flip' if mirrored else ''}"
+
+    @property
+    def score(self) -> Path:
+        return Path(f"{self.dumps()}_score")
+
+    @property
+    def metrics(self) -> Path:
+        return self.score / "metrics.json"
+
+    @property
+    def verdict(self) -> Path:
+        return Path(f"{self.dumps()}_verdict.json")
+
+    @property
+    def page(self) -> Path:
+        return self.work / f"validation_{self.dumps().name}.html"
+
+    # The stages that several rooms share; what is different is handed to them.
+
+    def export(self, dtype: str = FLOAT32) -> Tuple[Stage, ...]:
+        """None where a `model` was given."""
+        if self.model:
+            return ()
+        return (stage("pth2onnx.py", self.cfg, self.checkpoint, self.onnx, "--batch", self.batch, "--dtype", dtype,
+                      reads=(self.cfg, self.checkpoint),
+                      leaves=(self.static_onnx("_uint8" if dtype == UINT8 else ""),)),)
+
+    def export_detector(self) -> Tuple[Stage, ...]:
+        """None where a `detector_model` was given."""
+        if self.detector_model:
+            return ()
+        onnx = self.work / "models" / f"{self.weights.stem}.onnx"
+        return (stage("-m", "detection.export", self.yolo_cfg, self.weights, onnx, "--batch", 1,
+                      reads=(self.yolo_cfg, self.weights), leaves=(self.detector_onnx,)),)
+
+    def detect(self, backend: str, *options: Any, model: Optional[Path] = None) -> Stage:
+        """People by `model`, or where it is None by the weights."""
+        network = ("--model", model) if model else ("--weights", self.weights)
+        return stage("detect.py", "--backend", backend, *network, "--yolo_cfg", self.yolo_cfg, "--dataroot",
+                     self.dataroot, "--output", self.found_people, *options, *self.limited(), "--replace",
+                     reads=(self.dataroot, self.yolo_cfg, network[1]), leaves=(self.found_people,))
+
+    def infer(self, program: Tuple[str, ...], model: Path, mirrored: bool, *options: Any) -> Stage:
+        """Dumps of the bins by infer.py or a program that takes its options."""
+        bins, dumps = self.bins(mirrored), self.dumps(mirrored)
+        return stage(*program, "--model", model, "--cfg", self.cfg, "--input", bins, "--output", self.results,
+                     "--output_dirname", dumps.name, *options, "--replace", reads=(bins, model, self.cfg),
+                     leaves=(dumps,))
+
+    def limited(self) -> Tuple[Any, ...]:
+        return ("--limit", self.limit) if self.limit else ()

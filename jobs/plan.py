@@ -1,0 +1,54 @@
+"""The stages of a job."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List
+
+from contract.packages import not_importable
+from contract.stage import Stage, stage
+from jobs.job import Job
+from jobs.targets import room_of
+
+EXPORTERS_NEED = {"pth2onnx.py": ("torch", "onnx", "onnxsim"), "detection.export": ("torch", "onnx")}
+
+
+def plan(job: Job) -> List[Stage]:
+    """All of them, in order."""
+    room = room_of(job.target, job.runner)
+    return [*_find_people(job), _preprocess(job), *room.build(job), room.run(job, False), room.run(job, True),
+            _postprocess(job)]
+
+
+def people_of(job: Job) -> Path:
+    """The detections that the job goes on with: those given, those of the target, or those of preprocess.py."""
+    return job.detections or (job.found_people if _find_people(job) else job.work / "detections.json")
+
+
+def _find_people(job: Job) -> List[Stage]:
+    return [] if job.annotated or job.detections else room_of(job.target, job.runner).find_people(job)
+
+
+def _preprocess(job: Job) -> Stage:
+    people, reads, leaves = people_of(job), (job.dataroot, job.cfg), (job.bins(), job.bins(True))
+    if job.annotated:
+        boxes = ("--gt_boxes",)
+    elif job.detections or _find_people(job):
+        boxes, reads = ("--detections", people), (*reads, people)
+    else:
+        boxes = ("--weights", job.weights, "--yolo_cfg", job.yolo_cfg)
+        reads, leaves = (*reads, job.weights, job.yolo_cfg), (people, *leaves)
+    return stage("preprocess.py", "--dataroot", job.dataroot, "--output", job.bins(), "--output_flip", job.bins(True),
+                 "--dtype", job.dtype, "--cfg", job.cfg, *boxes, *job.limited(), "--replace", reads=reads,
+                 leaves=leaves)
+
+
+def _postprocess(job: Job) -> Stage:
+    return stage("postprocess.py", "--dataroot", job.dataroot, "--manifest", job.manifest, "--dump_dir", job.dumps(),
+                 "--dump_dir_flip", job.dumps(True), reads=(job.manifest, job.dumps(), job.dumps(True)),
+                 leaves=(job.score / "keypoints.json", job.metrics))
+
+
+def missing_packages(job: Job) -> List[str]:
+    """What Python lacks for the job, by pip's names."""
+    needed = {name: name for stage in plan(job) for name in EXPORTERS_NEED.get(stage.name, ())}
+    return [*room_of(job.target, job.runner).missing_packages(job.runner), *not_importable(needed)]

@@ -1,0 +1,69 @@
+"""Several jobs: one for each kind of boxes, target and batch size that the user asks for."""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import List, Sequence
+
+from contract.errors import UserError
+from contract.stage import Stage, stage
+from jobs.arguments import ANNOTATED, OF_TARGETS
+from jobs.job import FLOAT32, UINT8, Job
+from jobs.plan import missing_packages, people_of
+from jobs.targets import Choice, check_options, choose, room_of
+
+REFERENCE = "pytorch"  # which the others are compared with
+
+
+def make_choices(args: argparse.Namespace) -> List[Choice]:
+    """The targets, without repeats; the reference first where they are compared with it."""
+    targets = dict.fromkeys([REFERENCE, *args.targets] if args.validate else args.targets)
+    return choose(list(targets), {name: getattr(args, name) for name in OF_TARGETS if getattr(args, name) is not None})
+
+
+def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
+    """Raises UserError that says all that keeps any of them from running."""
+    jobs = [Job(target=choice.target, runner=choice.runner, batch=batch, dataroot=args.dataroot,
+                checkpoint=args.checkpoint, cfg=args.cfg, weights=args.weights, yolo_cfg=args.yolo_cfg, work=args.work,
+                detections=args.detections, annotated=boxes == ANNOTATED, limit=args.limit,
+                dtype=UINT8 if args.uint8 else FLOAT32, model=args.model, detector_model=args.detector_model,
+                label=f"_{boxes}" if len(args.boxes) > 1 else "", options=choice.options)
+            for boxes in args.boxes for choice in choices for batch in args.batch]
+    problems = dict.fromkeys(problem for job in jobs for problem in problems_of(job))
+    if problems:
+        raise UserError(". ".join(problems))
+    return share_people(jobs)
+
+
+def problems_of(job: Job) -> List[str]:
+    found = [check_options(job)] if check_options(job) else []
+    models = room_of(job.target, job.runner).MODELS
+    for option, file in (("model", job.model), ("detector_model", job.detector_model)):
+        if file and file.suffix not in models:
+            found.append(f"--{option} {file}: {job.target} with {job.runner} runs "
+                         f"{' and '.join(models) or 'no model files, but the checkpoint and the weights'}")
+    missing = missing_packages(job) if not found else []
+    if missing:
+        found.append(f"{job.target} needs the Python packages {', '.join(missing)}, which are not installed")
+    return found
+
+
+def share_people(jobs: List[Job]) -> List[Job]:
+    """The people that the first job finds are everybody's, so that all get the same bytes."""
+    finders = [job for job in jobs if not job.annotated and not job.detections]
+    if len(finders) < 2:
+        return jobs
+    first = finders[0]
+    return [dataclasses.replace(job, detections=people_of(first)) if job in finders[1:] else job for job in jobs]
+
+
+def machine_checks(jobs: List[Job]) -> List[Stage]:
+    """One for each target."""
+    return list(dict.fromkeys(stage for job in jobs for stage in room_of(job.target, job.runner).check(job)))
+
+
+def render(args: argparse.Namespace, *options: object) -> List[Stage]:
+    """The photographs of the demo."""
+    if not args.demo:
+        return []
+    return [stage("-m", "demo.render", "--output", args.dataroot, *options, leaves=(args.dataroot,))]

@@ -1,0 +1,57 @@
+"""What the jobs of one run have come to, one row a job."""
+from __future__ import annotations
+
+from typing import Any, Dict, List, Sequence
+
+from contract.files import read_json
+from contract.tables import format_table
+from jobs.job import Job
+
+NOTHING = "-"
+
+
+def results_table(jobs: Sequence[Job]) -> str:
+    """Of one kind of boxes. The target stands first where there are several."""
+    several = len({job.target for job in jobs}) > 1
+    rows = [{**({"target": job.target} if several else {}), **_row(job)} for job in jobs]
+    return _table(rows)
+
+
+def boxes_table(jobs: Sequence[Job], kinds: Sequence[str]) -> str:
+    """The AP with each kind of boxes, a row a target and batch size."""
+    by_kind = [[job for job in jobs if job.label == f"_{kind}"] for kind in kinds]
+    rows = []
+    for same in zip(*by_kind):
+        metrics = [read_json(job.metrics, "metrics") for job in same]
+        rows.append({"target": same[0].target, "model": _row(same[0])["model"], "batch": same[0].batch,
+                     **{f"AP, {kind} boxes": f"{of['metrics']['AP']:.4f}" for kind, of in zip(kinds, metrics)}})
+    return _table(rows)
+
+
+def _table(rows: List[Dict[str, Any]]) -> str:
+    return format_table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _row(job: Job) -> Dict[str, Any]:
+    """As postprocess.py prints it."""
+    metrics = read_json(job.metrics, "metrics")
+    scores, dumps, speed = metrics["metrics"], metrics["dumps"][0] or {}, metrics["speed"]
+    return {"model": dumps.get("model", NOTHING), "batch": job.batch,
+            **{name: f"{scores[name]:.4f}" for name in ("AP", "AP50", "AR")},
+            "crops/s in the model": rate(speed.get("crops_per_second")),
+            "people/s, bins to dumps, both crops": rate(speed.get("people_per_second"))}
+
+
+def rate(value: Any) -> str:
+    """A run that was continued when all dumps were there has timed nothing."""
+    return f"{value:.1f}" if value else NOTHING
+
+
+def who_got_options(choices: Sequence[Any]) -> str:
+    """A line for each option of targets, where some take it and others do not; empty where there is none."""
+    lines = []
+    for name in dict.fromkeys(name for choice in choices for name in choice.options):
+        takers = [choice for choice in choices if name in choice.options]
+        if len(takers) < len(choices):
+            lines.append(f"--{name} {takers[0].options[name]}: {', '.join(choice.target for choice in takers)}")
+    return "\n".join(lines)

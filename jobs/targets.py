@@ -1,0 +1,113 @@
+"""What a job can run on: the room that knows how, and the options that a target takes."""
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from contract.errors import UserError
+from jobs.job import Job
+
+# Target -> its runners, the best first, and the module of each. What is not here is the soc version of an Ascend NPU.
+TARGETS = {"cpu": {"onnxruntime": "backends.onnxruntime.job"},
+           "pytorch": {"pytorch": "backends.pytorch.job"},
+           "gpu": {"tensorrt": "backends.tensorrt.job", "pytorch": "backends.pytorch.job"}}
+ASCEND = {"ais_bench": "ascend.job", "acl": "ascend.job"}
+SOC_VERSION = re.compile(r"[Aa]scend.*|[39]10.*")
+IDS = re.compile(r"\d+(,\d+)*")
+
+
+def runners_of(target: str) -> Dict[str, str]:
+    """Raises UserError where there is no such target."""
+    if target in TARGETS:
+        return TARGETS[target]
+    if SOC_VERSION.fullmatch(target):
+        return ASCEND
+    raise UserError(f"unknown target {target}, expected one of: {', '.join(TARGETS)}, or a soc version such as "
+                    "Ascend310P3 (python3 -m ascend.soc prints it)")
+
+
+def room_of(target: str, runner: str) -> Any:
+    """The module with the stages: options, missing_packages, check, find_people, build, run."""
+    return importlib.import_module(runners_of(target)[runner])
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A target with the options that it takes, and why it is run so."""
+
+    target: str
+    runner: str
+    options: Dict[str, str]
+    reason: str = ""
+
+    @property
+    def several(self) -> bool:
+        """Whether there was a runner to choose."""
+        return len(runners_of(self.target)) > 1
+
+
+def choose(targets: Sequence[str], given: Dict[str, str]) -> List[Choice]:
+    """Share out the options that the user gave among the targets that take them.
+
+    Raises UserError for an option, or a value of one, that no target takes, and names those that would.
+    """
+    chosen = [_choose_one(target, given) for target in targets]
+    for option, value in given.items():
+        if not any(option in choice.options or option == "runner" and choice.runner == value for choice in chosen):
+            raise UserError(_nobody_takes(option, value, targets))
+    return chosen
+
+
+def _choose_one(target: str, given: Dict[str, str]) -> Choice:
+    runners = runners_of(target)
+    runner, reason = given.get("runner"), ""
+    if runner not in runners:
+        runner, reason = _best_runner(target)
+    takes = room_of(target, runner).options(target)
+    options = {name: value for name, value in given.items() if name in takes and _fits(value, takes[name])}
+    return Choice(target, runner, options, reason)
+
+
+def _best_runner(target: str) -> Tuple[str, str]:
+    """The first that has its packages, or the last; and what those before it lack."""
+    *better, last = runners_of(target)
+    lacks = []
+    for runner in better:
+        missing = room_of(target, runner).missing_packages(runner)
+        if not missing:
+            return runner, ""
+        lacks += missing
+    return last, f", because Python has no {' and no '.join(lacks)}" if lacks else ""
+
+
+def _fits(value: str, words: Sequence[str]) -> bool:
+    return not words or value in words
+
+
+def _nobody_takes(option: str, value: str, targets: Sequence[str]) -> str:
+    """Why, and which targets take the option and with which words."""
+    where: Dict[str, Sequence[str]] = {}
+    for target in (*TARGETS, "Ascend310P3"):
+        runners = runners_of(target)
+        if option == "runner" and len(runners) > 1:
+            where[target] = tuple(runners)
+        for runner in runners:
+            takes = room_of(target, runner).options(target)
+            if option in takes:
+                where[f"{target} with {runner}" if len(runners) > 1 else target] = takes[option]
+    known = "; ".join(f"{name}: {', '.join(words) or 'any'}" for name, words in where.items())
+    return f"--{option} {value} is not for {', '.join(targets)}. It is taken by {known}"
+
+
+def check_options(job: Job) -> Optional[str]:
+    """What is wrong with the options of a job, in words; None when nothing is."""
+    device, gears = job.options.get("device", "0"), job.options.get("gears")
+    if not IDS.fullmatch(device) or len(set(device.split(","))) <= device.count(","):
+        return f"--device is {device}, expected different ids, such as 0 or 0,1"
+    if gears and not IDS.fullmatch(gears):
+        return f"--gears is {gears}, expected batch sizes, such as 1,4,8,16"
+    if gears and str(job.batch) not in gears.split(","):
+        return f"--gears {gears} has none for a batch of {job.batch}"
+    return None

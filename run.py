@@ -1,0 +1,114 @@
+"""From photographs and a checkpoint to a row of the result table, for each target and batch size.
+
+    python3 run.py --targets cpu --demo
+    python3 run.py --targets cpu Ascend310P3 --batch 1 16 --validate --dataroot ./data/coco
+
+The scripts in scripts/ call it with the batch size in their names. Stages whose inputs have not changed are skipped,
+the others are done anew: each one knows what made its outputs.
+"""
+from __future__ import annotations
+
+from contract.script import exit_code
+
+import argparse
+import os
+import shlex
+import sys
+from typing import List, Sequence
+
+from contract.errors import DIFFERS, DONE
+from contract.files import make_folder, write_file
+from contract.stage import Stage
+from jobs import sweep, validation
+from jobs.arguments import check_files, parse_args
+from jobs.job import Job
+from jobs.plan import plan
+from jobs.runner import ROOT, Runner, StageFailed, at_work
+from jobs.series import machine_checks, make_choices, make_jobs, render
+from jobs.tables import boxes_table, results_table, who_got_options
+from jobs.targets import Choice
+
+SETUP = ROOT / "scripts" / "setup.sh"
+
+
+def set_up() -> None:
+    """Become this command again, in the environment that scripts/setup.sh makes; does not return."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--setup"]
+    sys.stdout.flush()
+    os.execvp("bash", ["bash", os.fspath(SETUP), os.fspath(ROOT / "run.py"), *arguments])
+
+
+def print_plan(stages: Sequence[Stage]) -> None:
+    for one in stages:
+        print(shlex.join(["python3", *one.command]))
+        for word, paths in (("reads", one.reads), ("leaves", one.leaves)):
+            if paths:
+                print(f"    {word} {', '.join(map(str, paths))}")
+
+
+def run_sweep(args: argparse.Namespace) -> int:
+    checks, rendered = sweep.machine_checks(args), render(args, "--images", args.photographs)
+    stages = [*rendered, *sweep.plan(args)]
+    if args.plan:
+        print_plan([*checks, *stages])
+        return DONE
+    with Runner() as runner:
+        runner.run(checks)
+    if not args.check:
+        with at_work(make_folder(args.work), args.quiet) as runner:
+            runner.run(stages)
+    return DONE
+
+
+def run_jobs(args: argparse.Namespace) -> int:
+    choices = make_choices(args)
+    for choice in choices:
+        if choice.several:
+            print(f"runner: {choice.runner}{choice.reason}", flush=True)
+    jobs = make_jobs(args, choices)
+    compared = validation.comparisons(jobs) if args.validate else []
+    if args.plan:
+        print_plan([*machine_checks(jobs), *render(args), *(one for job in jobs for one in plan(job)), *compared])
+        return DONE
+    with Runner(quiet=args.quiet) as runner:  # hours are lost when the last target turns out to be ill
+        runner.run(machine_checks(jobs))
+    if args.check:
+        return DONE
+    with at_work(make_folder(args.work), args.quiet) as runner:
+        runner.run(render(args))
+        for job in jobs:
+            *stages, last = plan(job)
+            runner.run(stages)
+            runner.run([last], shown=len(jobs) == 1)
+        if args.validate:
+            return validate(args, jobs, runner, compared, choices)
+    if len(jobs) > 1:
+        table = boxes_table(jobs, args.boxes) if len(args.boxes) > 1 else results_table(jobs)
+        print(*filter(None, ["", table, who_got_options(choices)]), sep="\n\n")
+    return DONE
+
+
+def validate(args: argparse.Namespace, jobs: List[Job], runner: Runner, compared: List[Stage],
+             choices: Sequence[Choice]) -> int:
+    validation.forget_verdicts(jobs)
+    runner.run(compared)
+    text = "\n\n".join(filter(None, [validation.validation_table(jobs), who_got_options(choices)]))
+    write_file(args.work / "validation.md", f"{text}\n".encode())
+    print(text)
+    return DONE if validation.agree(jobs) else DIFFERS
+
+
+def main() -> int:
+    args = parse_args()
+    check_files(args, ROOT)
+    if args.setup:
+        set_up()
+    os.chdir(ROOT)
+    try:
+        return run_sweep(args) if args.sweep else run_jobs(args)
+    except StageFailed as failed:
+        return failed.code
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
