@@ -7,7 +7,7 @@ down in pixels, z towards the viewer in pixels. Colours are RGB in 0..255.
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from numpy.random import Generator
@@ -26,13 +26,19 @@ SHOES = ((48, 40, 38), (236, 232, 226), (150, 46, 40), (104, 70, 44), (60, 60, 6
 UPPER_ARM, FOREARM, THIGH, SHIN, FOOT = 0.16, 0.15, 0.235, 0.225, 0.085
 HEAD_RADIUS = 0.078  # larger than life: a face must survive the 256x192 crop
 TORSO_BIAS = 0.02  # the shirt hangs over the trousers
+STRIDE = 26  # degrees that legs and arms of a walk swing to either side
 IN_FRONT = 0.035  # a part nearer than a joint by this share of the height hides it: more than a limb is thick
 
 
 class Person:
-    """One dressed body in some pose. `parts` and `joints` are in body axes until `project` places them."""
+    """One dressed body in some pose. `parts` and `joints` are in body axes until `project` places them.
 
-    def __init__(self, rng: Generator):
+    `gait` is the phase of a walk in radians: the same random numbers and another gait make the same person a moment
+    later. None is a pose of its own.
+    """
+
+    def __init__(self, rng: Generator, gait: Optional[float] = None):
+        self.gait = gait
         self.joints: Dict[str, np.ndarray] = {}
         self.parts: List[Part] = []
         self.build = rng.uniform(0.9, 1.2)  # slim to stout
@@ -70,6 +76,8 @@ class Person:
 
     def _legs(self, rng: Generator) -> None:
         stride = rng.normal(0, 18)
+        if self.gait is not None:
+            stride = STRIDE * math.sin(self.gait)
         shin_color = self.trousers if rng.random() < 0.72 else self.skin  # or shorts
         shoes, thick = vary(rng, SHOES[rng.integers(len(SHOES))], 8), self.build
         for side, sign in SIDES:
@@ -109,6 +117,8 @@ class Person:
         for side, sign in SIDES:
             gesture = gesture if together or sign == 1 else rng.integers(5)
             spread, swing, bend = arm_angles(rng, int(gesture))
+            if self.gait is not None:  # arms hang, and swing against the legs
+                spread, swing, bend = 8, -sign * STRIDE * math.sin(self.gait), 20
             shoulder = np.array([sign * 0.122 * self.build ** 0.5, -0.295, 0])
             upper = swung(sign, spread, swing)
             elbow = shoulder + UPPER_ARM * upper

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class People:
             return np.zeros(0, np.float32)
         return self.scores.mean(axis=1) + self.box_scores + np.float32(1.25) * self.scores.max(axis=1)
 
-    def take(self, rows: Sequence[int]) -> People:
+    def take(self, rows: Union[Sequence[int], np.ndarray]) -> People:
         """Those of `rows`, in that order."""
         taken = {name: None if values is None else values[np.asarray(rows, np.int64)]
                  for name, values in vars(self).items()}
