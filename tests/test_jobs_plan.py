@@ -1,0 +1,210 @@
+"""What run.py would run: which commands, with which files, for each target; and what it refuses before it runs any."""
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Dict, List
+
+import pytest
+from conftest import ROOT, done, make_coco, one_error
+
+import jobs.targets
+from jobs.arguments import parse_args
+from jobs.plan import plan
+from jobs.series import make_choices, make_jobs
+
+WORK = "/w"
+
+
+@pytest.fixture(autouse=True)
+def every_package(monkeypatch):
+    """As if every runner had its packages; which of them are here is the machine's affair."""
+    monkeypatch.setattr("contract.packages.importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("ascend.job.missing_packages", lambda runner: [])
+
+
+def jobs_of(*arguments: str) -> list:
+    args = parse_args([*arguments, "--work", WORK])
+    return make_jobs(args, make_choices(args))
+
+
+def commands(*arguments: str) -> List[str]:
+    """Of all stages of all jobs, each without the flags that all targets get alike."""
+    return [shlex.join(stage.command).replace(f"{WORK}/", "") for job in jobs_of(*arguments) for stage in plan(job)]
+
+
+def programs(*arguments: str) -> List[str]:
+    return [re.match(r"(?:-m )?(\S+)", command)[1] for command in commands(*arguments)]
+
+
+def flags(command: str) -> Dict[str, str]:
+    return dict(re.findall(r"(--\w+) ([^-]\S*)", command))
+
+
+SAME_END = ["infer.py", "infer.py", "postprocess.py"]
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["cpu"], ["preprocess.py", "pth2onnx.py", *SAME_END]),
+    (["pytorch"], ["preprocess.py", *SAME_END]),
+    (["gpu"], ["detection.export", "backends.tensorrt.build", "detect.py", "preprocess.py", "pth2onnx.py",
+               "backends.tensorrt.build", *SAME_END]),
+    (["gpu", "--runner", "pytorch"], ["detect.py", "preprocess.py", *SAME_END]),
+    (["Ascend310P3"], ["detection.export", "ascend.atc", "detect.py", "preprocess.py", "pth2onnx.py", "ascend.atc",
+                       "ascend.ais_bench", "ascend.ais_bench", "postprocess.py"]),
+    (["Ascend310P3", "--runner", "acl", "--gt_boxes"], ["preprocess.py", "pth2onnx.py", "ascend.atc", *SAME_END]),
+    (["cpu", "--model", "m.onnx"], ["preprocess.py", *SAME_END]),
+    (["cpu", "--model", "m.onnx", "--detector_model", "d.onnx"], ["detect.py", "preprocess.py", *SAME_END]),
+    (["gpu", "--model", "m.engine", "--detector_model", "d.engine"], ["detect.py", "preprocess.py", *SAME_END]),
+    (["gpu", "--model", "m.onnx", "--detections", "d.json"], ["preprocess.py", "backends.tensorrt.build", *SAME_END]),
+    (["Ascend310P3", "--model", "m.om", "--detector_model", "d.onnx"],
+     ["ascend.atc", "detect.py", "preprocess.py", "ascend.ais_bench", "ascend.ais_bench", "postprocess.py"])])
+def test_the_stages_of_a_target(arguments, expected):
+    assert programs("--targets", *arguments) == expected
+
+
+@pytest.mark.parametrize("arguments, model", [
+    (["cpu"], "/w/models/fast_res50_256x192_bs4.onnx"),
+    (["cpu", "--uint8"], "/w/models/fast_res50_256x192_bs4_uint8.onnx"),
+    (["gpu", "--precision", "int8"], "/w/models/fast_res50_256x192_bs4_int8.engine"),
+    (["Ascend310P3", "--uint8"], "/w/models/fast_res50_256x192_bs4_uint8.om"),
+    (["Ascend310P3", "--gears", "1,4"], "/w/models/fast_res50_256x192_gears.om"),
+    (["gpu", "--model", "/m/x.onnx"], "/w/models/x_fp16.engine")])
+def test_the_model_that_is_built_is_run(arguments, model):
+    job, = jobs_of("--targets", *arguments, "--batch", "4")
+    *before, normal, mirrored, _ = plan(job)
+    assert [stage.command[stage.command.index("--model") + 1] for stage in (normal, mirrored)] == [model, model]
+    assert Path(model) in [path for stage in before for path in stage.leaves]
+
+
+@pytest.mark.parametrize("arguments, model", [
+    (["pytorch"], "models/fast_res50_256x192.pth"), (["cpu", "--model", "/m/x.onnx"], "/m/x.onnx"),
+    (["gpu", "--model", "/m/x.engine"], "/m/x.engine"), (["Ascend310P3", "--model", "/m/x.om"], "/m/x.om")])
+def test_a_model_that_is_there_is_run_as_it_is(arguments, model):
+    *_, normal, mirrored, _ = commands("--targets", *arguments)
+    assert flags(normal)["--model"] == flags(mirrored)["--model"] == model
+
+
+def test_every_stage_reads_what_is_given_or_was_made():
+    for arguments in (["cpu"], ["pytorch"], ["gpu", "--precision", "int8"], ["Ascend310P3", "--device", "0,1"]):
+        job, = jobs_of("--targets", *arguments)
+        there = {job.dataroot, job.checkpoint, job.cfg, job.weights, job.yolo_cfg}
+        for stage in plan(job):
+            assert there >= {path for path in stage.reads if path != job.manifest}, stage.name
+            there |= set(stage.leaves)
+
+
+def test_normal_and_mirrored_bins_meet_again_in_the_score():
+    *_, normal, mirrored, score = commands("--targets", "cpu")
+    assert (flags(normal)["--input"], flags(mirrored)["--input"]) == ("prep_data", "prep_data_flip")
+    assert flags(score)["--dump_dir"] == f"results/{flags(normal)['--output_dirname']}" == "results/cpu_bs16"
+    assert flags(score)["--dump_dir_flip"] == f"results/{flags(mirrored)['--output_dirname']}"
+
+
+def test_int8_is_calibrated_on_the_bins_and_finds_people_in_float16():
+    detector, pose = (one for one in commands("--targets", "gpu", "--precision", "int8") if "tensorrt.build" in one)
+    assert flags(detector)["--precision"] == "fp16" and "--calibration" not in detector
+    assert flags(pose)["--precision"] == "int8" and flags(pose)["--calibration"] == "prep_data"
+
+
+def test_people_that_the_first_finds_are_everybodys():
+    found = commands("--targets", "gpu", "cpu", "--batch", "1", "16")
+    assert sum("detect.py" in one for one in found) == 1
+    assert [flags(one)["--detections"] for one in found if "preprocess.py" in one] == ["detections_gpu.json"] * 4
+
+
+def test_both_kinds_of_boxes_have_folders_of_their_own():
+    annotated, detected = (one for one in commands("--targets", "cpu", "--boxes", "annotated", "detected")
+                           if "preprocess.py" in one)
+    assert "--gt_boxes" in annotated and flags(annotated)["--output"] == "prep_data_annotated"
+    assert "--gt_boxes" not in detected and flags(detected)["--output"] == "prep_data_detected"
+
+
+@pytest.mark.parametrize("batch", [["--batch", "1", "16"], ["--batch", "1 16"], ["--batch", "1,16"]])
+def test_batch_sizes(batch):
+    assert [job.batch for job in jobs_of("--targets", "cpu", *batch)] == [1, 16]
+
+
+def refused(capsys, *arguments: str) -> str:
+    """What is said of a command line that must end with exit code 2."""
+    from contract.script import exit_code
+
+    assert exit_code(lambda: jobs_of(*arguments) and None) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("target, options, who", [
+    ("cpu", ["--precision", "int8"], "gpu with tensorrt"), ("cpu", ["--gears", "1,4"], "Ascend310P3"),
+    ("cpu", ["--precision", "banana"], "fp32, fp16, int8"), ("cpu", ["--device", "3"], "Ascend310P3"),
+    ("pytorch", ["--precision", "fp16"], "gpu with pytorch"), ("cpu", ["--runner", "acl"], "ais_bench, acl"),
+    ("gpu", ["--precision_mode", "force_fp32"], "Ascend310P3"), ("Ascend310P3", ["--precision", "fp16"], "gpu"),
+    ("Ascend310P3", ["--precision_mode", "fp16"], "force_fp16, force_fp32"),
+    ("gpu", ["--runner", "tensorrt", "--precision", "bf16"], "gpu with pytorch: fp32, fp16, bf16")])
+def test_an_option_that_the_target_does_not_take(capsys, target, options, who):
+    line = refused(capsys, "--targets", target, *options)
+    assert f"{' '.join(options[-2:])} is not for {target}" in line and who in line
+
+
+def test_with_several_targets_an_option_goes_to_those_that_take_it(capsys):
+    taken = {job.target: job.options for job in jobs_of("--targets", "cpu", "gpu", "--precision", "fp32")}
+    assert taken == {"cpu": {}, "gpu": {"precision": "fp32"}}
+    assert "is not for cpu, pytorch" in refused(capsys, "--targets", "cpu", "pytorch", "--precision", "fp32")
+
+
+def test_the_table_says_who_got_an_option():
+    from jobs.tables import who_got_options
+
+    args = parse_args(["--targets", "cpu", "gpu", "--precision", "fp32"])
+    assert who_got_options(make_choices(args)) == "--precision fp32: gpu"
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--targets", "moon"], "unknown target moon"), (["--targets", "cpu", "--batch", "0"], "at least 1"),
+    (["--targets", "cpu", "--batch", "4", "--batch", "8"], "given twice"), (["--targets"], "expected --targets"),
+    (["--targets", "cpu", "--limit", "0"], "at least 1"), (["--targets", "cpu", "--repeat", "3"], "without --sweep"),
+    (["--sweep", "--gears", "1"], "with --sweep"), (["--targets", "cpu", "--demo", "--cfg", "x"], "brings its own"),
+    (["--targets", "cpu", "--gt_boxes", "--detections", "x"], "do not go together"),
+    (["--targets", "gpu", "--device", "0,0"], "different ids"), (["--targets", "gpu", "--device", "one"], "ids"),
+    (["--targets", "Ascend310P3", "--gears", "1,4"], "none for a batch of 16"),
+    (["--targets", "cpu", "--model", "x.om"], "runs .onnx"),
+    (["--targets", "pytorch", "--model", "x.onnx"], "no model")])
+def test_usage(capsys, arguments, message):
+    assert message in refused(capsys, *arguments)
+
+
+def test_all_that_is_missing_is_told_at_once(tmp_path, main):
+    data = make_coco(tmp_path / "coco")
+    (data / "annotations" / "person_keypoints_val2017.json").unlink()
+    line = one_error(main("run", "--targets", "cpu", "--dataroot", data, "--checkpoint", "nope.pth", "--weights",
+                          tmp_path / "w", "--cfg", "none.yaml", "--work", tmp_path / "work", "--gt_boxes"))
+    assert all(word in line for word in ("nope.pth (--checkpoint)", "none.yaml (--cfg)", "person_keypoints"))
+    assert not (tmp_path / "work").exists()
+
+
+def test_packages_that_an_export_needs_are_missed_before_the_first_stage(capsys, monkeypatch):
+    monkeypatch.setattr("contract.packages.importlib.util.find_spec", lambda name: None if name == "torch" else name)
+    assert "cpu needs the Python packages torch" in refused(capsys, "--targets", "cpu")
+    jobs_of("--targets", "cpu", "--model", "m.onnx")  # which needs none
+
+
+def test_without_tensorrt_a_gpu_is_pytorchs(monkeypatch):
+    monkeypatch.setattr("contract.packages.importlib.util.find_spec", lambda name: None if name == "cuda" else name)
+    choice, = make_choices(parse_args(["--targets", "gpu"]))
+    assert (choice.runner, "no cuda-python" in choice.reason) == ("pytorch", True)
+
+
+def test_the_plan_is_printed_and_nothing_is_made(main, tmp_path):
+    text = done(main("run", "--targets", "cpu", "--demo", "--plan", "--work", tmp_path / "work"))
+    assert f"{tmp_path}/work/prep_data" in text and not (tmp_path / "work").exists()
+    for line in (line for line in text.splitlines() if line.startswith("python3 ")):
+        program = shlex.split(line)[1]
+        assert program == "-m" or (ROOT / program).exists()
+
+
+def test_rooms_answer_what_jobs_ask():
+    for target in (*jobs.targets.TARGETS, "Ascend310P3"):
+        for runner in jobs.targets.runners_of(target):
+            room = jobs.targets.room_of(target, runner)
+            assert all(callable(getattr(room, name)) for name in ("options", "missing_packages", "precision", "check",
+                                                                  "find_people", "build", "run"))
