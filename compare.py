@@ -16,12 +16,20 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from comparison.diagnosis import open_rerun
+from comparison.causes.rerun import open_rerun
+from comparison.compare import compare, describe, format_comparison
+from comparison.decoded import require_finite
 from comparison.gates import GATES, LIMITS, choose_limits
-from comparison.pairs import Options, compare, describe
-from comparison.report import write_report
-from comparison.sides import Side, anonymous_manifest, label_apart, open_sides, parse_side
-from comparison.text import format_comparison
+from comparison.page.page import write_page
+from comparison.results import (
+    Options,
+    Result,
+    anonymous_manifest,
+    label_apart,
+    open_results,
+    parse_result,
+    read_results,
+)
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.errors import DIFFERS, DONE, UserError
 from contract.files import write_json
@@ -66,33 +74,36 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return args
 
 
-def open_manifest(args: argparse.Namespace, sides: List[Side]) -> Optional[Manifest]:
+def open_manifest(args: argparse.Namespace, results: List[Result]) -> Optional[Manifest]:
     if args.manifest:
         return load_manifest(args.manifest)
-    unnamed = [side for side in sides if side.keypoints_path is None]
+    unnamed = [result for result in results if result.keypoints_path is None]
     if args.dataroot and unnamed:
         raise UserError(f"{unnamed[0].label}: dumps get a COCO score only with the --manifest of their bins. Give it, "
                         "or leave out --dataroot")
-    return anonymous_manifest(sides, load_spec(args.cfg)) if any(side.folders for side in sides) else None
+    return anonymous_manifest(results, load_spec(args.cfg)) if any(result.folders for result in results) else None
 
 
 def main() -> int:
     args = parse_args()
     limits = choose_limits(args.gate, args.limit, args.atol, args.rtol)
-    sides = [parse_side(text) for text in args.results]
-    label_apart(sides)
-    manifest = open_manifest(args, sides)
-    config = spec_of(manifest) if manifest else load_spec(args.cfg)
-    open_sides(sides, manifest)
-    options = Options(limits, args.flip_shift, args.bootstrap, args.seed, args.workers, args.explain)
-    rerun = open_rerun(args.model, Path(args.input), config) if args.explain and args.model else None
-    comparison = compare(sides, manifest, config, Path(args.dataroot) if args.dataroot else None, options, rerun)
-    print(format_comparison(comparison))
+    results = [parse_result(text) for text in args.results]
+    label_apart(results)
+    manifest = open_manifest(args, results)
+    spec = spec_of(manifest) if manifest else load_spec(args.cfg)
+    open_results(results, manifest)
+    options = Options(spec, limits, args.flip_shift, args.bootstrap, args.seed, args.workers)
+    rerun = open_rerun(args.model, Path(args.input), spec) if args.explain and args.model else None
+    for reader in (reader for result in results for reader in result.readers if args.explain):
+        require_finite(reader, args.workers)
+    read_results(results, options, Path(args.dataroot) if args.dataroot else None)
+    comparisons = [compare(results[0], other, options, args.explain, rerun) for other in results[1:]]
+    print("\n\n".join(map(format_comparison, comparisons)))
     if args.json:
-        write_json(args.json, describe(comparison, limits))
+        write_json(args.json, describe(comparisons, results, limits))
     if args.report:
-        write_report(args.report, comparison, limits, args.manifest, args.dataroot)
-    return DONE if comparison.agree else DIFFERS
+        write_page(args.report, comparisons, results, options, args.manifest, args.dataroot)
+    return DONE if all(comparisons) else DIFFERS
 
 
 if __name__ == "__main__":

@@ -55,9 +55,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    from comparison.layers import GROWTH, LAYER_LIMITS  # these load onnx and onnxruntime
-    from comparison.layers_text import format_layers, write_layers
-    from comparison.layerwise import Options, compare_dumps, compare_graphs, compare_setting, read_crops
+    from layers.comparison import Options, compare_dumps, compare_graphs, compare_setting, read_crops
+    from layers.measure import GROWTH, LAYER_LIMITS  # these load onnx and onnxruntime
+    from layers.report import format_layers, write_layers
 
     gate = args.gate or args.against or "fp16"
     options = Options(args.people, choose_limits(gate, args.limit, args.atol, args.rtol),

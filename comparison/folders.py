@@ -8,7 +8,7 @@ from typing import Dict, Tuple
 
 import numpy as np
 
-from comparison.gates import GATES, LEAST, LIMITS
+from comparison.gates import GATES, LIMITS
 from pose.metrics import cosines, tensor_metrics, tensor_sums
 
 SAME = 1e-3  # largest difference of two float32 runs, of the largest value of the reference
@@ -51,5 +51,4 @@ def agree(measured: Dict[str, float], gate: str) -> bool:
     if gate == "fp32":
         return measured["largest"] <= SAME
     limits = {name: GATES[gate][name] for name in measured if name in GATES[gate]}
-    return all(measured[name] >= bound if LIMITS[name].sense == LEAST else measured[name] <= bound
-               for name, bound in limits.items())
+    return all(LIMITS[name].keeps(measured[name], bound) for name, bound in limits.items())

@@ -5,7 +5,7 @@ is a few numbers, so that heatmaps can be dropped as soon as they are measured, 
 """
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Any, Dict, Tuple
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def peak_cells(heatmaps: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def heatmap_metrics(cells_a: np.ndarray, cells_b: np.ndarray, peaks_a: np.ndarray,
-                    peaks_b: np.ndarray) -> Dict[str, object]:
+                    peaks_b: np.ndarray) -> Dict[str, Any]:
     """(N, K) cells and peaks of both -> agreement of the cells, over all and per joint, and how peak heights differ."""
     same = cells_a == cells_b
     off = np.abs(peaks_a.astype(np.float64) - peaks_b)

@@ -16,7 +16,8 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from comparison.sides import load_results, match_people, people_of_results
+from comparison.people import match_people, people_of_keypoints
+from comparison.results import load_keypoints
 from contract.errors import DIFFERS, DONE, UserError
 from contract.files import read_json, sha256_of_file
 from contract.manifest import bins_in, load_manifest
@@ -64,7 +65,8 @@ def check_pass(name: str, captured: Dict[str, Any], original: Path, ours: Path) 
 def keypoint_differences(original: Path, ours: Path) -> np.ndarray:
     """(N, K) distances in photograph pixels, of the people that both results keep; infinite for any other person."""
     input_size = spec_of(load_manifest(ours / "prep_data" / "manifest.json")).input_size
-    a, b = (people_of_results(load_results(path), input_size) for path in (original, ours / "score" / "keypoints.json"))
+    a, b = (people_of_keypoints(load_keypoints(path), input_size)
+            for path in (original, ours / "score" / "keypoints.json"))
     rows_a, rows_b = match_people(a, b)
     alone = len(a.keys) + len(b.keys) - 2 * len(rows_a)
     distances = keypoint_distances(a.keypoints[rows_a], b.keypoints[rows_b])

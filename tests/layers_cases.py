@@ -137,7 +137,7 @@ def small_oracle(crops: np.ndarray, model: onnx.ModelProto, rounding: Callable =
 
 def options(**changes: object) -> object:
     """What compare_layers.py takes, for 8 people and the gate of float16; no layers are sought."""
-    from comparison.layerwise import Options
+    from layers.comparison import Options
 
     values = {"people": 8, "limits": choose_limits("fp16", [], None, None), "layer_limit": 5e-3, "growth": 5.0,
               "calibrate": 8, "budget": 0, **changes}
@@ -152,7 +152,7 @@ def quantize(crops: np.ndarray, folder: Path, **settings: object) -> onnx.ModelP
     """The small network by ONNX Runtime's quantiser."""
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
-    from comparison.graphs import load_graph
+    from layers.graphs import load_graph
 
     class Reader(CalibrationDataReader):
         def __init__(self):

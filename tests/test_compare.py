@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from conftest import done, one_error
 
-from comparison.measure import measure_dumps
-from comparison.sides import open_sides, parse_side
+from comparison.compare import load_comparisons
+from comparison.decoded import measure_dumps
+from comparison.results import open_results, parse_result
 from contract.manifest import load_manifest
 
 PEOPLE = 12  # of the `inferred` fixture, whose heatmaps are (17, 16, 12)
@@ -70,6 +71,19 @@ def test_dumps_that_differ_say_so_with_exit_code_1_and_name_the_first_level(work
     assert pair["levels"]["tensors"]["normal"]["MaxAbsoluteError"] == pytest.approx(0.5, rel=1e-5)
 
 
+def test_a_comparison_is_saved_and_loaded_as_json(work, compare, tmp_path):
+    """It is true where the results agree, and has what every level measured."""
+    again, other = (change(work, name, lambda number, values, by=by: values * by)
+                    for name, by in (("again", np.float32(1)), ("other", np.float32(2))))
+    finished = compare(work / "results" / "all", again, other, "--explain")
+    same, doubled = load_comparisons(tmp_path / "out.json")
+    assert same and not doubled
+    assert (doubled.a, doubled.b, doubled.differs_at) == ("all", "other", "tensors")
+    assert doubled.levels["tensors"]["normal"].RelativeEuclideanDistance == pytest.approx(1)
+    assert doubled.levels["keypoints"].people == PEOPLE and "scaled" in [finding.cause for finding in doubled.findings]
+    assert [pair.to_json() for pair in (same, doubled)] == finished.json["pairs"]
+
+
 def test_float16_dumps_keep_the_gate_of_float16_and_not_of_float32(work, compare):
     half = change(work, "half", lambda number, values: values.astype(np.float16))
     assert compare(work / "results" / "all", half, "--gate", "fp16", *TIES).returncode == 0
@@ -85,13 +99,12 @@ def test_each_result_is_held_against_the_first(work, compare):
 
 
 def test_one_pass_measures_what_separate_readings_do(work):
-    """Every side in one reading of 12 people by 3 threads, against numpy on whole arrays."""
+    """Every result in one reading of 12 people by 3 threads, against numpy on whole arrays."""
     change(work, "other", lambda number, values: values * np.float32(1 + number / 100))
     manifest = load_manifest(work / "prep_data" / "manifest.json")
-    sides = [parse_side(f"{work}/results/all,{work}/results/all_flip"), parse_side(
-        f"{work}/results/other,{work}/results/all_flip")]
-    open_sides(sides, manifest)
-    _, other = measure_dumps(sides, manifest, "clean", (0, 0), 3)
+    results = [parse_result(f"{work}/results/{name},{work}/results/all_flip") for name in ("all", "other")]
+    open_results(results, manifest)
+    _, other = measure_dumps([result.readers for result in results], manifest, "clean", (0, 0), 3)
     a, b = (np.stack([np.fromfile(path, np.float32) for path in sorted((work / "results" / name).glob("*.bin"))])
             .reshape(PEOPLE, 17, -1).astype(np.float64) for name in ("all", "other"))
     np.testing.assert_allclose(other.sums[0, ..., 2], ((a - b) ** 2).sum(axis=2), rtol=1e-5)

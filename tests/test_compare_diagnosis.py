@@ -11,7 +11,8 @@ import pytest
 from compare_cases import BATCH, DECODING_FAULTS, FAULTS, PEOPLE, Bench, fused_keypoints, older_weights
 from conftest import IMAGENET_MEAN, IMAGENET_STD, ROOT, done, one_error, write_config
 
-from comparison.causes import CAUSES, FOUND, NOT_TESTED
+from comparison.causes import CAUSES
+from comparison.causes.finding import FOUND, NOT_TESTED
 from contract.files import write_json
 from pose.heatmaps import flip_back, shift_clean
 

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from comparison.gates import GATES, LIMITS, choose_limits, first_difference, judge
-from comparison.levels import dump_levels, keypoint_level
-from comparison.measure import Decoded
-from comparison.sides import People, match_people, people_of_results
+from comparison.levels import heatmaps as heatmap_level
+from comparison.levels import keypoints as keypoint_level
+from comparison.levels import score as score_level
+from comparison.levels import tensors as tensor_level
+from comparison.people import People, match_people, people_of_keypoints
+from comparison.results import Options, Result
 from contract.errors import UserError
 from pose.metrics import (
     cosines,
@@ -21,6 +24,7 @@ from pose.metrics import (
     tensor_sums,
 )
 from pose.oks import COCO_SIGMAS
+from pose.spec import PoseSpec
 
 PEOPLE, JOINTS, HEIGHT, WIDTH = 6, 17, 64, 48
 
@@ -115,12 +119,19 @@ def people(keypoints: np.ndarray, keys: list, width: float = 96.0) -> People:
                   np.full(count, width * width * 4 / 3), np.full(count, width))
 
 
+def measure_keypoints(a: People, b: People, files: bool = True) -> keypoint_level.Keypoints:
+    """Of two keypoints files, or of dumps, for an input 192 wide."""
+    results = [Result("", [], None, keypoints=[] if files else None) for _ in range(2)]
+    results[0].people, results[1].people = a, b
+    return keypoint_level.measure(*results, Options(PoseSpec(), {}, "clean", 0, 0, 1))
+
+
 def test_distances_are_given_in_pixels_of_the_input_and_of_the_photograph():
     """A crop 96 wide is enlarged twice to the 192 of the input."""
     a = np.zeros((2, JOINTS, 2))
-    level = keypoint_level(people(a, [(1, (0,)), (1, (1,))]), people(a + (3, 4), [(1, (0,)), (1, (1,))]), 192, True)
-    assert level["image_pixels"]["p95"] == pytest.approx(5) and level["input_pixels"]["p95"] == pytest.approx(10)
-    assert level["unmatched"] == 0
+    level = measure_keypoints(people(a, [(1, (0,)), (1, (1,))]), people(a + (3, 4), [(1, (0,)), (1, (1,))]))
+    assert level.image_pixels["p95"] == pytest.approx(5) and level.input_pixels["p95"] == pytest.approx(10)
+    assert level.unmatched == 0
 
 
 def test_people_are_matched_by_photograph_and_box_whatever_their_order():
@@ -129,15 +140,15 @@ def test_people_are_matched_by_photograph_and_box_whatever_their_order():
     b = people(keypoints[[2, 3, 0]], [(2, (0.5,)), (2, (0.5,)), (1, (0.5,))])
     rows_a, rows_b = match_people(a, b)
     assert list(zip(rows_a, rows_b)) == [(0, 2), (2, 0), (3, 1)]
-    level = keypoint_level(a, b, 192, True)
-    assert (level["only_in_a"], level["only_in_b"], level["unmatched"]) == (1, 0, 0.25)
-    assert keypoint_level(a, b, 192, False)["unmatched"] == 0
+    level = measure_keypoints(a, b)
+    assert (level.only_in_a, level.only_in_b, level.unmatched) == (1, 0, 0.25)
+    assert measure_keypoints(a, b, files=False).unmatched == 0
 
 
 def test_nobody_in_common_is_refused():
     a, b = people(np.zeros((1, JOINTS, 2)), [(1, (0,))]), people(np.zeros((1, JOINTS, 2)), [(2, (0,))])
     with pytest.raises(UserError, match="same detections"):
-        keypoint_level(a, b, 192, True)
+        measure_keypoints(a, b)
 
 
 def test_crops_follow_from_the_records_of_both_kinds_of_boxes():
@@ -145,7 +156,7 @@ def test_crops_follow_from_the_records_of_both_kinds_of_boxes():
     joints = [1.0, 2.0, 0.5] * JOINTS
     detected = {"image_id": 1, "bbox": [10, 20, 30, 40], "area": 48 * 64, "keypoints": joints, "score": 1}
     annotated = {"image_id": 1, "bbox": [10, 20, 58, 84], "keypoints": joints, "score": 1}
-    found = people_of_results([detected, annotated], (256, 192))
+    found = people_of_keypoints([detected, annotated], (256, 192))
     np.testing.assert_allclose(found.areas, 48 * 64)
     np.testing.assert_allclose(found.widths, 48)
     np.testing.assert_allclose(found.centers, [[25, 40], [34, 52]])
@@ -157,23 +168,22 @@ def test_one_person_of_many_is_not_hidden_by_the_rest():
     a = rng.standard_normal((500, JOINTS, 8, 6)).astype(np.float32)
     b = a.copy()
     b[321] = rng.standard_normal(b[321].shape)
-    cells, peaks = peak_cells(a)
-    sides = [Decoded(cells[None], peaks[None], np.empty(0), np.empty(0), tensor_sums(a, values, 0, 0)[None])
-             for values in (a, b)]
-    tensors = dump_levels(*sides, 48)["tensors"]["normal"]
-    assert tensors["CosineSimilarity"] > 0.99 and tensors["CosineSimilarity_worst"] < 0.3
-    assert tensors["worst_row"] == 321
+    tensors = tensor_level.measure_sums(tensor_sums(a, b, 0, 0), 48)
+    assert tensors.CosineSimilarity > 0.99 and tensors.CosineSimilarity_worst < 0.3
+    assert tensors.worst_row == 321
 
 
 def levels_with(**changed: float) -> dict:
+    """What every level measured, all of it perfect but for what is named."""
     values = {"cosine": 1, "worst": 1, "max_abs": 0, "mismatched": 0, "argmax": 1, "p95": 0, "oks": 1, "scores": 0,
               "unmatched": 0, "ap": 0, **changed}
-    return {"tensors": {"normal": {"CosineSimilarity": values["cosine"], "CosineSimilarity_worst": values["worst"],
-                                   "MaxAbsoluteError": values["max_abs"], "Mismatched": values["mismatched"]}},
-            "heatmaps": {"normal": {"argmax_agreement": values["argmax"]}},
-            "keypoints": {"input_pixels": {"p95": values["p95"]}, "oks": {"mean": values["oks"]},
-                          "scores": {"p95": values["scores"]}, "unmatched": values["unmatched"]},
-            "score": {"differences": {"AP": values["ap"]}, "intervals": changed.get("intervals")}}
+    tensors = tensor_level.Tensors(values["cosine"], values["max_abs"], 0, 0, values["mismatched"],
+                                   values["worst"], 0, [])
+    return {"tensors": {"normal": tensors},
+            "heatmaps": {"normal": heatmap_level.Heatmaps(values["argmax"], [], 0, 0, 0, 0)},
+            "keypoints": keypoint_level.Keypoints(1, 0, 0, values["unmatched"], {}, {"p95": values["p95"]}, [],
+                                                  {"p95": values["scores"]}, {"mean": values["oks"]}, []),
+            "score": score_level.Score({}, {}, 0, changed.get("intervals"), {"AP": values["ap"]})}
 
 
 BROKEN = {"cosine": ("tensors", {"cosine": 0.9}), "cosine_worst": ("tensors", {"worst": 0.5}),
@@ -187,11 +197,10 @@ BROKEN = {"cosine": ("tensors", {"cosine": 0.9}), "cosine_worst": ("tensors", {"
                                         if name in LIMITS])
 def test_each_limit_is_broken_by_its_own_value_and_can_be_moved(gate, name):
     level, values = BROKEN[name]
-    assert LIMITS[name].level == level
     limits = choose_limits(gate, [], None, None)
     assert first_difference(judge(levels_with(), limits)) is None
     verdicts = judge(levels_with(**values), limits)
-    assert [verdict["limit"] for verdict in verdicts if not verdict["kept"]] == [name]
+    assert [(verdict.limit, verdict.level) for verdict in verdicts if not verdict.kept] == [(name, level)]
     assert first_difference(verdicts) == level
     loose = choose_limits(gate, [f"{name}={'-1' if LIMITS[name].sense == '>=' else '1e9'}"], None, None)
     assert first_difference(judge(levels_with(**values), loose)) is None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import done
 
-from comparison.figures import bars, histogram, intervals
+from comparison.page.figures import bars, histogram, intervals
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",

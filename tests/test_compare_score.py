@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import make_coco
 
-from comparison.bootstrap import coco_numbers, difference_intervals, weighted_numbers
-from comparison.matching import AREAS, THRESHOLDS, Matches, load_truth, match_results
 from pose.annotations import annotations_path, load_annotations
+from pose.bootstrap import coco_numbers, difference_intervals, weighted_numbers
+from pose.matching import AREAS, THRESHOLDS, Matches, load_truth, match_results
 from pose.score import METRICS, score_keypoints
 
 PHOTOGRAPHS = 14

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from layers_cases import LAYERS, TENSORS, make_crops, options, quantize, rename_all, save, small_graph
 
-from comparison.alignment import align
 from comparison.gates import choose_limits
-from comparison.graphs import find_layers, load_graph, with_opset
-from comparison.layerwise import hold_against
+from layers.alignment import align
+from layers.comparison import hold_against
+from layers.graphs import find_layers, load_graph, with_opset
 
 
 @pytest.fixture(scope="module")

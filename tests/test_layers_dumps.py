@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from layers_cases import change_weight, make_crops, options, save, small_graph
 
-from comparison.graphs import find_layers
-from comparison.layer_dumps import layers_named, open_dumps
-from comparison.layerwise import compare_dumps
-from comparison.running import Net
 from contract.errors import UserError
+from layers.comparison import compare_dumps
+from layers.graphs import find_layers
+from layers.layer_dumps import layers_named, open_dumps
+from layers.net import Net
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_dumps_of_some_layers_are_judged_by_these(small, crops, tmp_path):
         (folder / f"{name}.npy").unlink()
     compared = compare_dumps(small, str(folder), crops, options())
     assert not compared.agree and compared.first.layer.name == "add"  # the first after the fault that was dumped
-    assert compared.levels is None and {layer.tensor for layer in compared.alone} == {"l2", "r", "heatmaps", "s0"}
+    assert compared.output is None and {layer.tensor for layer in compared.alone} == {"l2", "r", "heatmaps", "s0"}
 
 
 def named(tensor: str, node: str, index: int = 0) -> SimpleNamespace:

@@ -18,15 +18,15 @@ from layers_cases import (
     taking_bytes,
 )
 
-from comparison.alignment import align
 from comparison.gates import choose_limits
-from comparison.graphs import find_layers, inputs_of
-from comparison.keep import Trials, fewest, keep_lists
-from comparison.layers import LayerError, Sums, find_growth
-from comparison.layerwise import compare_setting, hold_against
-from comparison.lower import QUANTIZED, emulate_float16, quantize_int8
-from comparison.running import Net
 from contract.errors import UserError
+from layers.alignment import align
+from layers.comparison import compare_setting, hold_against
+from layers.graphs import find_layers, inputs_of
+from layers.layers_to_keep import Trials, fewest, keep_lists
+from layers.low_precision import QUANTIZED, emulate_float16, quantize_int8
+from layers.measure import LayerError, Sums, find_growth
+from layers.net import Net
 
 
 def identical_pairs(model: onnx.ModelProto) -> dict:

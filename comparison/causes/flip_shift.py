@@ -1,0 +1,15 @@
+"""The shift of the flip test left out or done otherwise, or no flip test."""
+from __future__ import annotations
+
+from comparison.causes.case import Case
+from comparison.causes.finding import NOT_TESTED, RULED_OUT, Finding, best_of
+from comparison.causes.flip_test import explain_flip
+
+TITLE = "flip shift missing or smeared, or no flip test"
+
+
+def test(case: Case) -> Finding:
+    if case.heatmaps is not None:
+        return Finding("flip_shift", RULED_OUT, "the dumps differ, and the flip test comes after them")
+    need = Finding("flip_shift", NOT_TESTED, "needs dumps of normal and mirrored bins, and --manifest")
+    return best_of([*explain_flip(case, "flip_shift"), need])

@@ -1,0 +1,99 @@
+"""One result against the reference: measured level by level, judged, and explained where they differ."""
+from __future__ import annotations
+
+import dataclasses
+import platform
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+
+from comparison.causes.diagnosis import diagnose
+from comparison.causes.finding import Finding
+from comparison.causes.rerun import Rerun
+from comparison.gates import first_difference, judge
+from comparison.levels import LEVELS
+from comparison.limits import Verdict, number
+from comparison.results import Options, Result
+from contract.files import PathLike, read_json
+from contract.tables import format_table
+
+
+@dataclasses.dataclass
+class Comparison:
+    """`b` against the reference `a`, by their labels; true when they agree. `levels` has what each level measured."""
+
+    a: str
+    b: str
+    verdicts: List[Verdict]
+    levels: Dict[str, Any]
+    findings: List[Finding]
+
+    def __bool__(self) -> bool:
+        return self.differs_at is None
+
+    @property
+    def differs_at(self) -> Optional[str]:
+        return first_difference(self.verdicts)
+
+    @property
+    def verdict(self) -> str:
+        if self:
+            return f"verdict: {self.b} agrees with {self.a}"
+        broken = [verdict.limit for verdict in self.verdicts if not verdict.kept]
+        return f"verdict: {self.b} DIFFERS from {self.a}, first at the {self.differs_at} ({', '.join(broken)})"
+
+    def to_json(self) -> Dict[str, Any]:
+        plain = dataclasses.asdict(self)
+        titles = [finding.title for finding in self.findings]
+        return {"a": self.a, "b": self.b, "agree": bool(self), "differs_at": self.differs_at,
+                "gate": plain["verdicts"], "levels": plain["levels"],
+                "diagnosis": [{**finding, "title": title} for finding, title in zip(plain["findings"], titles)]}
+
+    @classmethod
+    def from_json(cls, content: Dict[str, Any]) -> Comparison:
+        findings = [{key: value for key, value in finding.items() if key != "title"}
+                    for finding in content["diagnosis"]]
+        return cls(content["a"], content["b"], [Verdict(**verdict) for verdict in content["gate"]],
+                   {name: LEVELS[name].load(values) for name, values in content["levels"].items()},
+                   [Finding(**finding) for finding in findings])
+
+
+def compare(reference: Result, other: Result, options: Options, explain: bool = False,
+            rerun: Optional[Rerun] = None) -> Comparison:
+    """Hold `other` against `reference`, both read by `read_results`. With `explain` the causes of a difference are
+    tested, those of the input by means of `rerun`."""
+    measured = {name: level.measure(reference, other, options) for name, level in LEVELS.items()}
+    levels = {name: values for name, values in measured.items() if values is not None}
+    comparison = Comparison(reference.label, other.label, judge(levels, options.limits), levels, [])
+    if explain:
+        broken = {verdict.level for verdict in comparison.verdicts if not verdict.kept}
+        comparison.findings = diagnose(reference, other, options, broken, rerun)
+    return comparison
+
+
+def format_comparison(comparison: Comparison) -> str:
+    """As text: what was measured, what the limits say of it, the verdict and the causes."""
+    tables = {name: LEVELS[name].table(values) for name, values in comparison.levels.items()}
+    score = tables.pop("score", "")  # the outcome, so it stands beside the verdict
+    limits = format_table(["level", "limit", "value", "", "bound", "kept"], [
+        [verdict.level, verdict.limit, number(verdict.value), verdict.sense, number(verdict.bound), verdict.answer]
+        for verdict in comparison.verdicts])
+    findings = "\n".join(f"{finding.status:>10}  {finding.title}: {finding.evidence}"
+                         for finding in comparison.findings)
+    parts = [f"{comparison.b} against {comparison.a}", *tables.values(), limits, score, comparison.verdict, findings]
+    return "\n\n".join(filter(None, parts))
+
+
+def describe(comparisons: List[Comparison], results: List[Result], limits: Dict[str, float]) -> Dict[str, Any]:
+    """All comparisons with the first of `results`, and what these are, as plain values."""
+    sides = [{"label": result.label, "dumps": [str(folder) for folder in result.folders],
+              "keypoints": str(result.keypoints_path) if result.keypoints_path else None, "settings": result.records,
+              "dtypes": [np.dtype(reader.dtype).name for reader in result.readers]} for result in results]
+    return {"agree": all(comparisons), "people": len(results[0].people.keys), "limits": limits, "sides": sides,
+            "pairs": [comparison.to_json() for comparison in comparisons],
+            "versions": {"python": platform.python_version(), "numpy": np.__version__}}
+
+
+def load_comparisons(path: PathLike) -> List[Comparison]:
+    """What compare.py wrote with --json."""
+    return [Comparison.from_json(pair) for pair in read_json(path, "comparison")["pairs"]]

@@ -1,0 +1,109 @@
+"""A network as a device with fewer bits computes it, as an ONNX graph in float32 that any runtime can run."""
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from layers.graphs import copy_of, find_layers, inputs_of, with_opset
+from contract.errors import UserError
+
+MOST = float(np.finfo(np.float16).max)  # 65504; devices that saturate stop there
+LOWEST, HIGHEST = "float16/lowest", "float16/highest"  # tensors that hold -MOST and MOST
+QUANTIZED = ["Conv", "Gemm", "Add"]
+PER_CHANNEL_OPSET = 13  # of ONNX, where QuantizeLinear got an axis
+
+
+def emulate_float16(model: ModelProto, floats: List[str]) -> ModelProto:
+    """Weights, and everything that a layer reads or gives, rounded to float16; inside a layer the sums are float32.
+
+    So do matrix units that multiply float16 and accumulate float32. Beyond 65504 values saturate there, as on Ascend
+    310 and 310P; rounding is to nearest, ties to even, with float16's denormal numbers. Not emulated: a vector unit's
+    own float16 arithmetic inside one layer (a long sum of an average pooling, an exponential), and the layers that a
+    compiler fuses, between which nothing is rounded. `floats`: tensors that hold floating-point values.
+    """
+    low = copy_of(model)
+    given = {layer.tensor for layer in find_layers(model)}.intersection(floats)
+    read = given | set(inputs_of(model)).intersection(floats)
+    low.graph.initializer.extend(numpy_helper.from_array(np.array(value, np.float32), name)
+                                 for name, value in ((LOWEST, -MOST), (HIGHEST, MOST)))
+    for weight in low.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT:
+            weight.CopyFrom(_rounded(weight))
+    nodes: List[NodeProto] = [node for name in inputs_of(low) if name in read
+                              for node in _rounding(name, f"{name}/read")]
+    for node in low.graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
+                attribute.t.CopyFrom(_rounded(attribute.t))
+        results = given.intersection(node.output)
+        node.input[:] = [f"{name}/read" if name in read else name for name in node.input]
+        node.output[:] = [f"{name}/sum" if name in results else name for name in node.output]
+        nodes.append(node)
+        for name in sorted(results):
+            nodes += [*_rounding(f"{name}/sum", name), *_rounding(name, f"{name}/read")]
+    del low.graph.node[:]
+    low.graph.node.extend(nodes)
+    return low
+
+
+def _rounded(weight: TensorProto) -> TensorProto:
+    values = np.clip(numpy_helper.to_array(weight), -MOST, MOST)
+    return numpy_helper.from_array(values.astype(np.float16).astype(np.float32), weight.name)
+
+
+def _rounding(source: str, target: str) -> List[NodeProto]:
+    steps = [("Max", [source, LOWEST], {}), ("Min", [f"{target}/above", HIGHEST], {}),
+             ("Cast", [f"{target}/within"], {"to": TensorProto.FLOAT16}),
+             ("Cast", [f"{target}/half"], {"to": TensorProto.FLOAT})]
+    results = [f"{target}/above", f"{target}/within", f"{target}/half", target]
+    return [helper.make_node(op_type, reads, [result], **options)
+            for (op_type, reads, options), result in zip(steps, results)]
+
+
+def quantize_int8(model: ModelProto, crops: np.ndarray, batch: int, path: str) -> ModelProto:
+    """Quantise-dequantise pairs about Conv, Gemm and Add, as TensorRT takes them, calibrated on (N, 3, H, W) crops.
+
+    Weights per channel, activations per tensor, all symmetric with zero point 0. Only what these operators read is
+    quantised, and not their biases: what follows them can then be fused, and a layer left out of the quantisation takes
+    all its pairs with it. Between the pairs the arithmetic is that of floats.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            starts = range(0, len(crops) - batch + 1, batch)
+            self.batches: Iterator[Dict[str, np.ndarray]] = iter(
+                [{inputs_of(model)[0]: crops[start:start + batch]} for start in starts])
+
+        def get_next(self) -> Optional[Dict[str, np.ndarray]]:
+            return next(self.batches, None)
+
+    options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "AddQDQPairToWeight": True,
+               "DedicatedQDQPair": True, "OpTypesToExcludeOutputQuantization": QUANTIZED}
+    with tempfile.TemporaryDirectory() as folder, _without_warnings():
+        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(with_opset(model, PER_CHANNEL_OPSET, path), source)  # a graph in memory it would change
+        try:
+            quantize_static(source, target, Reader(), quant_format=QuantFormat.QDQ, op_types_to_quantize=QUANTIZED,
+                            per_channel=True, activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+                            extra_options=options)
+        except Exception as error:  # of many kinds, where an operator or a shape does not suit it
+            raise UserError(f"{path}: ONNX Runtime cannot quantise it: {' '.join(str(error).split())}") from None
+        return onnx.load(target)
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """The quantiser advises, as a warning, a preparation that exported files have had."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
