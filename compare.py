@@ -33,9 +33,9 @@ from comparison.results import (
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.errors import DIFFERS, DONE, UserError
 from contract.files import write_json
-from contract.manifest import Manifest, load_manifest
+from contract.manifest import Manifest
 from pose.heatmaps import FLIP_SHIFTS
-from pose.people import spec_of
+from pose.people import load_people, spec_of
 from pose.spec import load_spec
 
 REPLICATES = 500  # the ends of the interval then move by about an eighth of the standard deviation from seed to seed
@@ -76,7 +76,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def open_manifest(args: argparse.Namespace, results: List[Result]) -> Optional[Manifest]:
     if args.manifest:
-        return load_manifest(args.manifest)
+        return load_people(args.manifest)
     unnamed = [result for result in results if result.keypoints_path is None]
     if args.dataroot and unnamed:
         raise UserError(f"{unnamed[0].label}: dumps get a COCO score only with the --manifest of their bins. Give it, "

@@ -10,6 +10,7 @@ from contract.script import exit_code
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -24,13 +25,13 @@ from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.dumps import DumpReader
 from contract.errors import UserError, note
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
-from contract.manifest import Manifest, load_manifest, settings_difference
+from contract.manifest import Manifest, settings_difference
 from contract.tables import format_table
 from pose.annotations import Annotations, annotations_path, load_annotations
 from pose.coco import PERSON, load_detections
 from pose.heatmaps import FLIP_SHIFTS, heatmaps_to_keypoints
 from pose.oks import NMS
-from pose.people import build_manifest, spec_of
+from pose.people import build_manifest, load_people, spec_of
 from pose.results import results_of
 from pose.spec import load_spec
 
@@ -67,7 +68,8 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
     latter, whose `metrics` are None where there are no annotations."""
     if truth:
         truth.require_images(manifest["image_id"].tolist(), "detections")
-        truth.require_images(manifest.settings["images"] or [], "manifest's images")
+        if manifest.settings["images"] is not None:
+            truth.require_images(manifest.settings["images"], "manifest's images")
     readers = [DumpReader(dump_dir, manifest)]
     if dump_dir_flip:
         readers.append(DumpReader(dump_dir_flip, manifest.mirrored()))
@@ -140,13 +142,27 @@ def read_speed(dump_dirs: List[Path]) -> Dict[str, float]:
     """What the summaries beside the dumps say: crops a second in the model alone (ais_bench's throughput), and people
     a second from bins to dumps, each person as often as there are folders. Empty where nothing was timed."""
     paths = [Path(f"{folder}_summary.json") for folder in dump_dirs]
-    summaries = [read_json(path, "summary") if path.exists() else {} for path in paths]
+    model = [_rate(path, "throughput") for path in paths]
+    whole = [_rate(path, "end_to_end", "people_per_second") for path in paths]
     speed = {}
-    if all(summary.get("throughput") for summary in summaries):
-        speed["crops_per_second"] = float(np.mean([summary["throughput"] for summary in summaries]))
-    if all(summary.get("end_to_end") for summary in summaries):
-        speed["people_per_second"] = 1 / sum(1 / summary["end_to_end"]["people_per_second"] for summary in summaries)
+    if all(model):
+        speed["crops_per_second"] = float(np.mean(model))
+    if all(whole):
+        speed["people_per_second"] = 1 / sum(1 / rate for rate in whole)
     return speed
+
+
+def _rate(summary: Path, *keys: str) -> float:
+    """A number of a summary, which another tool may have written; 0 where it has none. What no rate can be is said."""
+    value = read_json(summary, "summary") if summary.exists() else None
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    if value is None:
+        return 0
+    if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        note(f"{summary}: {' '.join(keys)} is {value!r:.40}, expected a number above 0. No speed is given")
+        return 0
+    return value
 
 
 def open_manifest(args: argparse.Namespace) -> Manifest:
@@ -156,7 +172,7 @@ def open_manifest(args: argparse.Namespace) -> Manifest:
     if not os.path.exists(args.manifest):
         raise UserError(f"{args.manifest}: no such manifest. Name the --manifest beside the bins, or for bins that "
                         "came without one the --detections they were made from")
-    return load_manifest(args.manifest)
+    return load_people(args.manifest)
 
 
 def format_tables(metrics: Dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What counts as agreement: named sets of limits, each of which can be changed, and the verdict they give."""
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, List, Optional
 
 from comparison.levels import LEVELS
@@ -30,7 +31,11 @@ def choose_limits(gate: str, overrides: List[str], atol: Optional[float], rtol: 
             raise UserError(f"--limit {text}: expected NAME=NUMBER") from None
         if name not in LIMITS:
             raise UserError(f"--limit {text}: no such limit. Known are {', '.join(LIMITS)}")
-    return {**limits, **{name: value for name, value in (("atol", atol), ("rtol", rtol)) if value is not None}}
+    limits.update({name: value for name, value in (("atol", atol), ("rtol", rtol)) if value is not None})
+    for name, value in limits.items():
+        if not math.isfinite(value) or value < 0:
+            raise UserError(f"{name} is {value}, expected a finite number of at least 0")
+    return limits
 
 
 def judge(measured: Dict[str, Any], limits: Dict[str, float]) -> List[Verdict]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from contract.errors import UserError
 from contract.files import PathLike, read_json, remove_file, write_file
+from contract.pixels import DTYPES
 from contract.spec import Tensors, row_bytes
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FORMAT = 2  # of the manifest and of the settings beside dumps; 1 said nothing of itself
 MANIFEST = "manifest.json"  # ais_bench reads *.bin and *.npy of a folder and leaves this alone
 UNFINISHED = "manifest.unfinished.json"  # its name until every bin is there
+LARGEST_SIZE = 2 ** 24  # of a batch and of each side of a shape
 SETTING_KEYS = ("config", "input_shape", "dtype", "outputs", "batch", "mirrored")
 
 
@@ -103,11 +105,28 @@ def load_manifest(path: PathLike) -> Manifest:
         # Through numpy's own error: a row that lacks a column, or holds a list of another length, is no manifest.
         columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in dtypes.items()}
         manifest = Manifest(content, columns)
-        manifest.tensors, len(manifest), *(manifest.settings[key] for key in SETTING_KEYS)
-    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
+        _check_values(manifest)
+    except (AttributeError, IndexError, KeyError, OverflowError, StopIteration, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a manifest that preprocess.py wrote ({type(error).__name__}: {error}). "
                         "Name the --manifest that it wrote, or remove this file and run it again") from None
     return manifest
+
+
+def _check_values(manifest: Manifest) -> None:
+    """Raises ValueError for what no stage writes; NaN and Infinity, which JSON's readers take, would score."""
+    missing = [key for key in SETTING_KEYS if key not in manifest.settings]
+    if missing or not len(manifest):
+        raise ValueError(f"{missing[0]} is missing" if missing else "no rows")
+    tensors, batch = manifest.tensors, manifest.batch
+    sizes = [size for shape in (tensors.input_shape, *tensors.outputs.values()) for size in shape]
+    if not all(type(size) is int and 0 < size <= LARGEST_SIZE for size in (batch, *sizes)):
+        raise ValueError(f"batch {batch!r:.40} and shapes {sizes!r:.80}, expected whole numbers from 1")
+    if tensors.dtype not in DTYPES or type(manifest.settings["mirrored"]) is not bool:
+        raise ValueError(f"dtype {tensors.dtype!r:.40}, mirrored {manifest.settings['mirrored']!r:.40}")
+    for name, values in manifest.columns.items():
+        if values.dtype.kind not in "if" or not np.isfinite(values).all():
+            row = np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)) if values.dtype.kind == "f" else 0
+            raise ValueError(f"row {row}: {name} is {values[row]!s:.80}, expected finite numbers")
 
 
 def check_format(content: Any, path: PathLike, what: str, first_key: str) -> None:

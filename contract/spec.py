@@ -24,6 +24,7 @@ Shape = Tuple[int, ...]
 
 # Kind of model, as TASK says it -> module with load_spec(path). A room is imported when a file names its kind.
 KINDS = {"pose": "pose.spec", "detector": "detection.spec"}
+LONGEST_YAML, DEEPEST_YAML = 2 ** 16, 16  # characters, and sections inside sections
 DEFAULT_KIND, DARKNET = "pose", ".cfg"
 
 
@@ -50,9 +51,9 @@ class Tensors:
 
 def load_spec(path: PathLike) -> Spec:
     """Read a model's YAML or darknet .cfg. Raises UserError when it is neither, or of no known kind."""
-    kind = "detector" if os.fspath(path).endswith(DARKNET) else read_yaml(path).get("TASK", DEFAULT_KIND)
+    kind = "detector" if os.fspath(path).endswith(DARKNET) else str(read_yaml(path).get("TASK", DEFAULT_KIND))
     if kind not in KINDS:
-        raise UserError(f"{path}: TASK is {kind!r}, expected one of {', '.join(KINDS)}")
+        raise UserError(f"{path}: TASK is {kind!r:.80}, expected one of {', '.join(KINDS)}")
     return importlib.import_module(KINDS[kind]).load_spec(path)
 
 
@@ -61,15 +62,34 @@ def read_yaml(path: PathLike) -> Dict[str, Any]:
     import yaml  # here, because a server that runs models from their manifests has no need of it
 
     try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(LONGEST_YAML + 1)
+        _refuse_bomb(text)
+        content = yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected YAML, but {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or a date such as 2026-02-30
+        raise UserError(f"{path}: expected YAML, but {' '.join(str(error).split()):.300}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected YAML with sections, such as DATA_PRESET and MODEL")
     return content
+
+
+def _refuse_bomb(text: str) -> None:
+    """Raises ValueError where a few bytes could take minutes or gigabytes: an alias repeats what it names, and each
+    level of nesting is a call. No model's file needs either."""
+    import yaml
+
+    depth = 0
+    if len(text) > LONGEST_YAML:
+        raise ValueError(f"it is longer than {LONGEST_YAML} characters")
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST_YAML:
+            raise ValueError(f"it has more than {DEEPEST_YAML} levels")
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"line {event.start_mark.line + 1} has the alias *{event.anchor:.40}; write out what it "
+                             "stands for")
 
 
 def row_bytes(shape: Shape, dtype: Any) -> int:

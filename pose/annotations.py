@@ -33,8 +33,10 @@ class Annotations:
         return {"info": {}, "images": list(self.images.values()), "annotations": self.people,
                 "categories": [{"id": PERSON, "name": "person", "keypoints": list(JOINTS)}]}
 
-    def require_images(self, ids: List[int], what: str) -> None:
-        """Raise UserError when `ids`, which are of `what`, name a photo that is not annotated."""
+    def require_images(self, ids: Any, what: str) -> None:
+        """Raise UserError unless `ids`, which are of `what`, are a list of photos that are annotated."""
+        if not isinstance(ids, list) or not ids or set(map(type, ids)) != {int}:
+            raise UserError(f"{self.path}: the {what} are {ids!r:.80}, expected a list of ids of photos")
         strangers = set(ids) - self.images.keys()
         if strangers:
             raise UserError(f"{self.path}: has no photo {min(strangers)}, which the {what} name ({len(strangers)} "
@@ -128,7 +130,7 @@ def _images(rows: List[Dict[str, Any]]) -> Dict[int, Dict[str, Any]]:
 
 def _id(row: Dict[str, Any], key: str, where: str) -> int:
     """An id as an int. Whole floats, which table programs write, are the same id."""
-    value = row.get(key)
+    value: Any = row.get(key)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 <= value < LARGEST_ID or value != int(value):
         raise UserError(f"{where}: {key} is {value!r:.60}, expected a whole number" if key in row else

@@ -53,8 +53,9 @@ class Truth:
 
 def load_truth(annotations: Annotations, images: Optional[List[int]]) -> Truth:
     """COCO's annotations, of `images` or of all photographs."""
-    annotations.require_images(images or [], "manifest's images")
-    ids = sorted(annotations.images if images is None else images)
+    if images is not None:
+        annotations.require_images(images, "manifest's images")
+    ids = sorted(annotations.images if images is None else set(images))
     numbers = {image: number for number, image in enumerate(ids)}
     people = [person for person in annotations.people if person["image_id"] in numbers]
     people.sort(key=lambda person: numbers[person["image_id"]])  # stable: within a photograph the file's order

@@ -3,11 +3,14 @@ from __future__ import annotations
 
 from typing import List, Optional
 
-from contract.manifest import Manifest, settings_of
+from contract.errors import UserError
+from contract.files import PathLike
+from contract.manifest import Manifest, load_manifest, settings_of
 from pose.boxes import box_to_center_scale, center_scale_to_xyxy
 from pose.coco import Detections
 from pose.spec import PoseSpec
 
+COLUMNS = {"image_id": (), "bbox_xywh": (4,), "crop_xyxy": (4,), "score": ()}  # name -> shape of a row
 DETECTED, GROUND_TRUTH = "detections", "ground_truth"  # kinds of boxes
 
 
@@ -26,7 +29,23 @@ def build_manifest(detections: Detections, source_sha256: str, config: PoseSpec,
     return Manifest(settings_of(config, batch, boxes=boxes, boxes_sha256=source_sha256, images=images), columns)
 
 
+def load_people(path: PathLike) -> Manifest:
+    """The manifest of people's crops. Raises UserError when it is one of something else, or was changed."""
+    manifest = load_manifest(path)
+    shapes = {name: values.shape[1:] for name, values in manifest.columns.items()}
+    if shapes != COLUMNS or not {"boxes", "images"} <= manifest.settings.keys():
+        raise UserError(f"{path}: not a manifest of people, expected {', '.join(COLUMNS)} in each row. Name the "
+                        "--manifest that preprocess.py wrote")
+    spec_of(manifest)
+    return manifest
+
+
 def spec_of(manifest: Manifest) -> PoseSpec:
     """The config as far as bins and dumps tell; the checkpoint's part is not in it."""
-    return PoseSpec(**{key: tuple(value) if isinstance(value, list) else value
-                         for key, value in manifest.settings["config"].items()}, dtype=manifest.settings["dtype"])
+    config = manifest.settings["config"]
+    try:
+        return PoseSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()},
+                        dtype=manifest.settings["dtype"])
+    except (AttributeError, TypeError):
+        raise UserError(f"the manifest's config is {config!r:.80}, expected what preprocess.py writes. Run it again "
+                        "with --replace") from None

@@ -5,7 +5,6 @@ Ours are AlphaPose's with three more keys: DATA_PRESET.MEAN, DATA_PRESET.STD and
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, Dict, Optional, Tuple
 
 from contract.errors import UserError
@@ -23,6 +22,9 @@ DATA_PRESET_IGNORED = ("TYPE", "SIGMA", "LOSS_TYPE")
 MODEL_KEYS = ("TYPE", "NUM_LAYERS", "CONV_DIM", "WIDTH")
 MODEL_IGNORED = ("PRETRAINED", "TRY_LOAD", "NUM_DECONV_FILTERS")
 REGRESSION_NORMS = ("sigmoid", "softmax")
+LARGEST = 1e6  # of any number
+# Far beyond any model; what is larger takes gigabytes. A side of a crop or heatmap, channels, layers.
+MOST = {"IMAGE_SIZE": 2048, "HEATMAP_SIZE": 2048, "CONV_DIM": 8192, "WIDTH": 8, "NUM_LAYERS": 1000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +80,8 @@ def _from_sections(content: Dict[str, Any]) -> PoseSpec:
     return PoseSpec(
         input_size=_numbers(data, "IMAGE_SIZE", int, 2),
         heatmap_size=_numbers(data, "HEATMAP_SIZE", int, 2),
-        mean=_numbers(data, "MEAN", float, 3, ALPHAPOSE_MEAN, signed=True),
-        std=_numbers(data, "STD", float, 3, ALPHAPOSE_STD),
+        mean=_of_fractions("MEAN", _numbers(data, "MEAN", float, 3, ALPHAPOSE_MEAN, signed=True), 1),
+        std=_of_fractions("STD", _numbers(data, "STD", float, 3, ALPHAPOSE_STD), 10),
         network=str(model.get("TYPE", PoseSpec.network)),
         num_layers=_positive(model.get("NUM_LAYERS", PoseSpec.num_layers), "NUM_LAYERS", int),
         conv_dim=_positive(model.get("CONV_DIM", PoseSpec.conv_dim), "CONV_DIM", int),
@@ -103,21 +105,28 @@ def _numbers(section: Dict[str, Any], key: str, kind: type, count: int, default:
              signed: bool = False) -> tuple:
     value = section.get(key, default)
     if not isinstance(value, (list, tuple)) or len(value) != count:
-        raise UserError(f"{key} is {value}, expected {count} numbers")
+        raise UserError(f"{key} is {value!r:.80}, expected {count} numbers")
     return tuple((_number if signed else _positive)(item, key, kind) for item in value)
+
+
+def _of_fractions(key: str, values: tuple, most: float) -> tuple:
+    """Values of pixels from 0 to 1. Those of 0 to 255, as other projects write them, would make crops nearly flat."""
+    if max(map(abs, values)) > most:
+        raise UserError(f"{key} is of pixels from 0 to 1, and {list(values)} looks like 0 to 255: divide by 255")
+    return values
 
 
 def _positive(value: Any, key: str, kind: type) -> Any:
     value = _number(value, key, kind)
-    if value <= 0:
-        raise UserError(f"{key} is {value}, expected more than 0")
+    if not 0 < value <= MOST.get(key, LARGEST):
+        raise UserError(f"{key} is {value}, expected more than 0 and at most {MOST.get(key, LARGEST)}")
     return value
 
 
 def _number(value: Any, key: str, kind: type) -> Any:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or kind(value) != value:
-        raise UserError(f"{key} holds {value!r}, expected {kind.__name__}")
+    if not is_number or not abs(value) <= LARGEST or kind(value) != value:  # NaN is not, either
+        raise UserError(f"{key} holds {value!r:.80}, expected {kind.__name__}")
     return kind(value)
 
 
@@ -127,6 +136,6 @@ def _regression(loss: Dict[str, Any]) -> Optional[str]:
         return None
     norm = loss.get("NORM_TYPE", "softmax")
     if kind != "L1JointRegression" or norm not in REGRESSION_NORMS:
-        raise UserError(f"LOSS is {kind} with NORM_TYPE {norm}, expected MSELoss, or L1JointRegression with "
-                        f"{' or '.join(REGRESSION_NORMS)}")
+        raise UserError(f"LOSS is {kind!s:.40} with NORM_TYPE {norm!s:.40}, expected MSELoss, or "
+                        f"L1JointRegression with {' or '.join(REGRESSION_NORMS)}")
     return norm

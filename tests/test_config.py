@@ -144,3 +144,28 @@ def test_flip_pairs_swap_cocos_left_and_right():
     assert len(FLIP_PAIRS) == 8
     for left, right in FLIP_PAIRS:
         assert names[left].startswith("left_") and names[right] == names[left].replace("left_", "right_")
+
+
+@pytest.mark.parametrize("preset, words", [
+    ("MEAN: [123.675, 116.28, 103.53]", r"MEAN is of pixels from 0 to 1, and \[123.675, .* divide by 255"),
+    ("STD: [58.395, 57.12, 57.375]", "STD is of pixels from 0 to 1"),
+    ("MEAN: [2026-01-02, 0, 0]", "MEAN holds datetime.date"), ("MEAN: [.nan, 0, 0]", "MEAN holds nan"),
+    ("STD: [1.0e+400, 1, 1]", "STD holds"), ("IMAGE_SIZE: [1000000, 1000000]", "IMAGE_SIZE is 1000000"),
+    ("MEAN: [" + "9" * 400 + ", 0, 0]", "MEAN holds 999"), ("2026-02-30: 1", "expected YAML, but"),
+    ("MEAN: " + "[" * 100 + "]" * 100, "more than 16 levels"), ("MEAN: " + "[" * 60000, "more than 16 levels"),
+    ("MEAN: [" + "0, " * 40000 + "0]", "longer than 65536"), ("MEAN: [*one, *one, *one]", "alias"),
+    ("? [1]\n  : 2", "expected YAML, but"), ("MEAN: {a: 1}", "expected 3 numbers")])
+def test_what_a_yaml_file_may_hold(tmp_path, preset, words):
+    text = ALPHAPOSE.replace("  NUM_JOINTS: 17\n", f"  {preset}\n").replace("DATASET:", "DATASET: &one")
+    if "IMAGE_SIZE" in preset:
+        text = text.replace("  IMAGE_SIZE: [256, 192]\n", "")
+    with pytest.raises(UserError, match=words) as refused:
+        load(tmp_path, text)
+    assert len(str(refused.value)) < 500
+
+
+def test_a_short_yaml_that_stands_for_gigabytes(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 9)}]" for number in range(1, 10)]
+    with pytest.raises(UserError, match=r"line 2 has the alias \*a0"):
+        load(tmp_path, "\n".join(lines) + "\nDATA_PRESET: {IMAGE_SIZE: *a9}\n")

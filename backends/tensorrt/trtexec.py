@@ -10,6 +10,7 @@ from __future__ import annotations
 from contract.script import exit_code
 
 import argparse
+import math
 import re
 import statistics
 import sys
@@ -55,11 +56,11 @@ def read_log(text: str) -> Log:
         label = message.split(":", 1)[0]
         values = _TIME.findall(message)
         if label in TIMES and values:  # trtexec --verbose also explains each label
-            times[label] = {key: float(value) for key, value in values}
+            times[label] = {key: _number(value) for key, value in values}
         for key, pattern in FACTS.items():
             match = re.match(pattern, message)
             if match:
-                facts[key] = float(match.group(1))
+                facts[key] = _number(match.group(1))
     version, shape = _VERSION.search(text), next(filter(None, (pattern.search(text) for pattern in _SHAPES)), None)
     return Log(version and decode_version(int(version.group(1))), PASSED in text and FAILED not in text,
                shape and int(shape.group(1)), times, facts,
@@ -72,6 +73,17 @@ def check_log(log: Log, where: PathLike) -> None:
     if not log.passed:
         reason = " ".join(log.errors[0].split()) if log.errors else "it did not print PASSED"
         raise UserError(f"{where}: this run of trtexec did not pass: {reason}")
+    percentiles = [(name, value) for times in log.times.values() for name, value in times.items()]
+    for name, value in [*log.facts.items(), *percentiles]:
+        if not value >= 0 or value == math.inf and name in log.facts:  # of few queries, a percentile is printed as inf
+            raise UserError(f"{where}: {name} is {value}, which no measured number can be. Run trtexec again")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -86,11 +98,13 @@ def read_times(path: PathLike) -> Dict[str, Dict[str, float]]:
     try:
         columns = {label: [query[key] for query in queries]
                    for label, key in (("Latency", "latencyMs"), ("GPU Compute Time", "computeMs"))}
+        if not all(0 <= value < math.inf for values in columns.values() for value in values):
+            raise TypeError
         return {label: {"median": statistics.median(values), "percentile(99%)": percentile(values, 99)}
                 for label, values in columns.items()}
     except (KeyError, TypeError, statistics.StatisticsError):
         raise UserError(f"{path}: not what trtexec --exportTimes writes: expected a list of queries with latencyMs and "
-                        "computeMs") from None
+                        "computeMs, finite and not negative") from None
 
 
 def read_output(path: PathLike) -> np.ndarray:
