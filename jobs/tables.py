@@ -24,7 +24,7 @@ def boxes_table(jobs: Sequence[Job], kinds: Sequence[str]) -> str:
     for same in zip(*by_kind):
         metrics = [read_json(job.metrics, "metrics") for job in same]
         rows.append({"target": same[0].target, "model": _row(same[0])["model"], "batch": same[0].batch,
-                     **{f"AP, {kind} boxes": f"{of['metrics']['AP']:.4f}" for kind, of in zip(kinds, metrics)}})
+                     **{f"AP, {kind} boxes": score(of) for kind, of in zip(kinds, metrics)}})
     return _table(rows)
 
 
@@ -35,11 +35,16 @@ def _table(rows: List[Dict[str, Any]]) -> str:
 def _row(job: Job) -> Dict[str, Any]:
     """As postprocess.py prints it."""
     metrics = read_json(job.metrics, "metrics")
-    scores, dumps, speed = metrics["metrics"], metrics["dumps"][0] or {}, metrics["speed"]
+    dumps, speed = metrics["dumps"][0] or {}, metrics["speed"]
     return {"model": dumps.get("model", NOTHING), "batch": job.batch,
-            **{name: f"{scores[name]:.4f}" for name in ("AP", "AP50", "AR")},
+            **{name: score(metrics, name) for name in ("AP", "AP50", "AR")},
             "crops/s in the model": rate(speed.get("crops_per_second")),
             "people/s, bins to dumps, both crops": rate(speed.get("people_per_second"))}
+
+
+def score(metrics: Dict[str, Any], name: str = "AP") -> str:
+    """A COCO number; photos that nobody has annotated have none."""
+    return f"{metrics['metrics'][name]:.4f}" if metrics["metrics"] else NOTHING
 
 
 def rate(value: Any) -> str:

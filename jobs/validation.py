@@ -8,7 +8,7 @@ from contract.stage import Stage, stage
 from contract.tables import format_table
 from jobs.job import Job
 from jobs.series import REFERENCE
-from jobs.tables import rate
+from jobs.tables import rate, score
 from jobs.targets import room_of
 
 AGREES, DIFFERS = 0, 1  # exit codes of compare.py
@@ -58,6 +58,6 @@ def _row(jobs: List[Job]) -> Dict[str, object]:
     verdicts = {job.target: read_json(job.verdict, "verdict") for job in jobs[1:]}
     return {"model": jobs[0].name, "batch": jobs[0].batch,
             **({"boxes": jobs[0].label.lstrip("_")} if jobs[0].label else {}),
-            **{f"{target} AP": f"{of['metrics']['AP']:.4f}" for target, of in metrics.items()},
+            **{f"{target} AP": score(of) for target, of in metrics.items()},
             **{f"{target} crops/s": rate(of["speed"].get("crops_per_second")) for target, of in metrics.items()},
             **{f"{target} agrees": "yes" if verdict["agree"] else "NO" for target, verdict in verdicts.items()}}
