@@ -180,6 +180,12 @@ def share_of(groups: List[range], number: int, shares: int) -> List[range]:
     return groups[len(groups) * number // shares:len(groups) * (number + 1) // shares]
 
 
+def spread(bins: BinReader, people: int) -> List[int]:
+    """Numbers of bins, evenly spread over the folder, that together hold about `people` people."""
+    count = min(len(bins), -(-people * len(bins) // sum(bins.rows)))
+    return [number * len(bins) // count for number in range(count)]
+
+
 def natural_order(name: str) -> List[tuple]:
     """Sort key that compares runs of digits as numbers, as ais_bench orders a folder's files."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name)]

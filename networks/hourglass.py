@@ -41,16 +41,21 @@ class Hourglass(nn.Module):
         channels = [scaled_channels(count, width) for count in (*STAGE_CHANNELS[:depth], STAGE_CHANNELS[-1])]
         self.backbone = Backbone(channels, (*STAGE_BLOCKS[:depth], STAGE_BLOCKS[-1]), stacks,
                                  scaled_channels(STEM_CHANNELS, width))
-        self.keypoint_head = nn.ModuleDict({"multi_final_layers": nn.ModuleList(
-            nn.Conv2d(channels[0], num_joints, 1) for _ in range(stacks))})
+        self.keypoint_head = Head(channels[0], num_joints, stacks)
 
     def forward(self, crops: Tensor) -> Tensor:
-        return self.head(self.backbone(crops))
+        return self.keypoint_head(self.backbone(crops))
 
-    @property
-    def head(self) -> nn.Module:
-        """What makes the heatmaps of the last stack, the only ones that are used."""
-        return self.keypoint_head["multi_final_layers"][-1]
+
+class Head(nn.Module):
+    """A 1x1 convolution to heatmaps for each stack, of which inference needs the last."""
+
+    def __init__(self, channels: int, num_joints: int, stacks: int):
+        super().__init__()
+        self.multi_final_layers = nn.ModuleList(nn.Conv2d(channels, num_joints, 1) for _ in range(stacks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.multi_final_layers[-1](x)
 
 
 class Backbone(nn.Module):

@@ -103,7 +103,7 @@ def test_every_stack_counts():
         before = network(crops)
         network.backbone.hourglass_modules[0].low3[0].conv1.weight.mul_(2)
         through_first = network(crops)
-        network.keypoint_head["multi_final_layers"][0].weight.mul_(2)
+        network.keypoint_head.multi_final_layers[0].weight.mul_(2)
         assert before.shape == (1, 17, 16, 16)
         assert not torch.equal(before, through_first)
         assert torch.equal(network(crops), through_first)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from backends.tensorrt import cuda
 from backends.tensorrt.calibration import Version, check_table, dotted
 from backends.tensorrt.request import Source
-from contract.bins import BinReader
+from contract.bins import BinReader, spread
 from contract.errors import UserError
 from contract.files import read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.spec import load_spec
@@ -81,12 +81,6 @@ def check_bins(bins: BinReader, source: Source, batch: int, people: int) -> None
     if min(sum(bins.rows), people) < batch:
         raise UserError(f"{bins.folder}: holds {sum(bins.rows)} people, and --calibration_people is {people}, but one "
                         f"batch is {batch}. Give more, or build for a smaller batch")
-
-
-def spread(bins: BinReader, people: int) -> List[int]:
-    """Numbers of bins, evenly spread over the folder, that together hold about `people` people."""
-    count = min(len(bins), -(-people * len(bins) // sum(bins.rows)))
-    return [number * len(bins) // count for number in range(count)]
 
 
 def batches(bins: BinReader, numbers: List[int], batch: int) -> Iterator[np.ndarray]:

@@ -1,0 +1,117 @@
+"""The range that each tensor of a network keeps in int8: what calibration collects, and how a threshold is chosen.
+
+int8 here is symmetric: a value is round(x * 127 / threshold), and larger magnitudes are cut to the threshold. Only numpy
+is needed, so that every room can calibrate in the same way.
+"""
+from __future__ import annotations
+
+from typing import Callable, Dict
+
+import numpy as np
+
+from contract.errors import UserError
+
+LEVELS = 127  # of a magnitude in symmetric int8
+BINS = 4096  # of a histogram; between half and all of them lie below the largest magnitude
+ENTROPY_BINS = 2048  # that candidates of `entropy` are counted in
+COARSE = 128  # bins that int8 can tell apart, in `entropy`
+PERCENTILE = 99.99
+DEAD = 1e-12  # a threshold below this has no int8
+
+
+class Range:
+    """Magnitudes of one tensor over many images, in constant memory: a histogram whose bins double in width when a
+    larger value comes, so that no image is read twice."""
+
+    def __init__(self) -> None:
+        self.width = 0.0  # of a bin; 0 until a value other than 0 came
+        self.counts = np.zeros(BINS, np.int64)
+        self.zeros = 0
+        self.largest = 0.0
+        self.peaks = 0.0  # sum of the largest magnitude of each image
+        self.images = 0
+
+    def add(self, values: np.ndarray) -> None:
+        """One image's tensor, of any shape. Raises UserError for values that are not finite."""
+        magnitudes = np.abs(values, dtype=np.float32).ravel()
+        peak = float(magnitudes.max(initial=0))
+        if not np.isfinite(peak):
+            raise UserError("calibration: the network gives values that are not finite. Is the model whole, and are "
+                            "the bins its own?")
+        self.largest, self.peaks, self.images = max(self.largest, peak), self.peaks + peak, self.images + 1
+        if peak == 0:
+            self.zeros += magnitudes.size
+            return
+        if self.width == 0:
+            self.width = peak / BINS
+        while self.width * BINS < peak:
+            self.counts[:BINS // 2] = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts[BINS // 2:] = 0
+            self.width *= 2
+        other = magnitudes[magnitudes > 0]
+        self.zeros += magnitudes.size - other.size
+        index = np.minimum((other / np.float32(self.width)).astype(np.int64), BINS - 1)
+        self.counts += np.bincount(index, minlength=BINS)
+
+    @property
+    def outlier(self) -> float:
+        """How far the largest magnitude lies beyond PERCENTILE: 1 where it does not."""
+        return self.largest / percentile(self) if self.largest else 1.0
+
+
+def minmax(collected: Range) -> float:
+    """Nothing is cut."""
+    return collected.largest
+
+
+def average(collected: Range) -> float:
+    """The mean of the images' largest magnitudes, so that one odd image does not decide."""
+    return collected.peaks / max(collected.images, 1)
+
+
+def percentile(collected: Range) -> float:
+    """PERCENTILE of all magnitudes, zeros among them."""
+    below = collected.zeros + np.cumsum(collected.counts)
+    place = int(np.searchsorted(below, PERCENTILE / 100 * below[-1]))
+    return min((place + 1) * collected.width, collected.largest)
+
+
+def entropy(collected: Range) -> float:
+    """The threshold whose int8 has the least Kullback-Leibler divergence from the magnitudes other than 0 (Migacz, 8-bit
+    inference with TensorRT, 2017): what is cut counts as if it lay at the threshold."""
+    last = int(np.flatnonzero(collected.counts)[-1]) + 1 if collected.counts.any() else 0
+    if last < COARSE:
+        return collected.largest
+    edges = np.linspace(0, last, min(ENTROPY_BINS, last) + 1).round().astype(int)
+    counts = np.add.reduceat(collected.counts[:last], edges[:-1]).astype(np.float64)
+    best = min(range(COARSE, len(counts) + 1), key=lambda kept: _divergence(counts, kept))
+    return min(edges[best] * collected.width, collected.largest)
+
+
+def _divergence(counts: np.ndarray, kept: int) -> float:
+    """Of the first `kept` bins, with the rest added to the last of them, from the same bins told apart in COARSE."""
+    expected = counts[:kept].copy()
+    expected[-1] += counts[kept:].sum()
+    starts = np.arange(COARSE) * kept // COARSE
+    used = counts[:kept] > 0
+    sums, sizes = np.add.reduceat(counts[:kept], starts), np.add.reduceat(used.astype(np.float64), starts)
+    means = np.repeat(sums / np.maximum(sizes, 1), np.diff(np.append(starts, kept)))
+    coarse = np.where(used, means, 0)
+    if not coarse.any():
+        return np.inf
+    both = (expected > 0) & (coarse > 0)
+    p, q = expected / expected.sum(), coarse / coarse.sum()
+    if (expected > 0)[~both].any():  # a bin that only the cut values fill
+        q = np.where(expected > 0, np.maximum(q, 1e-10), q)
+        both = expected > 0
+    return float((p[both] * np.log(p[both] / q[both])).sum())
+
+
+METHODS: Dict[str, Callable[[Range], float]] = {"minmax": minmax, "average": average, "percentile": percentile,
+                                                "entropy": entropy}
+
+
+def threshold(collected: Range, method: str) -> float:
+    """Of METHODS; 1 for a tensor that is always 0, whose int8 is then 0 too."""
+    value = METHODS[method](collected)
+    return value if value > DEAD else 1.0
