@@ -1,7 +1,7 @@
 """The range that each tensor of a network keeps in int8: what calibration collects, and how a threshold is chosen.
 
-int8 here is symmetric: a value is round(x * 127 / threshold), and larger magnitudes are cut to the threshold. Only numpy
-is needed, so that every room can calibrate in the same way.
+int8 here is symmetric: a value is round(x * 127 / threshold), and larger magnitudes are cut to the threshold. Only
+numpy is needed, so that every room can calibrate in the same way.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BINS = 4096  # of a histogram; between half and all of them lie below the larges
 ENTROPY_BINS = 2048  # that candidates of `entropy` are counted in
 COARSE = 128  # bins that int8 can tell apart, in `entropy`
 PERCENTILE = 99.99
-DEAD = 1e-12  # a threshold below this has no int8
+DEAD = 1e-12  # a threshold below this has no int8, and a share below this none in `entropy`
 
 
 class Range:
@@ -77,8 +77,8 @@ def percentile(collected: Range) -> float:
 
 
 def entropy(collected: Range) -> float:
-    """The threshold whose int8 has the least Kullback-Leibler divergence from the magnitudes other than 0 (Migacz, 8-bit
-    inference with TensorRT, 2017): what is cut counts as if it lay at the threshold."""
+    """The threshold whose int8 has the least Kullback-Leibler divergence from the magnitudes other than 0 (Migacz,
+    8-bit inference with TensorRT, 2017): what is cut counts as if it lay at the threshold."""
     last = int(np.flatnonzero(collected.counts)[-1]) + 1 if collected.counts.any() else 0
     if last < COARSE:
         return collected.largest
@@ -99,12 +99,9 @@ def _divergence(counts: np.ndarray, kept: int) -> float:
     coarse = np.where(used, means, 0)
     if not coarse.any():
         return np.inf
-    both = (expected > 0) & (coarse > 0)
-    p, q = expected / expected.sum(), coarse / coarse.sum()
-    if (expected > 0)[~both].any():  # a bin that only the cut values fill
-        q = np.where(expected > 0, np.maximum(q, 1e-10), q)
-        both = expected > 0
-    return float((p[both] * np.log(p[both] / q[both])).sum())
+    filled = expected > 0
+    p, q = expected[filled] / expected.sum(), np.maximum(coarse[filled] / coarse.sum(), DEAD)
+    return float((p * np.log(p / q)).sum())
 
 
 METHODS: Dict[str, Callable[[Range], float]] = {"minmax": minmax, "average": average, "percentile": percentile,

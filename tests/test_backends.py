@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Iterator
+from typing import Dict, Iterator
 
 import numpy as np
 import pytest
@@ -69,7 +71,27 @@ def tensorrt_model(folder: Path, batch: object) -> SimpleNamespace:
     return SimpleNamespace(path=folder / "model.engine", reference=patch_heatmaps, fixes_batch=True)
 
 
-MODELS = {"acl": acl_model, "onnxruntime": onnxruntime_model, "pytorch": pytorch_model, "tensorrt": tensorrt_model}
+@functools.cache
+def ncnn_files() -> Dict[str, bytes]:
+    """Name -> content of what pnnx makes of the smallest model; the same for every batch."""
+    pytest.importorskip("ncnn")
+    pytest.importorskip("pnnx")
+    pytest.importorskip("onnxruntime")
+    from backends.ncnn.build import build
+
+    with tempfile.TemporaryDirectory() as folder:
+        build(str(patch_model(Path(folder) / "model.onnx", "batch", CONFIG.input_size)), Path(folder) / "model.param")
+        return {path.name: path.read_bytes() for path in Path(folder).glob("model.[bp]*")}
+
+
+def ncnn_model(folder: Path, batch: object) -> SimpleNamespace:
+    for name, content in ncnn_files().items():
+        (folder / name).write_bytes(content)
+    return SimpleNamespace(path=folder / "model.param", reference=patch_heatmaps, fixes_batch=False)
+
+
+MODELS = {"acl": acl_model, "ncnn": ncnn_model, "onnxruntime": onnxruntime_model, "pytorch": pytorch_model,
+          "tensorrt": tensorrt_model}
 
 
 def test_every_room_has_a_model_here():

@@ -17,6 +17,7 @@ import numpy as np
 
 from backends.ncnn.model_file import Layer, bin_of, precision_of, read_param
 from backends.ncnn.pair import param_path, read_facts
+from contract.backend import ModelShape
 from contract.errors import UserError
 from contract.files import PathLike, sha256_of_file
 
@@ -73,22 +74,22 @@ class Backend:
             raise UserError(f"--precision {precision}: of ncnn it is one of {', '.join(PRECISIONS)}. int8 is in the "
                             "file: python3 -m backends.ncnn.quantize makes one")
         self.param = param_path(model)
-        self.facts = read_facts(self.param)
         layers = read_param(self.param)
+        self.facts = read_facts(self.param)
         self.stored = precision_of(layers)
         shape = _input_shape(layers, self.param, config)
         output_shape = try_model(self.param, shape)
         self.precision, self.net = precision, Net(self.param, precision, threads)
         self.weights_sha256 = self.facts.get("bin_sha256") or sha256_of_file(bin_of(self.param))
-        self.input_dtype = np.dtype(np.float32)
-        self.input_shape: Tuple[Optional[int], ...] = (None, *shape)
-        self.output_shape: Tuple[Optional[int], ...] = (None, *output_shape)
+        self.input_dtype, self.row, self.output_row = np.dtype(np.float32), shape, output_shape
+        self.input_shape: ModelShape = (None, *shape)
+        self.output_shape: ModelShape = (None, *output_shape)
 
     def infer(self, rows: np.ndarray) -> np.ndarray:
         rows = np.ascontiguousarray(rows, np.float32)
-        if rows.shape[1:] != self.input_shape[1:]:
-            raise UserError(f"{self.param}: takes rows of {self.input_shape[1:]}, got {rows.shape[1:]}")
-        output = np.empty((len(rows), *self.output_shape[1:]), np.float32)  # type: ignore[misc]
+        if rows.shape[1:] != self.row:
+            raise UserError(f"{self.param}: takes rows of {self.row}, got {rows.shape[1:]}")
+        output = np.empty((len(rows), *self.output_row), np.float32)
         for number, row in enumerate(rows):
             output[number], = self.net.run(row, self.net.outputs[:1])
         return output

@@ -26,7 +26,7 @@ WEIGHTLESS = {"AbsVal", "BinaryOp", "Cast", "Clip", "Concat", "Crop", "Dropout",
               "Permute", "PixelShuffle", "Pooling", "ReLU", "Reduction", "Reorg", "Reshape", "Sigmoid", "Slice",
               "Softmax", "Split", "Squeeze", "Swish", "TanH", "UnaryOp"}
 FLOAT32, FLOAT16, INT8 = 0, 0x01306B47, 0x000D4B38  # the four bytes before a weight
-STORED = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), INT8: np.dtype("i1")}
+STORED: Dict[int, np.dtype] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), INT8: np.dtype("i1")}
 ALIGNMENT = 4
 
 

@@ -12,24 +12,26 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
 from backends.ncnn.model_file import INT8_TERM, QUANTIZABLE, Layer, Weights, bin_of, read_param, read_weights
 from backends.ncnn.pair import param_path, read_facts, write_pair
+from contract.arguments import DEFAULT_CONFIG
 from contract.bins import BinReader, spread
 from contract.errors import UserError, exit_code
 from contract.files import write_file
 from contract.ranges import LEVELS, METHODS, Range, threshold
-from pose.config import load_config
+from contract.spec import load_spec
 
 WINOGRAD_LEVELS = 31  # 6 bits: of 3x3 weights of stride 1, which ncnn's int8 winograd kernels add up without overflow
 HEAVY = 3.0  # an input whose largest magnitude is this many times its 99.99 percentile loses too much in int8
 # Words for layers to keep, beside their names.
-KEEP = {"heavy": "whose input has a few values far above the rest", "first": "the first of all",
-        "last": "that give an output", "depthwise": "convolutions of one channel each"}
+KEEP = {"upsampled": "that read an upsampled map", "heavy": "whose input has a few values far above the rest",
+        "first": "the first of all", "last": "that give an output", "depthwise": "convolutions of one channel each"}
+UPSAMPLING = {"Deconvolution", "DeconvolutionDepthWise", "Interp", "PixelShuffle"}
 
 
 class Scales(NamedTuple):
@@ -45,11 +47,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("model", help="float .param, with its .bin beside it")
     parser.add_argument("output", help="int8 .param to write; .bin and .table lie beside it")
     parser.add_argument("--calibration", required=True, help="folder of bins, of other photos than are measured")
-    parser.add_argument("--cfg", default="configs/256x192_res50_lr1e-3_1x.yaml", help="config of the bins")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the bins")
     parser.add_argument("--people", type=int, default=64, help="how many of them, spread evenly over the bins")
     parser.add_argument("--method", choices=list(METHODS), default="percentile", help="how a range is chosen")
-    parser.add_argument("--keep", nargs="*", default=["heavy", "last"], metavar="LAYER", help="layers to keep in "
-                        "float, by name, or in words: " + "; ".join(f"{word}: {what}" for word, what in KEEP.items()))
+    parser.add_argument("--keep", nargs="*", default=["upsampled", "last"], metavar="LAYER",
+                        help="layers to keep in float, by name, or in words: " +
+                        "; ".join(f"{word}: {what}" for word, what in KEEP.items()))
     parser.add_argument("--keep_list", metavar="FILE", help="more of them, one a line, as compare_layers.py writes it")
     parser.add_argument("--weight_bits", type=int, choices=(6, 8), default=6, help="of 3x3 convolutions of stride 1; 8 "
                         "is safe on x86 alone")
@@ -67,7 +70,8 @@ def quantize(model: Path, output: Path, rows: Iterable[np.ndarray], method: str,
     scales = {layer.name: scales_of(layer, weights[layer.name], ranges[layer.inputs[0]], method, weight_bits)
               for layer in chosen}
     write_file(output.with_suffix(".table"), format_table(scales))
-    write_pair(output, *apply(layers, weights, scales), facts)
+    new_layers, new_weights = apply(layers, weights, scales)
+    write_pair(output, new_layers, new_weights, facts)
     return list(scales)
 
 
@@ -96,7 +100,10 @@ def choose_layers(layers: Sequence[Layer], ranges: Dict[str, Range], keep: Seque
     """The layers to make int8: all that can be but those of `keep`. Raises UserError for a name that is not there."""
     able = [layer for layer in layers if layer.kind in QUANTIZABLE]
     read = {name for layer in layers for name in layer.inputs}
-    words = {"heavy": [layer for layer in able if ranges[layer.inputs[0]].outlier > HEAVY], "first": able[:1],
+    maker = {name: layer for layer in layers for name in layer.outputs}
+    words = {"upsampled": [layer for layer in able if maker[layer.inputs[0]].kind in UPSAMPLING],
+             "heavy": [layer for layer in able if ranges[layer.inputs[0]].outlier > HEAVY],
+             "first": able[:1],
              "last": [layer for layer in able if not read.intersection(layer.outputs)],
              "depthwise": [layer for layer in able if layer.kind == "ConvolutionDepthWise"]}
     names = {layer.name for layer in able}
@@ -124,7 +131,8 @@ def scales_of(layer: Layer, weights: Weights, collected: Range, method: str, wei
                   np.float32(levels) / np.where(largest > 0, largest, np.float32(levels)))
 
 
-def apply(layers: Sequence[Layer], weights: Dict[str, Weights], scales: Dict[str, Scales]) -> tuple:
+def apply(layers: Sequence[Layer], weights: Dict[str, Weights],
+          scales: Dict[str, Scales]) -> Tuple[List[Layer], Dict[str, Weights]]:
     """Copies of the layers and their weights in which those of `scales` are int8."""
     new_layers, new_weights = [], dict(weights)
     for layer in layers:
@@ -152,7 +160,7 @@ def main() -> None:
     args = parse_args()
     model, output = param_path(args.model), param_path(args.output)
     made_of = read_facts(model)
-    bins = BinReader(Path(args.calibration), load_config(args.cfg))
+    bins = BinReader(Path(args.calibration), load_spec(args.cfg))
     keep = args.keep + (Path(args.keep_list).read_text().split() if args.keep_list else [])
     numbers = spread(bins, args.people)
     rows = (row for number in numbers for row in bins.read(range(number, number + 1)))
