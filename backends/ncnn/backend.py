@@ -17,7 +17,6 @@ import numpy as np
 
 from backends.ncnn.model_file import Layer, bin_of, precision_of, read_param
 from backends.ncnn.pair import param_path, read_facts
-from contract.backend import ModelShape
 from contract.errors import UserError
 from contract.files import PathLike, sha256_of_file
 
@@ -82,8 +81,8 @@ class Backend:
         self.precision, self.net = precision, Net(self.param, precision, threads)
         self.weights_sha256 = self.facts.get("bin_sha256") or sha256_of_file(bin_of(self.param))
         self.input_dtype, self.row, self.output_row = np.dtype(np.float32), shape, output_shape
-        self.input_shape: ModelShape = (None, *shape)
-        self.output_shape: ModelShape = (None, *output_shape)
+        self.input_shape: Tuple[Optional[int], ...] = (None, *shape)
+        self.output_shape: Tuple[Optional[int], ...] = (None, *output_shape)
 
     def infer(self, rows: np.ndarray) -> np.ndarray:
         rows = np.ascontiguousarray(rows, np.float32)

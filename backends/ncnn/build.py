@@ -7,6 +7,8 @@ before it is left on disk; one that is there already and was made from the same 
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import importlib.util
 import re
@@ -22,7 +24,7 @@ import numpy as np
 
 from backends.ncnn.model_file import QUANTIZABLE, Layer, Weights, read_param, read_weights
 from backends.ncnn.pair import param_path, read_facts, write_pair
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import make_folder, sha256_of_file
 from contract.onnx_file import load_onnx, only_input
 

@@ -8,6 +8,8 @@ a text table (.table) that ncnn's own ncnn2int8 takes.
 """
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import argparse
 import shlex
 import sys
@@ -21,7 +23,7 @@ from backends.ncnn.model_file import INT8_TERM, QUANTIZABLE, Layer, Weights, bin
 from backends.ncnn.pair import param_path, read_facts, write_pair
 from contract.arguments import DEFAULT_CONFIG
 from contract.bins import BinReader, spread
-from contract.errors import UserError, exit_code
+from contract.errors import UserError
 from contract.files import write_file
 from contract.ranges import LEVELS, METHODS, Range, threshold
 from contract.spec import load_spec

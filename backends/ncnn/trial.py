@@ -2,13 +2,14 @@
 its own, because ncnn ends the process on a file that it does not understand."""
 from __future__ import annotations
 
+from contract.script import exit_code
+
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from backends.ncnn.backend import Net
-from contract.errors import exit_code
 
 
 def main() -> None:
