@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -34,6 +34,7 @@ from contract.dumps import read_settings
 from contract.errors import UserError
 from contract.files import make_folder, read_json, write_file, write_json
 from contract.manifest import save_manifest
+from contract.published import Published
 from contract.spec import load_spec
 from contract.tables import format_table
 from contract.workers import end, start
@@ -41,16 +42,6 @@ from contract.workers import end, start
 LIBRARIES = ("onnxruntime", "tensorrt", "torch")  # names under which a backend gives its version
 COLUMNS = ("run", "batch", "ms a batch: median, p90, p99", "{unit}/s in the model", "ratio",
            "{unit}/s read, infer, write", "peak MiB", "largest difference")
-# Published rates in the model alone of FastPose ResNet-50 and YOLOv3-SPP at 608, batch -> number: marks in the plot,
-# not measured here.
-PUBLISHED = {
-    "crops": {
-        "Ascend310 (published)": {1: 331, 16: 643},
-        "Ascend310P (published)": {1: 864, 4: 1642, 8: 1704, 16: 1772, 32: 1412, 64: 1405},
-        "T4, TensorRT fp16 (published)": {1: 671, 2: 862, 4: 985, 8: 1040, 16: 1055, 32: 1067, 64: 1073},
-    },
-    "photographs": {"T4, TensorRT fp16 (published)": {1: 49.8, 2: 59.4, 4: 66.1, 8: 69.3}},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +109,11 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
         shape = next(iter(config.outputs.values()))
         rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0], shape) for run in runs]
     report = {"rows": rows, "people": people, "rounds": repeat, "machine": describe_machine(),
-              "unit": "photographs" if cfg.endswith(".cfg") else "crops"}
+              "unit": "crops" if "keypoints" in config.levels else "photos"}
     make_folder(output)
     write_json(output / "bench.json", report)
     write_file(output / "bench.md", format_report(report).encode())
-    plot(report, output)
+    plot(report, config.published, output)
     return report
 
 
@@ -231,7 +222,7 @@ def _spread(values: Dict[str, float], digits: int = 1) -> str:
     return "{:.{n}f} ({:.{n}f} - {:.{n}f})".format(values["median"], values["lowest"], values["highest"], n=digits)
 
 
-def plot(report: Dict[str, Any], output: Path) -> None:
+def plot(report: Dict[str, Any], published: Sequence[Published], output: Path) -> None:
     """Throughput and time a batch against batch size, with the published figures as marks: SVG and PNG."""
     import matplotlib
 
@@ -244,8 +235,8 @@ def plot(report: Dict[str, Any], output: Path) -> None:
         batches = [row["batch"] for row in rows]
         left.plot(batches, [row["rows_per_second"]["median"] for row in rows], "o-", label=label)
         right.plot(batches, [row["milliseconds"]["median"] for row in rows], "o-", label=label)
-    for label, points in PUBLISHED[report["unit"]].items():
-        left.plot(points.keys(), points.values(), "x", label=label)
+    for where, points in published_rates(published, f"{report['unit']}/s").items():
+        left.plot(points.keys(), points.values(), "x", label=f"{where} (published)")
     for axes, name in ((left, f"{report['unit']}/s in the model"), (right, "ms a batch, median")):
         axes.set(xscale="log", yscale="log", xlabel="batch", ylabel=name)
         axes.set_xscale("log", base=2)
@@ -255,6 +246,15 @@ def plot(report: Dict[str, Any], output: Path) -> None:
     for suffix in ("svg", "png"):
         figure.savefig(output / f"bench.{suffix}", dpi=120)
     pyplot.close(figure)
+
+
+def published_rates(published: Sequence[Published], figure: str) -> Dict[str, Dict[int, float]]:
+    """By device: batch -> rate, of those whose batch is named."""
+    rates: Dict[str, Dict[int, float]] = {}
+    for cell in published:
+        if cell.figure == figure and cell.batch is not None:
+            rates.setdefault(cell.where, {})[cell.batch] = cell.value
+    return rates
 
 
 def main() -> None:

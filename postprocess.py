@@ -26,15 +26,18 @@ from contract.dumps import DumpReader
 from contract.errors import UserError, note
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.manifest import Manifest, settings_difference
+from contract.published import expectations
+from contract.spec import load_spec
 from contract.tables import format_table
 from pose.annotations import Annotations, annotations_path, load_annotations
 from pose.coco import PERSON, load_detections
-from pose.heatmaps import FLIP_SHIFTS, heatmaps_to_keypoints
+from pose.decoders import heatmaps_to_keypoints
+from pose.heatmaps import FLIP_SHIFTS
 from pose.oks import NMS
 from pose.people import build_manifest, load_people, spec_of
 from pose.results import results_of
-from pose.spec import load_spec
 
+VAL2017 = 5000  # photos of the set that published scores are of
 PEOPLE_AT_ONCE = 16  # two stacks of heatmaps this long stay in a core's cache
 
 
@@ -50,7 +53,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--manifest", default="./prep_data/manifest.json", help="what preprocess.py wrote")
     parser.add_argument("--detections", help="rebuild the manifest of bins that came without one from this file")
     parser.add_argument("--person_category", type=int, default=PERSON, help="category_id of a person in --detections")
-    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="read with --detections only")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the model, whose published figures stand "
+                        "beside the scores; read with --detections also for the crops")
     parser.add_argument("--output", help="folder for keypoints.json and metrics.json (DUMP_DIR_score if None)")
     parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean",
                         help="original: AlphaPose's shift as it runs on a CPU, with its overlapping copy")
@@ -186,6 +190,15 @@ def format_tables(metrics: Dict[str, Any]) -> str:
     return (format_row(scores) + "\n\n" if scores else "") + format_row(row)
 
 
+def published_lines(metrics: Dict[str, Any], cfg: str) -> List[str]:
+    """What was published of this model where these dumps were made: of COCO's complete val2017, with the flip test."""
+    settings = metrics["dumps"][0]
+    if settings is None or not metrics["settings"]["flip_test"]:
+        return []
+    got = {"AP": metrics["metrics"]["AP"], "crops/s": metrics["speed"].get("crops_per_second")}
+    return expectations(load_spec(cfg), settings, got, metrics["settings"]["boxes"])
+
+
 def format_row(row: Dict[str, Any]) -> str:
     cells = ["-" if value is None else f"{value:.4f}" if isinstance(value, float) and value <= 1 else
              f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
@@ -194,11 +207,15 @@ def format_row(row: Dict[str, Any]) -> str:
 
 def main() -> None:
     args = parse_args()
-    metrics = postprocess(open_annotations(args), open_manifest(args), Path(args.dump_dir),
+    truth, manifest = open_annotations(args), open_manifest(args)
+    metrics = postprocess(truth, manifest, Path(args.dump_dir),
                           Path(args.dump_dir_flip) if args.dump_dir_flip else None,
                           Path(args.output or args.dump_dir.rstrip("/") + "_score"), args.flip_shift, args.nms,
                           args.workers)
     print(format_tables(metrics))
+    complete = truth is not None and manifest.settings["images"] is None and len(truth.images) == VAL2017
+    for line in published_lines(metrics, args.cfg) if complete else ():
+        print(line)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ from contract.files import sha256_of_file, sha256_of_rows
 from contract.manifest import Manifest
 from contract.pixels import DTYPES, FLOAT32, UINT8
 from pose.annotations import annotations_path, ground_truth_boxes, load_annotations, open_photos
-from pose.boxes import box_to_center_scale
 from pose.coco import PERSON, Detections, load_detections
-from pose.crops import Normalizer, crop_person, mirror, opencv_release
+from pose.crops import Normalizer, mirror, opencv_release
+from pose.geometry import GEOMETRIES
 from pose.people import DETECTED, GROUND_TRUTH, build_manifest
 from pose.photos import Photos
 from pose.spec import PoseSpec, load_spec
@@ -132,14 +132,15 @@ def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders
                missing: set, workers: int) -> None:
     """Write the bins numbered `missing` into both folders, each photograph decoded once, `workers` at a time."""
     height, width = config.input_size
-    centers, scales = box_to_center_scale(detections.bbox_xyxy, width / height)
+    geometry = GEOMETRIES[config.geometry]
+    centers, scales = geometry.place(detections.bbox_xyxy, width / height)
     normalize = Normalizer(config.mean, config.std)
     normal, mirrored = (RowWriter(folder.folder, folder.manifest) for folder in folders)
 
     def crop_photograph(image_id: int, rows: List[int]) -> int:
         image = photos.read(image_id)
         for row in rows:
-            crop = crop_person(image, centers[row], scales[row], config.input_size)
+            crop = geometry.crop(image, centers[row], scales[row], config.input_size)
             tensor = crop if config.dtype == UINT8 else normalize(crop)
             normal.put(row, tensor)
             mirrored.put(row, mirror(tensor, axis=-2 if config.dtype == UINT8 else -1))

@@ -27,6 +27,7 @@ from contract.export import IR_VERSIONS, MAX_RELATIVE_ERROR, add_arguments, pars
 from contract.files import make_folder, sha256_of_file, write_file
 from contract.onnx_file import read_origin, write_origin
 from contract.pixels import DTYPES, FLOAT32, UINT8, pixel_constants
+from networks.registry import parameters_of
 from pose.spec import PoseSpec, load_spec
 
 ARITHMETIC_ON_SHAPES = {"Shape", "Gather", "ConstantOfShape", "Range", "NonZero"}
@@ -48,7 +49,8 @@ def pth2onnx(config: PoseSpec, checkpoint: str, output: str, batches: List[int],
     if not os.path.exists(checkpoint):
         raise UserError(f"{checkpoint}: no such checkpoint")
     origin = {"checkpoint_sha256": sha256_of_file(checkpoint), "opset": str(opset),
-              "config": json.dumps(dataclasses.asdict(config), sort_keys=True),
+              "config": json.dumps({"network": config.network, **parameters_of(config), **config.of_data(),
+                                    "dtype": config.dtype}, sort_keys=True),
               "pixel_constants": json.dumps(pixel_constants(config.mean, config.std))}  # for ascend.atc --uint8
     suffix = "_uint8.onnx" if config.dtype == UINT8 else ".onnx"
     paths = {batch: str(path.with_name(path.stem + suffix)) for batch, path in paths_by_batch(output, batches).items()}
@@ -66,9 +68,10 @@ def export_files(config: PoseSpec, checkpoint: str, paths: Dict[Optional[int], s
     """Export, simplify, compare and write one file for each batch of `paths`; None is any batch."""
     from torch import nn
 
-    from networks.fastpose import PixelInput, load_fastpose
+    from networks.fastpose import PixelInput
+    from networks.registry import load_network
 
-    network = load_fastpose(config, checkpoint)
+    network = load_network(config, checkpoint)
     if config.dtype == UINT8:
         network = nn.Sequential(PixelInput(config.mean, config.std), network).eval()
     exported = export(network, config, opset)

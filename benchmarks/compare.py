@@ -29,8 +29,8 @@ from contract.files import make_folder, write_json  # noqa: E402
 from contract.manifest import Manifest, save_manifest  # noqa: E402
 from pose.annotations import annotations_path  # noqa: E402
 from pose.coco import Detections  # noqa: E402
-from pose.heatmaps import positions_to_image  # noqa: E402
-from pose.people import build_manifest, spec_of  # noqa: E402
+from pose.crops import positions_to_image  # noqa: E402
+from pose.people import build_manifest  # noqa: E402
 from pose.spec import PoseSpec  # noqa: E402
 
 PEOPLE_A_PHOTOGRAPH = 4
@@ -50,7 +50,7 @@ def make_data(work: Path, count: int) -> None:
     """manifest.json, annotations/, a/ and b/ below `work`."""
     rng = np.random.default_rng(0)
     manifest = make_people(count, rng)
-    joints, height, width = spec_of(manifest).heatmap_shape
+    joints, height, width = manifest.tensors.outputs["output"]
     peaks = rng.uniform(8, 40, (count, joints, 2))
     noise = NOISE * rng.standard_normal((joints, height, width)).astype(np.float32)
     rows, columns = np.arange(height)[:, None], np.arange(width)

@@ -93,10 +93,10 @@ def flops_of(args: argparse.Namespace) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from networks.fastpose import build_fastpose
+    from networks.registry import build_network
 
     config = load_spec(args.cfg)
-    network = build_fastpose(config).eval()
+    network = build_network(config)
     with FlopCounterMode(display=False) as counter, torch.no_grad():  # sees nothing in inference mode
         network(torch.zeros(1, *config.input_shape))
     return float(counter.get_total_flops())
@@ -201,7 +201,7 @@ def report_speed(args: argparse.Namespace, config: PoseSpec, crops: np.ndarray, 
 
     table(["precision", "CUDA graph", "batch", "ms", "people/s in the model", "arithmetic allows", "share",
            "people/s with copies"], rows())
-    size_in, size_out = row_bytes(config.input_shape, config.dtype), row_bytes(config.heatmap_shape, "float32")
+    size_in, size_out = row_bytes(config.input_shape, config.dtype), row_bytes(config.outputs["output"], "float32")
     copies = 1 / max(size_in / floor["in"], size_out / floor["out"])
     print(f"A person is {flops / 1e9:.2f} GFLOP, {size_in / 1e6:.2f} MB in and "
           f"{size_out / 1e6:.2f} MB out. Measured: " + ", ".join(

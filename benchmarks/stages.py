@@ -90,10 +90,10 @@ def make_data_set(dataroot: Path, work: Path) -> None:
 def make_dumps(prep_data: Path, folder: Path) -> None:
     """A dump of noise for each bin of `prep_data`."""
     manifest = load_manifest(prep_data / "manifest.json")
-    noise = np.random.default_rng(1).random((len(manifest) + 1, *PoseSpec().heatmap_shape[1:]), np.float32)
+    noise = np.random.default_rng(1).random((len(manifest) + 1, *PoseSpec().heatmap_size), np.float32)
     make_folder(folder)
     for number, name in enumerate(manifest.bin_names):
-        np.roll(noise, number, axis=0)[:PoseSpec().heatmap_shape[0]].tofile(folder / dump_name(name))
+        np.roll(noise, number, axis=0)[:len(PoseSpec().skeleton)].tofile(folder / dump_name(name))
 
 
 def run(command: List[str]) -> Tuple[float, float]:

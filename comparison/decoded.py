@@ -12,7 +12,7 @@ from tqdm import tqdm
 from contract.dumps import DumpReader
 from contract.errors import UserError
 from contract.manifest import Manifest
-from pose.heatmaps import heatmaps_to_keypoints
+from pose.decoders import heatmaps_to_keypoints
 from pose.metrics import SUMS, peak_cells, tensor_sums
 from pose.people import spec_of
 

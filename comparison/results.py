@@ -18,7 +18,8 @@ from pose.annotations import Annotations, load_annotations
 from pose.matching import Matches, load_truth, match_results
 from pose.people import spec_of
 from pose.results import results_of
-from pose.spec import NUM_JOINTS, PoseSpec
+from pose.skeleton import COCO17
+from pose.spec import PoseSpec
 
 UNKNOWN = "unknown"  # source of the boxes of a manifest that was made up for dumps without one
 
@@ -172,11 +173,11 @@ def load_keypoints(path: Path) -> List[Dict[str, Any]]:
         raise UserError(f"{path}: expected a JSON list of people with keypoints, as postprocess.py writes it")
     for number, person in enumerate(people):
         try:
-            complete = np.shape(person["keypoints"]) == (3 * NUM_JOINTS,) and np.shape(person["bbox"]) == (4,)
+            complete = np.shape(person["keypoints"]) == (3 * len(COCO17),) and np.shape(person["bbox"]) == (4,)
             finite = np.isfinite([*person["keypoints"], *person["bbox"], person["score"], person["image_id"]]).all()
         except (KeyError, TypeError, ValueError):
             complete = finite = False
         if not complete or not finite:
             raise UserError(f"{path}: row {number}: expected image_id, bbox of 4, score and keypoints of "
-                            f"{3 * NUM_JOINTS} finite numbers")
+                            f"{3 * len(COCO17)} finite numbers")
     return people

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Tuple
+from typing import TYPE_CHECKING, Any, Collection, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from contract.files import PathLike
 
 if TYPE_CHECKING:
     from typing import Protocol
+
+    from contract.published import Published
 else:
     Protocol = object  # Python 3.7 has none
 
@@ -29,12 +31,39 @@ DEFAULT_KIND, DARKNET = "pose", ".cfg"
 
 
 class Spec(Protocol):
-    """One model. Shapes are of one row, without the batch."""
+    """One model: a frozen dataclass of its kind. Shapes are of one row, without the batch.
 
-    input_name: str
-    input_shape: Shape
-    dtype: str  # of the input: float32 or uint8
-    outputs: Mapping[str, Shape]  # by their names, in their order; float32
+    `network`, with `parameters` of its own, `geometry`, `decode` and `levels` are names: of what builds the model, what
+    makes its input of a photo, what reads its output, and what two of its results can be compared by. `weights` is how
+    the name of the file begins that the `published` figures are of.
+    """
+
+    @property
+    def input_name(self) -> str: ...
+    @property
+    def input_shape(self) -> Shape: ...
+    @property
+    def dtype(self) -> str: ...  # of the input: float32 or uint8
+    @property
+    def mean(self) -> Tuple[float, ...]: ...  # of R, G, B in 0..1: the input is (value - mean) / std
+    @property
+    def std(self) -> Tuple[float, ...]: ...
+    @property
+    def outputs(self) -> Mapping[str, Shape]: ...  # by their names, in their order; float32
+    @property
+    def network(self) -> str: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+    @property
+    def geometry(self) -> str: ...
+    @property
+    def decode(self) -> str: ...
+    @property
+    def levels(self) -> Tuple[str, ...]: ...
+    @property
+    def weights(self) -> Optional[str]: ...
+    @property
+    def published(self) -> Tuple[Published, ...]: ...
 
     def of_data(self) -> Dict[str, Any]:
         """What decides the values in bins and the reading of dumps, in JSON's types; not what belongs to weights."""
@@ -51,10 +80,15 @@ class Tensors:
 
 def load_spec(path: PathLike) -> Spec:
     """Read a model's YAML or darknet .cfg. Raises UserError when it is neither, or of no known kind."""
-    kind = "detector" if os.fspath(path).endswith(DARKNET) else str(read_yaml(path).get("TASK", DEFAULT_KIND))
-    if kind not in KINDS:
-        raise UserError(f"{path}: TASK is {kind!r:.80}, expected one of {', '.join(KINDS)}")
-    return importlib.import_module(KINDS[kind]).load_spec(path)
+    kind = "detector" if os.fspath(path).endswith(DARKNET) else read_yaml(path).get("TASK", DEFAULT_KIND)
+    return importlib.import_module(KINDS[one_of(KINDS, kind, f"{path}: TASK")]).load_spec(path)
+
+
+def one_of(known: Collection[str], name: Any, what: str) -> str:
+    """`name`, which must be one of the known. Raises UserError that lists them; `what` is where it was given."""
+    if not isinstance(name, str) or name not in known:
+        raise UserError(f"{what} is {name!r:.80}, expected one of {', '.join(known)}")
+    return name
 
 
 def read_yaml(path: PathLike) -> Dict[str, Any]:

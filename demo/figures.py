@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 
 from demo.painting import Color, Part, shade, vary
-from pose.coco import JOINTS
+from pose.skeleton import COCO17
 
 SIDES = (("left_", 1), ("right_", -1))
 SKIN = ((246, 205, 170), (232, 182, 142), (214, 158, 112), (176, 118, 76), (132, 84, 52), (96, 60, 40))
@@ -50,7 +50,7 @@ class Person:
         self._trunk(rng)
         self._head(rng)
         upper = turn(0, rng.normal(4, 6), rng.normal(0, 6))  # the body above the hips leans
-        for name in JOINTS[:11]:
+        for name in COCO17.joints[:11]:
             self.joints[name] = self.joints[name] @ upper.T
         for part in self.parts[self.first_upper_part:]:
             part.centers = part.centers @ upper.T
@@ -69,7 +69,7 @@ class Person:
 
     def keypoints(self) -> np.ndarray:
         """(17, 3) in COCO's order."""
-        return np.stack([self.joints[name] for name in JOINTS])
+        return np.stack([self.joints[name] for name in COCO17.joints])
 
     def _add(self, centers: Sequence, radii: Sequence[float], color: Color, **options) -> None:
         self.parts.append(Part(np.array(centers, float), np.array(radii, float), color, **options))

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from contract.files import make_folder, read_json, remove_file, write_file, write_json
 from demo.scenes import Scene, render_scene
-from pose.coco import JOINTS
+from pose.skeleton import COCO17
 
 TEST_SEED = 17  # of the data set that is measured; demo/train.py draws from another
 VERSION = 1  # of the renderer: a data set of another one is rendered anew
@@ -77,7 +77,7 @@ def render(output: Path, images: int, seed: int) -> None:
         annotations += annotate(scene, image_id, len(annotations) + 1)
         detections += [{"image_id": image_id, "category_id": 1, "bbox": box, "score": score}
                        for box, score in detect(np.random.default_rng([seed, image_id, 1]), scene)]
-    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": JOINTS, "skeleton": SKELETON}
+    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": COCO17.joints, "skeleton": SKELETON}
     write_json(make_folder(output / "annotations") / "person_keypoints_val2017.json",
                {"images": entries, "annotations": annotations, "categories": [category]}, indent=None)
     write_json(output / "detections.json", detections, indent=None)

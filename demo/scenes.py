@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from demo.figures import IN_FRONT, SKIN, TROUSERS, Person, turn
 from demo.painting import SUBPIXEL_BITS, Part, paint, vary
-from pose.coco import JOINTS
+from pose.skeleton import COCO17
 
 IMAGE_SIZES = ((480, 640), (427, 640), (640, 480))  # height, width
 WALLS = ((206, 214, 218), (150, 182, 214), (226, 206, 176), (178, 190, 160), (196, 176, 168), (120, 138, 152))
@@ -110,7 +110,7 @@ def visible_keypoints(person: Person, first_part: int, canvas: Canvas) -> np.nda
     keypoints = person.keypoints()
     inside = is_inside(keypoints, *canvas.owners.shape)
     rows = np.zeros((17, 3))
-    for row, name, (x, y, z), is_in in zip(rows, JOINTS, keypoints, inside):
+    for row, name, (x, y, z), is_in in zip(rows, COCO17.joints, keypoints, inside):
         if not is_in:
             continue
         number = int(canvas.owners[round(y), round(x)]) - first_part

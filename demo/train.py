@@ -25,10 +25,11 @@ from torch.utils.data import Dataset
 
 from demo.scenes import render_scene
 from demo.training import Trainer, save_whole
-from networks.fastpose import build_fastpose
+from networks.fastpose import build
 from pose.boxes import box_to_center_scale
 from pose.crops import get_affine
-from pose.spec import FLIP_PAIRS, PoseSpec, load_spec
+from pose.skeleton import COCO17
+from pose.spec import PoseSpec, load_spec
 
 TRAIN_SEED = 1_000_003
 SCENES_A_BATCH, CROPS_A_PERSON = 5, 2  # about 25 crops; a second one of the same person costs no rendering
@@ -74,10 +75,7 @@ def random_crop(rng: Generator, image: np.ndarray, keypoints: np.ndarray, bbox_x
     weights = (keypoints[:, 2] > 0) & ((joints >= 0) & (joints < [width, height])).all(axis=1)
     if rng.random() < 0.5:
         crop, joints[:, 0] = np.ascontiguousarray(crop[:, ::-1]), width - 1 - joints[:, 0]
-        order = np.arange(len(joints))
-        for left, right in FLIP_PAIRS:
-            order[[left, right]] = right, left
-        joints, weights = joints[order], weights[order]
+        joints, weights = joints[COCO17.mirrored], weights[COCO17.mirrored]
     return crop, joints.astype(np.float32), weights.astype(np.float32)
 
 
@@ -111,7 +109,7 @@ def heatmap_loss(heatmaps: Tensor, joints: Tensor, weights: Tensor, config: Pose
 def train(output: Path, config: PoseSpec, steps: int, state: Path, workers: int) -> None:
     """Train for `steps` batches in all, and write an AlphaPose checkpoint: a plain state_dict in float32."""
     torch.manual_seed(TRAIN_SEED)
-    network = build_fastpose(config).to(memory_format=torch.channels_last).train()
+    network = build(config).to(memory_format=torch.channels_last).train()
     nn.init.normal_(network.conv_out.weight, std=HEAD_STD)
 
     def loss_of(crops: Tensor, joints: Tensor, weights: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from contract.arguments import at_least
 from contract.files import PathLike, make_folder, write_file
 from contract.manifest import bins_in
+from contract.pixels import FLOAT32
 from contract.spec import row_bytes
 from detection.blocks import Network
 from detection.darknet import read_cfg
@@ -41,7 +42,7 @@ def write_letterboxed(images: PathLike, output: Path, network: Network, limit: O
     whole = bins_in(make_folder(output))
     for photograph in tqdm(photographs, unit="photograph", desc="letterbox"):
         name = f"{photograph.image_id:012d}.bin"
-        if whole.get(name) != row_bytes(network.input_shape, network.dtype):
+        if whole.get(name) != row_bytes(network.input_shape, FLOAT32):
             write_file(output / name, read_letterboxed(photograph, (network.width, network.height)).tensor)
     print(f"{output}: {len(photographs)} bins")
 

@@ -91,7 +91,6 @@ class Network:
     width: int
     height: int
     blocks: Tuple[Block, ...]
-    dtype = "float32"  # of its bins; no field
 
     @property
     def input_shape(self) -> Shape:
@@ -100,10 +99,6 @@ class Network:
     @property
     def output_shape(self) -> Tuple[int, int]:
         return self.rows, self.columns
-
-    @property
-    def outputs(self) -> Dict[str, Tuple[int, ...]]:
-        return {"output": self.output_shape}
 
     @property
     def convolutions(self) -> List[Convolution]:

@@ -24,9 +24,10 @@ from contract.errors import UserError
 from contract.files import PathLike, sha256_of_file, sha256_of_rows, write_file
 from detection.blocks import Network
 from detection.boxes import Thresholds, anchor_rows, find_people
-from detection.darknet import read_cfg, read_weights
+from detection.darknet import read_weights
 from detection.letterbox import Size, boxes_to_photograph, letterbox, network_input
 from detection.results import Key, Results
+from detection.spec import DetectorSpec, load_spec
 from pose.coco import PERSON
 from pose.photos import Photos, is_number, read_photograph
 
@@ -83,7 +84,7 @@ def detect_folder(images: Union[Photos, PathLike], output: PathLike, detector: D
     Raises UserError rather than keep detections of other settings, weights or photographs, unless they are to be
     replaced.
     """
-    photographs, network = find_photographs(images)[:limit], read_cfg(detector.cfg)
+    photographs, spec = find_photographs(images)[:limit], load_spec(detector.cfg)
     fingerprint = fingerprint_photographs(photographs)
     settings = {**detector.origin(), **dataclasses.asdict(thresholds)}
     if any(photograph.file_name for photograph in photographs):  # ids follow from the names, so they are settings too
@@ -103,10 +104,10 @@ def detect_folder(images: Union[Photos, PathLike], output: PathLike, detector: D
     left = [photograph for photograph in photographs if photograph.key not in results.found]
     unreadable: List[str] = []
     cv2.setNumThreads(1)  # the workers use the cores
-    with open_detector(detector, network) as backend, tqdm(
+    with open_detector(detector, spec) as backend, tqdm(
             total=len(photographs), initial=len(photographs) - len(left), unit="photograph", desc="detect") as bar:
-        groups = read_ahead(left, network, batch_of(backend, detector), unreadable if skip_unreadable else None)
-        for found in detect_groups(groups, backend, network, thresholds):
+        groups = read_ahead(left, spec.layers, batch_of(backend, detector), unreadable if skip_unreadable else None)
+        for found in detect_groups(groups, backend, spec.layers, thresholds):
             results.add(found)
             bar.update(len(found))
         facts = {"photographs": len(photographs), "photographs_sha256": fingerprint, "unreadable": unreadable,
@@ -135,11 +136,11 @@ def fingerprint_photographs(photographs: Sequence[Photograph]) -> str:
 
 
 @contextlib.contextmanager
-def open_detector(detector: Detector, network: Network) -> Iterator[Backend]:
+def open_detector(detector: Detector, spec: DetectorSpec) -> Iterator[Backend]:
     """The network on its backend. Raises UserError when the model file's shapes are not those of the cfg."""
-    with _model_file(detector, network) as model:
-        backend = open_backend(detector.backend, model, detector.device, network, **detector.options)
-    check_backend(backend, model, network)
+    with _model_file(detector, spec.layers) as model:
+        backend = open_backend(detector.backend, model, detector.device, spec, **detector.options)
+    check_backend(backend, model, spec)
     try:
         yield backend
     finally:

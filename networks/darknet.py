@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from detection.darknet import Arrays, read_weights
 class Darknet(nn.Module):
     """(B, 3, height, width) RGB from 0 to 1 -> (B, rows, columns), the same rows as the ONNX graph's.
 
-    The convolutions begin with torch's own random weights; `load_darknet` gives a trained network.
+    The convolutions begin with torch's own random weights; `load` gives a trained network.
     """
 
     def __init__(self, network: Network):
@@ -100,9 +100,14 @@ def _convolution(block: Convolution) -> nn.Sequential:
     return nn.Sequential(parts)
 
 
-def load_darknet(network: Network, path: PathLike) -> Darknet:
-    """The network with the numbers of a .weights file, in eval mode."""
-    return build_darknet(network, read_weights(path, network))
+def build(spec: Any) -> Darknet:
+    """The network of a detector's spec; weights are random."""
+    return Darknet(spec.layers).eval()
+
+
+def load(spec: Any, path: PathLike) -> Darknet:
+    """The network of a detector's spec with the numbers of a .weights file, in eval mode."""
+    return build_darknet(spec.layers, read_weights(path, spec.layers))
 
 
 def build_darknet(network: Network, weights: Sequence[Arrays]) -> Darknet:

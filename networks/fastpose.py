@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from contract.errors import UserError
 from contract.pixels import pixel_constants
 from networks.checkpoint import PathLike, load_checkpoint
+from networks.registry import parameters_of
 
-NUM_JOINTS = 17
 STAGE_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # of ResNet-50, -101, -152
 EXPANSION = 4  # a bottleneck gives this many times its inner channels
 CHANNEL_STEP = 2  # narrow networks keep even channel counts
@@ -27,7 +27,7 @@ class FastPose(nn.Module):
     the joints'; 1 is AlphaPose's network.
     """
 
-    def __init__(self, num_layers: int = 50, conv_dim: int = 128, width: float = 1.0, num_joints: int = NUM_JOINTS):
+    def __init__(self, num_layers: int = 50, conv_dim: int = 128, width: float = 1.0, num_joints: int = 17):
         super().__init__()
         if num_layers not in STAGE_BLOCKS:
             raise UserError(f"NUM_LAYERS is {num_layers}, expected one of {', '.join(map(str, STAGE_BLOCKS))}")
@@ -141,18 +141,17 @@ def scaled_channels(count: int, width: float) -> int:
     return count if width == 1 else max(1, round(count * width / CHANNEL_STEP)) * CHANNEL_STEP
 
 
-def build_fastpose(config: Any) -> FastPose:
-    """The network that a config describes: its network, num_layers, conv_dim and width. Weights are random."""
-    if config.network != "FastPose":
-        raise UserError(f"MODEL.TYPE is {config.network}, expected FastPose: only its ONNX file can be used here")
-    return FastPose(config.num_layers, config.conv_dim, config.width)
+def build(spec: Any) -> FastPose:
+    """The network of a spec; weights are random."""
+    parameters = parameters_of(spec)
+    return FastPose(parameters["NUM_LAYERS"], parameters["CONV_DIM"], parameters["WIDTH"], len(spec.skeleton)).eval()
 
 
-def load_fastpose(config: Any, checkpoint: PathLike) -> FastPose:
-    """The network of a config with a checkpoint's weights, in eval mode on the CPU, float32.
+def load(spec: Any, checkpoint: PathLike) -> FastPose:
+    """The network of a spec with a checkpoint's weights, in eval mode on the CPU, float32.
 
     Raises UserError for a file that is no checkpoint, or the checkpoint of another network.
     """
-    network = build_fastpose(config)
+    network = build(spec)
     load_checkpoint(network, checkpoint)
-    return network.eval()
+    return network

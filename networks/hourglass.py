@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from contract.errors import UserError
-from networks.fastpose import NUM_JOINTS, scaled_channels
+from networks.fastpose import scaled_channels
 
 # mmpose's stage_channels and stage_blocks at its depth of 5; the last of each belongs to the smallest map. A shallower
 # network leaves out the middle.
@@ -34,7 +34,7 @@ class Hourglass(nn.Module):
     and width 1 are mmpose's hourglass52.
     """
 
-    def __init__(self, depth: int = 5, stacks: int = 1, width: float = 1.0, num_joints: int = NUM_JOINTS):
+    def __init__(self, depth: int = 5, stacks: int = 1, width: float = 1.0, num_joints: int = 17):
         super().__init__()
         if not 1 <= depth <= MAX_DEPTH:
             raise UserError(f"DEPTH is {depth}, expected 1 to {MAX_DEPTH}")

@@ -13,8 +13,9 @@ import numpy as np
 
 from contract.errors import UserError, note
 from contract.files import PathLike, read_json
-from pose.coco import JOINTS, LARGEST_ID, LARGEST_PIXEL, PERSON, Detections, are_fractions
+from pose.coco import LARGEST_ID, LARGEST_PIXEL, PERSON, Detections, are_fractions
 from pose.photos import Photos
+from pose.skeleton import COCO17
 
 LABELLED = (0, 1, 2)  # what COCO writes after x and y: not labelled, hidden, visible
 OPTIONAL = {"num_keypoints": "the count of labelled joints", "area": "the area of the bbox", "iscrowd": "0"}
@@ -31,7 +32,7 @@ class Annotations:
     def as_coco(self) -> Dict[str, Any]:
         """One data set of a single category. `info` is there because pycocotools 2.0.9 and 2.0.10 ask for it."""
         return {"info": {}, "images": list(self.images.values()), "annotations": self.people,
-                "categories": [{"id": PERSON, "name": "person", "keypoints": list(JOINTS)}]}
+                "categories": [{"id": PERSON, "name": "person", "keypoints": list(COCO17.joints)}]}
 
     def require_images(self, ids: Any, what: str) -> None:
         """Raise UserError unless `ids`, which are of `what`, are a list of photos that are annotated."""
@@ -146,10 +147,10 @@ def _person_category(categories: List[Dict[str, Any]]) -> int:
         names = ", ".join(f"{row.get('id')!r:.20} {row.get('name')!r:.40}" for row in categories[:5])
         raise UserError(f"{len(found) or 'none'} of the {len(categories)} categories ({names}) is named person or "
                         "has keypoints, expected one")
-    joints = found[0].get("keypoints") or list(JOINTS)
-    if not isinstance(joints, list) or [_plain(joint) for joint in joints] != list(map(_plain, JOINTS)):
+    joints = found[0].get("keypoints") or list(COCO17.joints)
+    if not isinstance(joints, list) or [_plain(joint) for joint in joints] != list(map(_plain, COCO17.joints)):
         raise UserError(f"the keypoints of category {found[0].get('name')!r:.40} are {len(joints)}: {joints!r:.80}, "
-                        f"expected COCO's {len(JOINTS)}, from nose to right_ankle. If they are the same joints in the "
+                        f"expected COCO's {len(COCO17)}, from nose to right_ankle. If they are the same joints in the "
                         "same order, name them so")
     return _id(found[0], "id", f"category {found[0].get('name')!r:.40}")
 
@@ -186,10 +187,10 @@ def _people(rows: List[Dict[str, Any]], images: Dict[int, Any], category: int,
 
 def _complete(person: Dict[str, Any], where: str) -> int:
     """Check the values of one person, fill in those of OPTIONAL that are missing, and count the labelled joints."""
-    joints = person.setdefault("keypoints", []) or ([] if person.get("num_keypoints") else [0] * 3 * len(JOINTS))
-    if isinstance(joints, list) and len(joints) != 3 * len(JOINTS):
-        raise UserError(f"{where}: has {len(joints) / 3:g} joints, expected COCO's {len(JOINTS)}, three numbers each")
-    person["keypoints"] = _numbers(joints, 3 * len(JOINTS), where, "keypoints")
+    joints = person.setdefault("keypoints", []) or ([] if person.get("num_keypoints") else [0] * 3 * len(COCO17))
+    if isinstance(joints, list) and len(joints) != 3 * len(COCO17):
+        raise UserError(f"{where}: has {len(joints) / 3:g} joints, expected COCO's {len(COCO17)}, three numbers each")
+    person["keypoints"] = _numbers(joints, 3 * len(COCO17), where, "keypoints")
     person["bbox"] = _numbers(person.get("bbox"), 4, where, "bbox")
     labels = joints[2::3]
     if not set(labels) <= set(LABELLED):

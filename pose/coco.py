@@ -11,11 +11,6 @@ from contract.errors import UserError, note
 from contract.files import PathLike, read_json
 
 PERSON = 1  # COCO's category id
-JOINTS = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-          "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-          "right_ankle")  # as COCO names them
-BONES = ((0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12), (11, 13),
-         (13, 15), (12, 14), (14, 16))  # joints to draw a line between
 LARGEST_ID = 2 ** 63  # of int64
 LARGEST_PIXEL = 2 ** 24  # float32, which boxes are rounded to, holds whole numbers up to here
 

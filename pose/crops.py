@@ -50,6 +50,19 @@ def crop_person(image: np.ndarray, center: np.ndarray, scale: np.ndarray, input_
     return cv2.warpAffine(image, get_affine(center, scale, input_size), (width, height), flags=cv2.INTER_LINEAR)
 
 
+def positions_to_image(positions: np.ndarray, crop_xyxy: np.ndarray, heatmap_size: Tuple[int, int]) -> np.ndarray:
+    """(N, K, 2) heatmap positions of the (N, 4) crops -> (N, K, 2) float32 photograph pixels.
+
+    The inverse of `get_affine` for a heatmap raster: the crop's WIDTH scales both axes, and the centres
+    correspond without a half-pixel term.
+    """
+    low, high = crop_xyxy[:, :2].astype(np.float64), crop_xyxy[:, 2:].astype(np.float64)
+    height, width = heatmap_size
+    scale = (high[:, :1] - low[:, :1]) / width
+    center = low + (high - low) * 0.5
+    return (center[:, None] + (positions - (width / 2, height / 2)) * scale[:, None]).astype(np.float32)
+
+
 class Normalizer:
     """(H, W, 3) uint8 crop -> (3, H, W) float32 tensor: value / 255 - mean, then / std, per channel of R, G, B.
 

@@ -12,9 +12,9 @@ from typing import List, NamedTuple, Sequence, Tuple
 import cv2
 import numpy as np
 
-from pose.coco import BONES
 from pose.oks import SCORED_JOINT
 from pose.poses import People
+from pose.skeleton import COCO17
 
 Color = Tuple[int, int, int]
 Rectangle = Tuple[int, int, int, int]  # left, top, right, bottom
@@ -77,7 +77,7 @@ def draw_layer(size: Tuple[int, int], joints: np.ndarray, opacities: np.ndarray,
     colors = np.full((size[0] * zoom, size[1] * zoom, 3), RIM_COLOR, np.uint8)
     layer = np.zeros(colors.shape[:2], np.uint8)
     points = np.round(joints * (zoom << SUBPIXEL_BITS)).astype(int).tolist()
-    limbs = [*BONES, *((joint, joint) for joint in range(len(points)))]  # a dot is a limb of no length
+    limbs = [*COCO17.bones, *((joint, joint) for joint in range(len(points)))]  # a dot is a limb of no length
     limbs = [(a, b, min(opacities[a], opacities[b])) for a, b in limbs if min(opacities[a], opacities[b]) > 0]
     rim = 2 + 2 * max(zoom, width // 6)  # on both sides together
     for a, b, opacity in limbs:

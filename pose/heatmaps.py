@@ -1,26 +1,23 @@
-"""From heatmaps to keypoints: mirror back, fuse, decode.
+"""From heatmaps to positions in them: mirror back, shift, find peaks.
 
 Axes: N people, K joints, h w of a heatmap. Heatmaps are (N, K, h, w) float32; positions are (x, y).
 """
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Callable, Dict, Tuple
 
 import numpy as np
 
-from pose.spec import FLIP_PAIRS, PoseSpec
+from pose.skeleton import COCO17, Skeleton
 
 QUARTER = 0.25  # step towards the higher neighbour of a peak, in heatmap pixels
 # torch copies a row in blocks of this many values on an x86 CPU with AVX2; only `shift_original` depends on it.
 TORCH_COPY_BLOCK = 16
 
 
-def flip_back(heatmaps: np.ndarray, flip_pairs: Sequence[Tuple[int, int]] = FLIP_PAIRS) -> np.ndarray:
+def flip_back(heatmaps: np.ndarray, skeleton: Skeleton = COCO17) -> np.ndarray:
     """Heatmaps of mirrored crops -> as if of the crops: (N, K, h, w) mirrored, left and right joints swapped."""
-    order = np.arange(heatmaps.shape[1])
-    for left, right in flip_pairs:
-        order[[left, right]] = right, left
-    return heatmaps[:, order, :, ::-1]
+    return heatmaps[:, skeleton.mirrored, :, ::-1]
 
 
 def shift_clean(flipped: np.ndarray) -> np.ndarray:
@@ -78,19 +75,6 @@ def find_peaks(heatmaps: np.ndarray, empty: int = 0, moves: Callable[..., Tuple]
     return positions.reshape(people, joints, 2), scores.reshape(people, joints)
 
 
-def positions_to_image(positions: np.ndarray, crop_xyxy: np.ndarray, heatmap_size: Tuple[int, int]) -> np.ndarray:
-    """(N, K, 2) heatmap positions of the (N, 4) crops -> (N, K, 2) float32 photograph pixels.
-
-    The inverse of `pose.crops.get_affine` for a heatmap raster: the crop's WIDTH scales both axes, and the centres
-    correspond without a half-pixel term.
-    """
-    low, high = crop_xyxy[:, :2].astype(np.float64), crop_xyxy[:, 2:].astype(np.float64)
-    height, width = heatmap_size
-    scale = (high[:, :1] - low[:, :1]) / width
-    center = low + (high - low) * 0.5
-    return (center[:, None] + (positions - (width / 2, height / 2)) * scale[:, None]).astype(np.float32)
-
-
 def expected_positions(heatmaps: np.ndarray, norm: str) -> Tuple[np.ndarray, np.ndarray]:
     """(N, K, h, w) logits of a model trained with L1JointRegression -> positions and scores as `find_peaks` gives.
 
@@ -109,25 +93,3 @@ def expected_positions(heatmaps: np.ndarray, norm: str) -> Tuple[np.ndarray, np.
     x = maps.sum(axis=2) @ np.arange(width, dtype=np.float32)
     y = maps.sum(axis=3) @ np.arange(height, dtype=np.float32)
     return np.stack([x, y], axis=2), scores
-
-
-def heatmaps_to_keypoints(heatmaps: np.ndarray, heatmaps_flip: Optional[np.ndarray], crop_xyxy: np.ndarray,
-                          config: PoseSpec, flip_shift: str = "clean") -> Tuple[np.ndarray, np.ndarray]:
-    """(N, K, h, w) heatmaps of crops, and of the mirrored crops or None -> (N, K, 2) keypoints in photograph pixels
-    and (N, K) scores, both float32.
-
-    Peaks are found in the mean of the two heatmaps; of a regression model, the two positions and scores are averaged.
-    """
-    both = [heatmaps]
-    if heatmaps_flip is not None:
-        both.append(FLIP_SHIFTS[flip_shift](flip_back(heatmaps_flip)))
-    if config.regression:
-        positions, scores = (_mean(values) for values in zip(*(expected_positions(h, config.regression) for h in both)))
-    else:
-        positions, scores = find_peaks(_mean(both))
-    return positions_to_image(positions, crop_xyxy, config.heatmap_size), scores
-
-
-def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of one or two float32 arrays, in float32."""
-    return values[0] if len(values) == 1 else (values[0] + values[1]) / np.float32(2)

@@ -13,8 +13,7 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from pose.annotations import Annotations
-from pose.oks import COCO_SIGMAS
-from pose.spec import NUM_JOINTS
+from pose.skeleton import COCO17
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREAS = np.array([[0, 1e10], [32 ** 2, 96 ** 2], [96 ** 2, 1e10]])  # all, medium, large; square pixels
@@ -63,7 +62,7 @@ def load_truth(annotations: Annotations, images: Optional[List[int]]) -> Truth:
     unlabelled = np.array([person["num_keypoints"] == 0 for person in people], bool)
     areas = np.array([person["area"] for person in people], np.float64)
     return Truth(numbers, np.array([numbers[person["image_id"]] for person in people], np.int64),
-                 np.array([person["keypoints"] for person in people], np.float64).reshape(-1, NUM_JOINTS, 3),
+                 np.array([person["keypoints"] for person in people], np.float64).reshape(-1, len(COCO17), 3),
                  np.array([person["bbox"] for person in people], np.float64).reshape(-1, 4), areas, crowd,
                  crowd | unlabelled | _outside(areas))
 
@@ -82,7 +81,7 @@ def match_results(truth: Truth, results: List[Dict[str, Any]]) -> Matches:
     rank = np.arange(len(order)) - np.searchsorted(image[order], image[order])
     order, rank = order[rank < MOST_RESULTS], rank[rank < MOST_RESULTS]
     image, scores = image[order], scores[order]
-    joints = np.array([results[row]["keypoints"] for row in order], np.float64).reshape(-1, NUM_JOINTS, 3)[..., :2]
+    joints = np.array([results[row]["keypoints"] for row in order], np.float64).reshape(-1, len(COCO17), 3)[..., :2]
     areas = np.array([results[row]["bbox"][2] * results[row]["bbox"][3] for row in order])
     hit, counts = _match_by_rank(truth, image, rank, oks_with_truth(joints, image, truth), _outside(areas))
     order = np.argsort(-scores, kind="stable")
@@ -140,5 +139,5 @@ def _oks_of_pairs(keypoints: np.ndarray, truth: Truth, at: np.ndarray) -> np.nda
     low, size, lone = boxes[unlabelled, :, :2], boxes[unlabelled, :, 2:], keypoints[unlabelled]
     offset[unlabelled] = np.maximum(0, low - size - lone) + np.maximum(0, lone - (low + 2 * size))
     used[unlabelled] = True
-    exponent = (offset ** 2).sum(axis=2) / (2 * COCO_SIGMAS) ** 2 / (truth.areas[at, None] + np.spacing(1)) / 2
+    exponent = (offset ** 2).sum(axis=2) / COCO17.variances / (truth.areas[at, None] + np.spacing(1)) / 2
     return (np.exp(-exponent) * used).sum(axis=1) / used.sum(axis=1)

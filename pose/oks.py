@@ -8,8 +8,8 @@ from typing import Dict, List
 
 import numpy as np
 
-# How far annotators disagree about each of COCO's joints, relative to the person's size (pycocotools' kpt_oks_sigmas).
-COCO_SIGMAS = np.array([.26, .25, .25, .35, .35, .79, .79, .72, .72, .62, .62, 1.07, 1.07, .87, .87, .89, .89]) / 10
+from pose.skeleton import COCO17, Skeleton
+
 SCORED_JOINT = 0.2  # joints that score no more than this do not count in a person's score
 SAME_PERSON = 0.9  # two people of one photograph with a higher OKS than this are one
 SOFT_DECAY = 0.9  # exp(-oks^2 / this) multiplies the scores of the soft variant
@@ -17,14 +17,15 @@ SOFT_MOST = 20  # people that the soft variant keeps of a photograph: as many as
 EPSILON = np.spacing(1.0)  # keeps the division defined for boxes of no area
 
 
-def oks(keypoints: np.ndarray, area: float, others: np.ndarray, other_areas: np.ndarray) -> np.ndarray:
+def oks(keypoints: np.ndarray, area: float, others: np.ndarray, other_areas: np.ndarray,
+        skeleton: Skeleton = COCO17) -> np.ndarray:
     """OKS of one person (K, 2) with M others (M, K, 2): (M,) float64.
 
     All joints count, whatever their score, and the size is the mean of both areas (AlphaPose's `oks_iou`).
     """
     squared = ((others.astype(np.float64) - keypoints) ** 2).sum(axis=2)  # (M, K)
     size = (area + other_areas)[:, None] / 2 + EPSILON
-    return np.exp(-(squared / (2 * COCO_SIGMAS) ** 2 / size / 2)).sum(axis=1) / len(COCO_SIGMAS)
+    return np.exp(-(squared / skeleton.variances / size / 2)).sum(axis=1) / len(skeleton)
 
 
 def rescore(scores: np.ndarray, box_scores: np.ndarray) -> np.ndarray:
@@ -42,17 +43,19 @@ def by_descending_score(scores: np.ndarray) -> np.ndarray:
     return np.argsort(scores, kind="stable")[::-1]
 
 
-def oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshold: float = SAME_PERSON) -> List[int]:
+def oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, skeleton: Skeleton = COCO17,
+            threshold: float = SAME_PERSON) -> List[int]:
     """Indices of the people of ONE photograph that stay, by descending score: greedy, drops OKS > threshold."""
     order, keep = by_descending_score(scores), []
     while len(order):
         best, rest = order[0], order[1:]
         keep.append(int(best))
-        order = rest[oks(keypoints[best], areas[best], keypoints[rest], areas[rest]) <= threshold]
+        order = rest[oks(keypoints[best], areas[best], keypoints[rest], areas[rest], skeleton) <= threshold]
     return keep
 
 
-def soft_oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray) -> List[int]:
+def soft_oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
+                 skeleton: Skeleton = COCO17) -> List[int]:
     """As `oks_nms`, but similar people lose score instead of being dropped, and SOFT_MOST stay.
 
     The decayed scores only decide the order; the people keep the scores they came with.
@@ -62,8 +65,8 @@ def soft_oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray) -
     while len(order) and len(keep) < SOFT_MOST:
         best, order = order[0], order[1:]
         keep.append(int(best))
-        decayed = scores[1:] * np.exp(-oks(keypoints[best], areas[best], keypoints[order], areas[order]) ** 2
-                                      / SOFT_DECAY)
+        overlap = oks(keypoints[best], areas[best], keypoints[order], areas[order], skeleton)
+        decayed = scores[1:] * np.exp(-overlap ** 2 / SOFT_DECAY)
         again = by_descending_score(decayed)
         order, scores = order[again], decayed[again]
     return keep
@@ -73,7 +76,7 @@ NMS = {"greedy": oks_nms, "soft": soft_oks_nms}
 
 
 def nms_per_photograph(image_ids: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
-                       nms: str = "greedy") -> List[int]:
+                       nms: str = "greedy", skeleton: Skeleton = COCO17) -> List[int]:
     """Indices of all N people that stay: photographs in order of first appearance, people by descending score."""
     groups: Dict[int, List[int]] = {}
     for index, image_id in enumerate(image_ids):
@@ -81,5 +84,5 @@ def nms_per_photograph(image_ids: np.ndarray, keypoints: np.ndarray, scores: np.
     keep = []
     for group in groups.values():
         group = np.array(group)
-        keep.extend(group[NMS[nms](keypoints[group], scores[group], areas[group])].tolist())
+        keep.extend(group[NMS[nms](keypoints[group], scores[group], areas[group], skeleton)].tolist())
     return keep

@@ -6,15 +6,15 @@ from typing import List, Optional
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.manifest import Manifest, load_manifest, settings_of
-from pose.boxes import box_to_center_scale, center_scale_to_xyxy
 from pose.coco import Detections
-from pose.spec import PoseSpec
+from pose.geometry import GEOMETRIES
+from pose.spec import PoseSpec, spec_of_data
 
 COLUMNS = {"image_id": (), "bbox_xywh": (4,), "crop_xyxy": (4,), "score": ()}  # name -> shape of a row
 DETECTED, GROUND_TRUTH = "detections", "ground_truth"  # kinds of boxes
 
 
-def build_manifest(detections: Detections, source_sha256: str, config: PoseSpec, batch: int = 1,
+def build_manifest(detections: Detections, source_sha256: str, spec: PoseSpec, batch: int = 1,
                    boxes: str = DETECTED, images: Optional[List[int]] = None) -> Manifest:
     """The manifest of the bins that `preprocess.py` makes from these boxes, in their order.
 
@@ -22,11 +22,12 @@ def build_manifest(detections: Detections, source_sha256: str, config: PoseSpec,
     photograph, so it also serves dumps of bins that came without one. `images` are the only ones to be scored; None is
     all of the annotations.
     """
-    height, width = config.input_size
-    center, scale = box_to_center_scale(detections.bbox_xyxy, width / height)
-    columns = {"image_id": detections.image_ids, "bbox_xywh": detections.bbox_xywh,
-               "crop_xyxy": center_scale_to_xyxy(center, scale), "score": detections.scores}
-    return Manifest(settings_of(config, batch, boxes=boxes, boxes_sha256=source_sha256, images=images), columns)
+    height, width = spec.input_size
+    geometry = GEOMETRIES[spec.geometry]
+    corners = geometry.corners(*geometry.place(detections.bbox_xyxy, width / height))
+    columns = {"image_id": detections.image_ids, "bbox_xywh": detections.bbox_xywh, "crop_xyxy": corners,
+               "score": detections.scores}
+    return Manifest(settings_of(spec, batch, boxes=boxes, boxes_sha256=source_sha256, images=images), columns)
 
 
 def load_people(path: PathLike) -> Manifest:
@@ -41,11 +42,10 @@ def load_people(path: PathLike) -> Manifest:
 
 
 def spec_of(manifest: Manifest) -> PoseSpec:
-    """The config as far as bins and dumps tell; the checkpoint's part is not in it."""
+    """The spec as far as bins and dumps tell; the checkpoint's part is not in it."""
     config = manifest.settings["config"]
     try:
-        return PoseSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()},
-                        dtype=manifest.settings["dtype"])
-    except (AttributeError, TypeError):
+        return spec_of_data(config, manifest.settings["dtype"])
+    except (AttributeError, KeyError, TypeError):
         raise UserError(f"the manifest's config is {config!r:.80}, expected what preprocess.py writes. Run it again "
                         "with --replace") from None

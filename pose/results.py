@@ -11,7 +11,7 @@ import numpy as np
 from contract.manifest import Manifest
 from pose.coco import PERSON
 from pose.oks import nms_per_photograph, rescore
-from pose.people import GROUND_TRUTH
+from pose.people import GROUND_TRUTH, spec_of
 
 
 def results_of(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray,
@@ -27,7 +27,7 @@ def detection_results(manifest: Manifest, keypoints: np.ndarray, scores: np.ndar
     low, high = np.split(manifest["crop_xyxy"].astype(np.float64), 2, axis=1)
     areas = (high - low).prod(axis=1)
     person_scores = rescore(scores, manifest["score"].astype(np.float32).astype(np.float64))
-    keep = nms_per_photograph(manifest["image_id"], keypoints, person_scores, areas, nms)
+    keep = nms_per_photograph(manifest["image_id"], keypoints, person_scores, areas, nms, spec_of(manifest).skeleton)
     columns = zip(manifest["bbox_xywh"].astype(np.float32)[keep].tolist(), manifest["image_id"][keep].tolist(),
                   areas[keep].tolist(), person_scores[keep].tolist(), coco_keypoints(keypoints, scores)[keep].tolist())
     return [{"bbox": bbox, "image_id": image_id, "area": area, "score": score, "category_id": PERSON,

@@ -1,27 +1,28 @@
-"""What a pose model takes and gives: one frozen record, read from AlphaPose's own YAML files or from ours.
+"""What a pose model is: one frozen record, read from AlphaPose's own YAML files or from ours.
 
-Ours are AlphaPose's with three more keys: DATA_PRESET.MEAN, DATA_PRESET.STD and MODEL.WIDTH.
+Ours are AlphaPose's with more keys: DATA_PRESET.MEAN, DATA_PRESET.STD, MODEL.WIDTH, and TASK, GEOMETRY, DECODE,
+SKELETON, WEIGHTS and PUBLISHED at the top.
 """
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, FLOAT32
-from contract.spec import read_yaml
+from contract.published import Published, read_published, read_weights_name
+from contract.spec import DEFAULT_KIND, Shape, one_of, read_yaml
+from networks.registry import NETWORKS
+from pose.decoders import DECODERS
+from pose.geometry import GEOMETRIES
+from pose.skeleton import COCO17, SKELETONS, Skeleton
 
-NUM_JOINTS = 17
-# Left and right of COCO's 17 joints: eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
-FLIP_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
 # Keys that decide inference, then keys of AlphaPose's files that do not. Any other key in these sections is refused:
 # an ignored typo would be measured as an accuracy difference.
 DATA_PRESET_KEYS = ("IMAGE_SIZE", "HEATMAP_SIZE", "NUM_JOINTS", "MEAN", "STD")
 DATA_PRESET_IGNORED = ("TYPE", "SIGMA", "LOSS_TYPE")
-MODEL_KEYS = ("TYPE", "NUM_LAYERS", "CONV_DIM", "WIDTH")
 MODEL_IGNORED = ("PRETRAINED", "TRY_LOAD", "NUM_DECONV_FILTERS")
-REGRESSION_NORMS = ("sigmoid", "softmax")
 LARGEST = 1e6  # of any number
 # Far beyond any model; what is larger takes gigabytes. A side of a crop or heatmap, channels, layers.
 MOST = {"IMAGE_SIZE": 2048, "HEATMAP_SIZE": 2048, "CONV_DIM": 8192, "WIDTH": 8, "NUM_LAYERS": 1000}
@@ -29,41 +30,58 @@ MOST = {"IMAGE_SIZE": 2048, "HEATMAP_SIZE": 2048, "CONV_DIM": 8192, "WIDTH": 8, 
 
 @dataclasses.dataclass(frozen=True)
 class PoseSpec:
-    """Shapes and numbers of one pose model. Sizes are (height, width)."""
+    """One top-down pose model. Sizes are (height, width).
+
+    `network` is a key of NETWORKS, or another name for a network that only its model file describes; `parameters` are
+    what the YAML's MODEL section says of it. `geometry` and `decode` are keys of GEOMETRIES and DECODERS. `weights` is
+    how the file begins that the `published` figures are of.
+    """
 
     input_size: Tuple[int, int] = (256, 192)
     heatmap_size: Tuple[int, int] = (64, 48)
     mean: Tuple[float, float, float] = ALPHAPOSE_MEAN  # of R, G, B in 0..1
     std: Tuple[float, float, float] = ALPHAPOSE_STD
-    network: str = "FastPose"
-    num_layers: int = 50
-    conv_dim: int = 128  # channels before the last convolution
-    width: float = 1.0  # multiplier of every channel count but the joints'
-    regression: Optional[str] = None  # L1JointRegression's heatmap norm; None decodes the peak (MSELoss)
     dtype: str = FLOAT32  # of the input: normalised (3, H, W), or with UINT8 the crop's own bytes, (H, W, 3)
+    network: str = "FastPose"
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(NETWORKS["FastPose"].parameters))
+    geometry: str = "alphapose"
+    decode: str = "peak"
+    skeleton: Skeleton = COCO17
+    weights: Optional[str] = None
+    published: Tuple[Published, ...] = ()
+    input_name: str = "image"
 
     @property
-    def input_shape(self) -> Tuple[int, int, int]:
+    def input_shape(self) -> Shape:
         return (3, *self.input_size) if self.dtype == FLOAT32 else (*self.input_size, 3)
 
     @property
-    def heatmap_shape(self) -> Tuple[int, int, int]:
-        return (NUM_JOINTS, *self.heatmap_size)
+    def outputs(self) -> Dict[str, Shape]:
+        return DECODERS[self.decode].outputs(self)
 
     @property
-    def outputs(self) -> Dict[str, Tuple[int, ...]]:
-        return {"output": self.heatmap_shape}
+    def levels(self) -> Tuple[str, ...]:
+        """What two results of the model can be compared by."""
+        return DECODERS[self.decode].levels
 
     def of_data(self) -> Dict[str, Any]:
-        """The part of the YAML that decides bins and the reading of dumps; the rest belongs to the checkpoint."""
+        """What decides bins and the reading of dumps, in JSON's types; the rest belongs to the checkpoint."""
         return {"input_size": list(self.input_size), "heatmap_size": list(self.heatmap_size),
-                "mean": list(self.mean), "std": list(self.std), "regression": self.regression}
+                "mean": list(self.mean), "std": list(self.std), "geometry": self.geometry, "decode": self.decode,
+                "skeleton": self.skeleton.name}
+
+
+def spec_of_data(config: Mapping[str, Any], dtype: str) -> PoseSpec:
+    """The inverse of `of_data`: the spec as far as bins and dumps tell."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    return PoseSpec(**{**values, "skeleton": SKELETONS[values["skeleton"]]}, dtype=dtype)
 
 
 def load_spec(path: PathLike) -> PoseSpec:
     """Read a YAML file of AlphaPose's layout. Raises UserError naming the key that is missing, unknown or unusable."""
     content = read_yaml(path)
     try:
+        one_of((DEFAULT_KIND,), content.get("TASK", DEFAULT_KIND), "TASK")
         return _from_sections(content)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -71,23 +89,31 @@ def load_spec(path: PathLike) -> PoseSpec:
 
 def _from_sections(content: Dict[str, Any]) -> PoseSpec:
     data = _section(content, "DATA_PRESET", DATA_PRESET_KEYS, DATA_PRESET_IGNORED)
-    # A network of another type brings keys of its own; its ONNX file can still be run and scored.
-    is_fastpose = isinstance(content.get("MODEL"), dict) and content["MODEL"].get("TYPE") == "FastPose"
-    model = _section(content, "MODEL", MODEL_KEYS, MODEL_IGNORED if is_fastpose else None)
-    if data.get("NUM_JOINTS", NUM_JOINTS) != NUM_JOINTS:
-        raise UserError(f"DATA_PRESET.NUM_JOINTS is {data['NUM_JOINTS']}, expected {NUM_JOINTS}: "
-                        "mirroring and scoring are COCO's")
+    network, parameters = _network(content)
+    joints = data.get("NUM_JOINTS", len(COCO17))
+    skeleton = SKELETONS[one_of(SKELETONS, content.get("SKELETON", COCO17.name), "SKELETON")]
+    if joints != len(skeleton):
+        raise UserError(f"DATA_PRESET.NUM_JOINTS is {joints}, expected {len(skeleton)}, the joints of {skeleton.name}: "
+                        "mirroring and scoring go by them")
     return PoseSpec(
         input_size=_numbers(data, "IMAGE_SIZE", int, 2),
         heatmap_size=_numbers(data, "HEATMAP_SIZE", int, 2),
         mean=_of_fractions("MEAN", _numbers(data, "MEAN", float, 3, ALPHAPOSE_MEAN, signed=True), 1),
         std=_of_fractions("STD", _numbers(data, "STD", float, 3, ALPHAPOSE_STD), 10),
-        network=str(model.get("TYPE", PoseSpec.network)),
-        num_layers=_positive(model.get("NUM_LAYERS", PoseSpec.num_layers), "NUM_LAYERS", int),
-        conv_dim=_positive(model.get("CONV_DIM", PoseSpec.conv_dim), "CONV_DIM", int),
-        width=_positive(model.get("WIDTH", PoseSpec.width), "WIDTH", float),
-        regression=_regression(_section(content, "LOSS", (), None) if content.get("LOSS") else {}),
+        network=network, parameters=parameters,
+        geometry=one_of(GEOMETRIES, content.get("GEOMETRY", PoseSpec.geometry), "GEOMETRY"),
+        decode=one_of(DECODERS, content.get("DECODE") or _decode_of_loss(content), "DECODE"),
+        skeleton=skeleton, weights=read_weights_name(content), published=read_published(content.get("PUBLISHED")),
     )
+
+
+def _network(content: Dict[str, Any]) -> Tuple[str, Dict[str, Any]]:
+    """The network and its parameters. One that is not ours brings keys of its own; its model files can still be run
+    and scored."""
+    name = str(_section(content, "MODEL", (), None).get("TYPE", PoseSpec.network))
+    known = NETWORKS[name].parameters if name in NETWORKS else {}
+    model = _section(content, "MODEL", ("TYPE", *known), MODEL_IGNORED if name in NETWORKS else None)
+    return name, {key: _positive(model.get(key, default), key, type(default)) for key, default in known.items()}
 
 
 def _section(content: Dict[str, Any], name: str, known: tuple, ignored: Optional[tuple]) -> Dict[str, Any]:
@@ -130,12 +156,13 @@ def _number(value: Any, key: str, kind: type) -> Any:
     return kind(value)
 
 
-def _regression(loss: Dict[str, Any]) -> Optional[str]:
-    kind = loss.get("TYPE", "MSELoss")
+def _decode_of_loss(content: Dict[str, Any]) -> str:
+    """How AlphaPose decodes a network that was trained with a loss."""
+    loss = _section(content, "LOSS", (), None) if content.get("LOSS") else {}
+    kind, norm = loss.get("TYPE", "MSELoss"), loss.get("NORM_TYPE", "softmax")
     if kind == "MSELoss":
-        return None
-    norm = loss.get("NORM_TYPE", "softmax")
-    if kind != "L1JointRegression" or norm not in REGRESSION_NORMS:
-        raise UserError(f"LOSS is {kind!s:.40} with NORM_TYPE {norm!s:.40}, expected MSELoss, or "
-                        f"L1JointRegression with {' or '.join(REGRESSION_NORMS)}")
-    return norm
+        return "peak"
+    if kind != "L1JointRegression" or f"regression_{norm}" not in DECODERS:
+        raise UserError(f"LOSS is {kind!s:.40} with NORM_TYPE {norm!s:.40}, expected MSELoss, or L1JointRegression "
+                        "with sigmoid or softmax")
+    return f"regression_{norm}"

@@ -42,7 +42,7 @@ def filled(folder: Path, people: int, batch: int = 1, manifest: bool = True) -> 
 
 def heatmaps_in(folder: Path, people: int, batch: int = 1, dtype: type = np.float32) -> np.ndarray:
     """A folder of dumps, made with numpy alone; the heatmaps in it."""
-    heatmaps = np.random.default_rng(2).standard_normal((people, *CONFIG.heatmap_shape)).astype(dtype)
+    heatmaps = np.random.default_rng(2).standard_normal((people, *CONFIG.outputs["output"])).astype(dtype)
     make_folder(folder)
     for number, start in enumerate(range(0, people, batch)):
         heatmaps[start:start + batch].tofile(folder / f"{number:012d}_0.bin")

@@ -19,7 +19,8 @@ from contract.files import make_folder
 from contract.manifest import load_manifest
 from pose.annotations import open_photos
 from pose.crops import get_affine
-from pose.heatmaps import flip_back, heatmaps_to_keypoints, shift_clean, shift_original
+from pose.decoders import heatmaps_to_keypoints
+from pose.heatmaps import flip_back, shift_clean, shift_original
 from pose.oks import rescore
 from pose.people import spec_of
 
@@ -188,7 +189,7 @@ def few_wrong_results(bench: Bench) -> list:
 
 DECODING_FAULTS: Dict[str, tuple] = {
     "mirrored joints not swapped": ("left_right", lambda bench: fused_keypoints(
-        bench, shift_clean(flip_back(bench.flipped, ())))),
+        bench, shift_clean(bench.flipped[..., ::-1]))),
     "no shift": ("flip_shift", lambda bench: fused_keypoints(bench, flip_back(bench.flipped))),
     "smeared shift": ("flip_shift", lambda bench: fused_keypoints(bench, shift_original(flip_back(bench.flipped)))),
     "no flip test": ("flip_shift", lambda bench: fused_keypoints(bench, None)),

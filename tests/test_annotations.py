@@ -13,7 +13,7 @@ from conftest import done, make_coco, one_error
 
 from contract.errors import UserError
 from pose.annotations import annotations_path, ground_truth_boxes, load_annotations
-from pose.coco import JOINTS
+from pose.skeleton import COCO17
 
 pytest.importorskip("pycocotools")
 
@@ -109,8 +109,8 @@ RIGHT = {  # name -> change, what is said
     "category 0": (category(id=0), ""),
     "category 17": (category(id=17), ""),
     "a person with a capital": (category(name="Person"), ""),
-    "joints in other letters": (category(keypoints=[joint.replace("_", " ").title() for joint in JOINTS]), ""),
-    "another name, but joints": (category(name="human", keypoints=list(JOINTS)), ""),
+    "joints in other letters": (category(keypoints=[joint.replace("_", " ").title() for joint in COCO17.joints]), ""),
+    "another name, but joints": (category(name="human", keypoints=list(COCO17.joints)), ""),
     "other categories": (other_category(), "left out, of category 7 .people are category 1.: 2"),
     "other categories, the person last": (other_category(90), "left out, of category 7 .people are category 90.: 2"),
     "no area": (of_all(area=None), "without area, completed by the area of the bbox: 6"),
@@ -165,8 +165,8 @@ REFUSED = {  # name -> change, words of the error
     "no category": (section("categories", []), "none of the 0 categories"),
     "no person": (category(name="ball"), "none of the 1 categories .1 'ball'."),
     "two persons": (lambda content: content["categories"].append({"id": 2, "name": "person"}), "2 of the 2"),
-    "14 joints in the category": (category(keypoints=list(JOINTS[:14])), "14: .*expected COCO's 17"),
-    "joints in another order": (category(keypoints=list(JOINTS[::-1])), "from nose to right_ankle"),
+    "14 joints in the category": (category(keypoints=list(COCO17.joints[:14])), "14: .*expected COCO's 17"),
+    "joints in another order": (category(keypoints=list(COCO17.joints[::-1])), "from nose to right_ankle"),
     "a photo twice": (lambda content: content["images"].append(content["images"][0]), "id 3 is there twice"),
     "a photo of text": (lambda content: content["images"][1].update(id="14"), r"images\[1\]: id is '14'"),
     "a photo without id": (lambda content: content["images"][1].pop("id") and None, r"images\[1\]: 'id' is missing"),

@@ -15,18 +15,18 @@ from contract.errors import UserError
 from detection.darknet import read_cfg, write_weights
 from pose.spec import PoseSpec
 
-CONFIG = PoseSpec(input_size=(64, 32), heatmap_size=(16, 8), width=0.25)
+CONFIG = PoseSpec(input_size=(64, 32), heatmap_size=(16, 8), parameters={"WIDTH": 0.25})
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     torch = pytest.importorskip("torch")
-    from networks.fastpose import build_fastpose
+    from networks.registry import build_network
 
     path = tmp_path_factory.mktemp("checkpoint") / "model.pth"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save(build_fastpose(CONFIG).state_dict(), path)
+        torch.save(build_network(CONFIG).state_dict(), path)
     return path
 
 

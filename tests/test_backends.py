@@ -23,7 +23,7 @@ from pose.spec import PoseSpec
 from tests.emulator import environment
 from tests.tensorrt_emulator import emulated
 
-CONFIG = PoseSpec(input_size=(64, 32), heatmap_size=(16, 8), width=0.05)
+CONFIG = PoseSpec(input_size=(64, 32), heatmap_size=(16, 8), parameters={"WIDTH": 0.05})
 TOLERANCE = 1e-5  # of the largest value, against the same model in float64 on the CPU
 PEOPLE = 7
 
@@ -36,16 +36,16 @@ def onnxruntime_model(folder: Path, batch: object) -> SimpleNamespace:
 
 def pytorch_model(folder: Path, batch: object) -> SimpleNamespace:
     torch = pytest.importorskip("torch")
-    from networks.fastpose import build_fastpose, load_fastpose
+    from networks.registry import build_network, load_network
 
     path = folder / "model.pth"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save(build_fastpose(CONFIG).state_dict(), path)
+        torch.save(build_network(CONFIG).state_dict(), path)
 
     def reference(rows: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return load_fastpose(CONFIG, path).double()(torch.from_numpy(rows.astype(np.float64))).numpy()
+            return load_network(CONFIG, path).double()(torch.from_numpy(rows.astype(np.float64))).numpy()
 
     return SimpleNamespace(path=path, reference=reference, fixes_batch=False)
 

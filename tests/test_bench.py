@@ -5,12 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from conftest import done, one_error, patch_model
+from conftest import ROOT, done, one_error, patch_model
 from detection_cases import random_weights, tiny_cfg
 
-from bench import Run, interleave, reference_of, summarize
+from bench import Run, interleave, published_rates, reference_of, summarize
 from comparison.folders import agree, gate_of, measure_folders
 from comparison.gates import GATES
+from contract.spec import load_spec
 from detection.bins import write_letterboxed
 from detection.darknet import read_cfg, write_weights
 from detection.letterbox import letterbox, network_input
@@ -53,7 +54,13 @@ def test_times_every_run_and_compares_outputs_first(script, models, prepared, sm
     assert 0 < same["ratio"]["lowest"] <= same["ratio"]["median"] <= same["ratio"]["highest"]
     assert ratios[1].startswith(f"{same['ratio']['median']:.2f} (")
     assert (tmp_path / "out" / "bench.png").stat().st_size > 10_000
-    assert "published" in (tmp_path / "out" / "bench.svg").read_text()
+    assert "published" not in (tmp_path / "out" / "bench.svg").read_text()  # this network's YAML has no such figures
+
+
+def test_published_rates_are_those_of_the_networks_yaml():
+    rates = published_rates(load_spec(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml").published, "crops/s")
+    assert rates["Ascend310P"][16] == 1772.40 and rates["tensorrt on Tesla T4"][1] == 671.14
+    assert rates["Ascend310"] == {1: 330.596, 16: 642.756}
 
 
 RUNS = [Run(backend, "model.onnx", None, batch) for batch in (1, 4) for backend in ("first", "second")]
@@ -130,7 +137,7 @@ def test_detectors_are_timed_on_letterboxed_bins(script, detector, tmp_path):
     done(script("bench.py", "--run", weights, "--run", f"{weights}:cpu --precision fp16", "--batch", 1, 2, "--people",
                 2, "--repeat", 1, "--cfg", detector / "net.cfg", "--input", detector / "bins", "--output", tmp_path))
     report = json.loads((tmp_path / "bench.json").read_text())
-    assert report["unit"] == "photographs" and "photographs/s in the model" in (tmp_path / "bench.md").read_text()
+    assert report["unit"] == "photos" and "photos/s in the model" in (tmp_path / "bench.md").read_text()
     assert [row["gate"] for row in report["rows"]] == ["fp32", "fp16"] * 2
     assert all(row["ratio"] and "argmax" not in row["difference"] for row in report["rows"])
     assert report["rows"][1]["difference"]["largest"] > 0

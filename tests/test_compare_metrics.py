@@ -23,7 +23,7 @@ from pose.metrics import (
     tensor_metrics,
     tensor_sums,
 )
-from pose.oks import COCO_SIGMAS
+from pose.skeleton import COCO17
 from pose.spec import PoseSpec
 
 PEOPLE, JOINTS, HEIGHT, WIDTH = 6, 17, 64, 48
@@ -105,7 +105,7 @@ def test_keypoint_metrics_are_their_definitions():
         for joint in range(JOINTS):
             dx, dy = a[person, joint] - b[person, joint]
             assert distances[person, joint] == pytest.approx((dx * dx + dy * dy) ** 0.5)
-        similar = np.exp(-distances[person] ** 2 / (2 * areas[person] * (2 * COCO_SIGMAS) ** 2)).mean()
+        similar = np.exp(-distances[person] ** 2 / (2 * areas[person] * (2 * np.array(COCO17.sigmas)) ** 2)).mean()
         assert oks_between(a, b, areas)[person] == pytest.approx(similar)
     ordered = np.sort(distances.ravel())
     measured = spread(distances)

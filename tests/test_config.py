@@ -1,13 +1,17 @@
 """Configs: AlphaPose's layout and ours, and what is refused by name."""
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from conftest import ROOT, write_config
 
 from contract.errors import UserError
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD
+from contract.spec import load_spec as load_any
 from contract.spec import row_bytes
-from pose.spec import FLIP_PAIRS, PoseSpec, load_spec
+from pose.skeleton import COCO17
+from pose.spec import PoseSpec, load_spec
 
 # The layout of AlphaPose's files, with every section that they have.
 ALPHAPOSE = """
@@ -39,15 +43,16 @@ def load(tmp_path, text: str) -> PoseSpec:
 
 def test_alphaposes_file_and_ours_say_the_same(tmp_path):
     ours = load_spec(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml")
-    assert load(tmp_path, ALPHAPOSE) == ours == PoseSpec()
+    assert load(tmp_path, ALPHAPOSE) == dataclasses.replace(ours, weights=None, published=()) == PoseSpec()
 
 
 def test_the_published_model(tmp_path):
     config = load(tmp_path, ALPHAPOSE)
-    assert config.input_shape == (3, 256, 192) and config.heatmap_shape == (17, 64, 48)
+    assert config.input_shape == (3, 256, 192) and config.outputs["output"] == (17, 64, 48)
     assert row_bytes(config.input_shape, config.dtype) == 589824
     assert (config.mean, config.std) == (ALPHAPOSE_MEAN, ALPHAPOSE_STD) == ((0.406, 0.457, 0.480), (1, 1, 1))
-    assert (config.num_layers, config.conv_dim, config.width, config.regression) == (50, 128, 1, None)
+    assert config.network == "FastPose" and config.parameters == {"NUM_LAYERS": 50, "CONV_DIM": 128, "WIDTH": 1}
+    assert (config.geometry, config.decode, config.skeleton.name) == ("alphapose", "peak", "coco17")
 
 
 def test_every_key_is_read(tmp_path):
@@ -55,15 +60,30 @@ def test_every_key_is_read(tmp_path):
             .replace("LAYERS: 50", "LAYERS: 152")
             .replace("NUM_JOINTS", "MEAN: [0.485, 0.456, 0.406]\n  STD: [0.229, 0.224, 0.225]\n  NUM_JOINTS")
             .replace("PRETRAINED", "CONV_DIM: 256\n  WIDTH: 0.5\n  PRETRAINED"))
-    assert load(tmp_path, text) == PoseSpec((384, 288), (96, 72), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
-                                              "FastPose", 152, 256, 0.5)
+    assert load(tmp_path, text) == PoseSpec(
+        (384, 288), (96, 72), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "float32", "FastPose",
+        {"NUM_LAYERS": 152, "CONV_DIM": 256, "WIDTH": 0.5})
 
 
-@pytest.mark.parametrize("loss, norm", [("{TYPE: L1JointRegression, NORM_TYPE: sigmoid}", "sigmoid"),
-                                        ("{TYPE: L1JointRegression, NORM_TYPE: softmax}", "softmax"),
-                                        ("{TYPE: MSELoss, NORM_TYPE: sigmoid}", None)])
-def test_the_loss_decides_the_decoding(tmp_path, loss, norm):
-    assert load(tmp_path, ALPHAPOSE.replace("LOSS: {TYPE: MSELoss}", f"LOSS: {loss}")).regression == norm
+def test_keys_beyond_alphaposes_are_read(tmp_path):
+    text = ALPHAPOSE + "TASK: pose\nGEOMETRY: alphapose\nDECODE: regression_softmax\nSKELETON: coco17\n"
+    assert load(tmp_path, text) == PoseSpec(decode="regression_softmax")
+
+
+@pytest.mark.parametrize("line, says", [
+    ("TASK: depth", "TASK is 'depth', expected one of pose"), ("GEOMETRY: square", "GEOMETRY .*alphapose"),
+    ("DECODE: guess", "DECODE .*peak"), ("SKELETON: [dog]", "SKELETON .*coco17"), ("WEIGHTS: 5", "WEIGHTS is 5"),
+    ("PUBLISHED: [{AP: 1}]", "entry 0"), ("PUBLISHED: 7", "PUBLISHED")])
+def test_an_unknown_name_says_which_are_known(tmp_path, line, says):
+    with pytest.raises(UserError, match=f"model.yaml: [^\n]*{says}"):
+        load(tmp_path, f"{ALPHAPOSE}\n{line}\n")
+
+
+@pytest.mark.parametrize("loss, decode", [("{TYPE: L1JointRegression, NORM_TYPE: sigmoid}", "regression_sigmoid"),
+                                        ("{TYPE: L1JointRegression, NORM_TYPE: softmax}", "regression_softmax"),
+                                        ("{TYPE: MSELoss, NORM_TYPE: sigmoid}", "peak")])
+def test_the_loss_decides_the_decoding(tmp_path, loss, decode):
+    assert load(tmp_path, ALPHAPOSE.replace("LOSS: {TYPE: MSELoss}", f"LOSS: {loss}")).decode == decode
 
 
 def test_networks_of_other_types_may_have_keys_of_their_own(tmp_path):
@@ -123,7 +143,7 @@ def test_the_configs_of_the_repository_can_be_read():
     paths = sorted((ROOT / "configs").glob("*.yaml"))
     assert paths
     for path in paths:
-        load_spec(path)
+        load_any(path)
 
 
 def test_a_written_config_is_read_back(tmp_path):
@@ -132,17 +152,17 @@ def test_a_written_config_is_read_back(tmp_path):
 
 
 def test_only_the_part_that_decides_the_bytes_is_of_data():
-    assert PoseSpec(num_layers=101, width=0.5).of_data() == PoseSpec().of_data()
+    assert PoseSpec(parameters={"NUM_LAYERS": 101, "WIDTH": 0.5}).of_data() == PoseSpec().of_data()
     for other in (PoseSpec(input_size=(128, 96)), PoseSpec(std=(1, 1, 2)), PoseSpec(heatmap_size=(16, 12)),
-                  PoseSpec(mean=(0, 0, 0)), PoseSpec(regression="sigmoid")):
+                  PoseSpec(mean=(0, 0, 0)), PoseSpec(decode="regression_sigmoid")):
         assert other.of_data() != PoseSpec().of_data()
 
 
 def test_flip_pairs_swap_cocos_left_and_right():
     names = ("nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
              "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle").split()
-    assert len(FLIP_PAIRS) == 8
-    for left, right in FLIP_PAIRS:
+    assert COCO17.joints == tuple(names) and len(COCO17.pairs) == 8
+    for left, right in COCO17.pairs:
         assert names[left].startswith("left_") and names[right] == names[left].replace("left_", "right_")
 
 

@@ -22,9 +22,9 @@ from detection.boxes import Thresholds, anchor_rows, find_people  # noqa: E402
 from detection.darknet import read_cfg  # noqa: E402
 from detection.detector import Detector, detect_folder  # noqa: E402
 from detection.letterbox import boxes_to_photograph  # noqa: E402
-from networks.darknet import load_darknet  # noqa: E402
-from networks.fastpose import load_fastpose  # noqa: E402
-from pose.heatmaps import heatmaps_to_keypoints  # noqa: E402
+from detection.spec import DetectorSpec  # noqa: E402
+from networks.registry import load_network  # noqa: E402
+from pose.decoders import heatmaps_to_keypoints  # noqa: E402
 from pose.results import results_of  # noqa: E402
 from pose.score import score_keypoints  # noqa: E402
 from pose.spec import load_spec  # noqa: E402
@@ -71,7 +71,7 @@ def average_precision(data: Path, boxes, folder: Path) -> float:
     config = load_spec(CONFIG)
     preprocess(data, folder / "prep", folder / "flip", config, boxes, replace=True, workers=2)
     manifest = load_manifest(folder / "prep" / "manifest.json")
-    network = load_fastpose(config, CHECKPOINT)
+    network = load_network(config, CHECKPOINT)
     heatmaps, heatmaps_flip = (infer(network, read_bins(folder / name, manifest)) for name in ("prep", "flip"))
     keypoints, scores = heatmaps_to_keypoints(heatmaps, heatmaps_flip, manifest["crop_xyxy"], config)
     return score_keypoints(data, results_of(manifest, keypoints, scores), None)["AP"]
@@ -79,7 +79,8 @@ def average_precision(data: Path, boxes, folder: Path) -> float:
 
 def test_weights_are_small_and_load_in_torch(network):
     assert WEIGHTS.stat().st_size <= 3_000_000
-    assert load_darknet(network, WEIGHTS)(torch.zeros(1, *network.input_shape)).shape == (1, *network.output_shape)
+    rows = load_network(DetectorSpec(network), WEIGHTS)(torch.zeros(1, *network.input_shape))
+    assert rows.shape == (1, *network.output_shape)
 
 
 def test_every_data_set_has_its_own_seed():

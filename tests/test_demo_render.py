@@ -12,9 +12,9 @@ from demo import render as render_module
 from demo.figures import Person, turn
 from demo.render import TEST_SEED, render
 from demo.scenes import render_scene
-from pose.coco import JOINTS, load_detections
+from pose.coco import load_detections
 from pose.crops import read_photograph
-from pose.spec import FLIP_PAIRS
+from pose.skeleton import COCO17
 
 IMAGES = 12
 
@@ -163,7 +163,7 @@ def test_left_and_right_have_no_colours_of_their_own():
         for part in Person(np.random.default_rng(seed)).parts:
             if part.joints and not part.flat:
                 colors.setdefault(part.joints, set()).add(part.color)
-        for left, right in FLIP_PAIRS:
-            of_side = [{color for joints, these in colors.items() if JOINTS[side] in joints for color in these}
+        for left, right in COCO17.pairs:
+            of_side = [{color for joints, these in colors.items() if COCO17.joints[side] in joints for color in these}
                        for side in (left, right)]
             assert len(of_side[0] ^ of_side[1]) <= 1  # a watch

@@ -24,6 +24,7 @@ from contract.errors import UserError
 from detection.blocks import Convolution, Yolo
 from detection.boxes import Thresholds, anchor_rows, decode, find_people
 from detection.darknet import read_cfg, read_weights, weights_size, write_weights
+from detection.spec import DetectorSpec
 
 
 @pytest.fixture
@@ -61,10 +62,10 @@ def opencv_boxes(cfg, weights, network, images):
 
 def our_heads(weights, network, images):
     torch = pytest.importorskip("torch")
-    from networks.darknet import load_darknet
+    from networks.darknet import load
 
     with torch.inference_mode():
-        return [raw.numpy() for raw in load_darknet(network, weights).heads(torch.from_numpy(images))]
+        return [raw.numpy() for raw in load(DetectorSpec(network), weights).heads(torch.from_numpy(images))]
 
 
 def our_rows(weights, network, images):
@@ -303,10 +304,10 @@ def test_weights_that_are_not_numbers_or_not_there_are_refused(darknet_files):
 
 def test_a_network_in_torch_trains_and_goes_back_to_a_weights_file(darknet_files, tmp_path):
     torch = pytest.importorskip("torch")
-    from networks.darknet import get_weights, load_darknet
+    from networks.darknet import get_weights, load
 
     _, path, network = darknet_files(tiny_cfg(classes=1))
-    darknet = load_darknet(network, path)
+    darknet = load(DetectorSpec(network), path)
     write_weights(tmp_path / "same.weights", network, get_weights(darknet))
     assert (tmp_path / "same.weights").read_bytes() == path.read_bytes()
 
@@ -327,7 +328,7 @@ def test_a_network_in_torch_trains_and_goes_back_to_a_weights_file(darknet_files
     write_weights(tmp_path / "trained.weights", network, get_weights(darknet))
     with torch.inference_mode():
         expected = darknet(images)
-        reread = load_darknet(network, tmp_path / "trained.weights")(images)
+        reread = load(DetectorSpec(network), tmp_path / "trained.weights")(images)
     assert torch.equal(expected, reread)
     np.testing.assert_allclose(our_rows(tmp_path / "trained.weights", network, images.numpy()), expected.numpy(),
                                atol=1e-5 * expected.abs().max().item())

@@ -15,6 +15,7 @@ from contract.errors import UserError
 from detection.boxes import Thresholds, anchor_rows, decode, find_people
 from detection.darknet import read_cfg, weights_size, write_weights
 from detection.letterbox import boxes_to_photograph, letterbox, network_input
+from detection.spec import DetectorSpec
 from pose.crops import read_photograph
 
 onnx = pytest.importorskip("onnx")
@@ -40,10 +41,10 @@ def recipe(shared, tmp_path_factory):
 @pytest.fixture(scope="module")
 def recipe_torch_heads(recipe):
     torch = pytest.importorskip("torch")
-    from networks.darknet import load_darknet
+    from networks.darknet import load
 
     with torch.inference_mode():
-        heads = load_darknet(recipe["network"], recipe["weights"]).heads(torch.from_numpy(recipe["image"]))
+        heads = load(DetectorSpec(recipe["network"]), recipe["weights"]).heads(torch.from_numpy(recipe["image"]))
     return [raw.numpy() for raw in heads]
 
 

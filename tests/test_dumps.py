@@ -19,7 +19,7 @@ def test_dumps_are_read_as_float32(tmp_path, people, batch, dtype):
     manifest = manifest_of(people, batch)
     reader = DumpReader(tmp_path, manifest)
     for number in range(len(reader.names)):
-        out = np.empty((manifest.rows(number), *CONFIG.heatmap_shape), np.float32)
+        out = np.empty((manifest.rows(number), *CONFIG.outputs["output"]), np.float32)
         reader.read(number, out)
         np.testing.assert_array_equal(out, heatmaps[number * batch:(number + 1) * batch].astype(np.float32))
 
@@ -50,7 +50,7 @@ def test_values_that_are_not_finite_are_counted(tmp_path, dtype, values):
     heatmaps[1].flat[5:5 + len(values)] = values
     heatmaps[1].tofile(tmp_path / "000000000001_0.bin")
     reader = DumpReader(tmp_path, manifest_of(3))
-    out = np.empty((1, *CONFIG.heatmap_shape), np.float32)
+    out = np.empty((1, *CONFIG.outputs["output"]), np.float32)
     reader.read(0, out)
     with pytest.raises(UserError, match=f"000000000001_0.bin: {len(values)} of 34 values"):
         reader.read(1, out)
@@ -61,14 +61,14 @@ def test_large_finite_values_are_taken(tmp_path):
     heatmaps = heatmaps_in(tmp_path, 1)
     heatmaps[:] = np.finfo(np.float32).max
     heatmaps.tofile(tmp_path / "000000000000_0.bin")
-    out = np.empty((1, *CONFIG.heatmap_shape), np.float32)
+    out = np.empty((1, *CONFIG.outputs["output"]), np.float32)
     DumpReader(tmp_path, manifest_of(1)).read(0, out)
     np.testing.assert_array_equal(out, heatmaps)
 
 
 def record_of(bins: Optional[dict]) -> dict:
     """The least that settings.json says of dumps of bins with these settings."""
-    return {"format": 2, "bins": bins, "outputs": {"output": list(CONFIG.heatmap_shape)}}
+    return {"format": 2, "bins": bins, "outputs": {"output": list(CONFIG.outputs["output"])}}
 
 
 def test_the_shape_of_a_dump_is_what_its_model_gave(tmp_path):

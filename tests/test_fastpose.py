@@ -1,9 +1,9 @@
 """FastPose against AlphaPose's parameter list and recorded outputs, and what happens to files that do not fit."""
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ from conftest import ROOT  # noqa: E402
 
 from contract.errors import UserError  # noqa: E402
 from networks.checkpoint import load_checkpoint  # noqa: E402
-from networks.fastpose import FastPose, build_fastpose, load_fastpose  # noqa: E402
+from networks.fastpose import FastPose  # noqa: E402
+from networks.registry import build_network, load_network  # noqa: E402
 from pose.crops import Normalizer, mirror  # noqa: E402
-from pose.spec import load_spec  # noqa: E402
+from pose.spec import PoseSpec, load_spec  # noqa: E402
 
-FULL = SimpleNamespace(network="FastPose", num_layers=50, conv_dim=128, width=1.0)
-SMALL = SimpleNamespace(network="FastPose", num_layers=50, conv_dim=128, width=0.1)
+FULL, SMALL = PoseSpec(), PoseSpec(parameters={"WIDTH": 0.1})
 
 
 def recipe_a(shapes: dict) -> dict:
@@ -52,7 +52,7 @@ def reference_shapes(shared) -> dict:
 
 @pytest.fixture()
 def small_weights() -> dict:
-    return build_fastpose(SMALL).state_dict()
+    return build_network(SMALL).state_dict()
 
 
 def test_parameters_are_alphaposes_in_name_order_and_shape(reference_shapes):
@@ -65,7 +65,7 @@ def test_heatmaps_are_alphaposes(shared, reference_shapes, tmp_path):
     """The original network's recorded outputs on a real crop and its mirror, through a checkpoint file."""
     checkpoint = tmp_path / "recipe_a.pth"
     torch.save(recipe_a(reference_shapes), checkpoint)
-    network = load_fastpose(FULL, checkpoint)
+    network = load_network(FULL, checkpoint)
     golden = np.load(shared / "golden" / "fastpose.npz")
     config = load_spec(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml")
     crop = np.load(shared / "golden" / "crops.npz")["crop_u8"][golden["crop_index"][0]]
@@ -94,15 +94,16 @@ def test_any_width_gives_heatmaps_a_quarter_of_the_crop(width):
         assert FastPose(width=width).eval()(torch.zeros(2, 3, 64, 96)).shape == (2, 17, 16, 24)
 
 
-@pytest.mark.parametrize("changes, says", [({"num_layers": 34}, "34"), ({"network": "HourGlass"}, "HourGlass")])
+@pytest.mark.parametrize("changes, says", [({"parameters": {"NUM_LAYERS": 34}}, "34"),
+                                           ({"network": "HourGlass"}, "HourGlass, expected one of FastPose")])
 def test_config_of_something_else(changes, says):
     with pytest.raises(UserError, match=says):
-        build_fastpose(SimpleNamespace(**{**vars(SMALL), **changes}))
+        build_network(dataclasses.replace(SMALL, **changes))
 
 
 def test_loaded_network_is_in_eval_mode_and_has_the_weights(small_weights, tmp_path):
     torch.save(small_weights, tmp_path / "plain.pth")
-    network = load_fastpose(SMALL, tmp_path / "plain.pth")
+    network = load_network(SMALL, tmp_path / "plain.pth")
     assert not any(module.training for module in network.modules())
     assert all(torch.equal(value, small_weights[key]) for key, value in network.state_dict().items())
 
@@ -113,7 +114,7 @@ def test_loaded_network_is_in_eval_mode_and_has_the_weights(small_weights, tmp_p
 ])
 def test_wrapped_state_dicts_are_taken(small_weights, tmp_path, wrap):
     torch.save(wrap(small_weights), tmp_path / "wrapped.pth")
-    network = load_fastpose(SMALL, tmp_path / "wrapped.pth")
+    network = load_network(SMALL, tmp_path / "wrapped.pth")
     assert torch.equal(network.conv_out.bias, small_weights["conv_out.bias"])
 
 
@@ -123,7 +124,7 @@ def test_missing_extra_and_misshapen_keys_are_named(small_weights, tmp_path):
     wrong["head.weight"] = torch.zeros(1)
     wrong["conv_out.bias"] = torch.zeros(16)
     torch.save(wrong, tmp_path / "wrong.pth")
-    network = build_fastpose(SMALL)
+    network = build_network(SMALL)
     before = network.preact.conv1.weight.clone()
     with pytest.raises(UserError) as error:
         load_checkpoint(network, tmp_path / "wrong.pth")
@@ -137,7 +138,7 @@ def test_missing_extra_and_misshapen_keys_are_named(small_weights, tmp_path):
 def test_checkpoint_of_another_width_names_few_keys(small_weights, tmp_path):
     torch.save(small_weights, tmp_path / "narrow.pth")
     with pytest.raises(UserError, match="WIDTH") as error:
-        load_fastpose(FULL, tmp_path / "narrow.pth")
+        load_network(FULL, tmp_path / "narrow.pth")
     assert len(str(error.value)) < 500 and "\n" not in str(error.value)
 
 
@@ -154,7 +155,7 @@ class Executed:
 def test_pickled_code_is_not_run(tmp_path):
     torch.save({"conv_out.bias": Executed(tmp_path / "ran")}, tmp_path / "code.pth")
     with pytest.raises(UserError, match="code.pth.*more than tensors"):
-        load_fastpose(SMALL, tmp_path / "code.pth")
+        load_network(SMALL, tmp_path / "code.pth")
     assert not (tmp_path / "ran").exists()
 
 
@@ -165,7 +166,7 @@ def test_pickled_code_is_not_run(tmp_path):
 def test_files_that_are_no_checkpoint(content, tmp_path):
     (tmp_path / "file.pth").write_bytes(content)
     with pytest.raises(UserError, match="file.pth: expected a state_dict"):
-        load_fastpose(SMALL, tmp_path / "file.pth")
+        load_network(SMALL, tmp_path / "file.pth")
 
 
 def test_cut_checkpoint(small_weights, tmp_path):
@@ -173,16 +174,16 @@ def test_cut_checkpoint(small_weights, tmp_path):
     whole = (tmp_path / "whole.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[:len(whole) // 2])
     with pytest.raises(UserError, match="cut.pth: expected a state_dict"):
-        load_fastpose(SMALL, tmp_path / "cut.pth")
+        load_network(SMALL, tmp_path / "cut.pth")
 
 
 @pytest.mark.parametrize("value", [[1, 2], {}, {"conv_out.bias": 3}, torch.zeros(3), {1: torch.zeros(3)}])
 def test_other_saved_values(value, tmp_path):
     torch.save(value, tmp_path / "value.pth")
     with pytest.raises(UserError, match="value.pth"):
-        load_fastpose(SMALL, tmp_path / "value.pth")
+        load_network(SMALL, tmp_path / "value.pth")
 
 
 def test_missing_checkpoint(tmp_path):
     with pytest.raises(UserError, match="none.pth: no such checkpoint"):
-        load_fastpose(SMALL, tmp_path / "none.pth")
+        load_network(SMALL, tmp_path / "none.pth")

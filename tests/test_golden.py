@@ -103,7 +103,7 @@ def test_golden_keypoints_and_metrics_end_to_end(golden, tmp_path):
 
 def test_golden_keypoints_of_everyone_before_the_nms(golden):
     """From the dumps by the project's own decoder, since postprocess.py writes who is left."""
-    from pose.heatmaps import heatmaps_to_keypoints
+    from pose.decoders import heatmaps_to_keypoints
 
     manifest = load_manifest(golden.manifest)
     normal, mirrored = (dumps_in(Path(f"{golden.dumps}{suffix}"), (17, 64, 48)) for suffix in ("", "_flip"))

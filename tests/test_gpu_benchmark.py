@@ -55,10 +55,10 @@ class Timed:
 
 def test_the_tables_on_a_stand_in(monkeypatch, main, tmp_path):
     """2 ms a person is 500 a second, whatever the batch."""
-    from networks.fastpose import build_fastpose
+    from networks.registry import build_network
 
     cfg = write_config(tmp_path / "small.yaml", (64, 32), (16, 8), "TYPE: FastPose, NUM_LAYERS: 50, WIDTH: 0.05")
-    torch.save(build_fastpose(load_spec(cfg)).state_dict(), tmp_path / "model.pth")
+    torch.save(build_network(load_spec(cfg)).state_dict(), tmp_path / "model.pth")
     (tmp_path / "bins").mkdir()
     for number, crop in enumerate(np.random.default_rng(0).uniform(-0.5, 0.6, (8, 3, 64, 32)).astype(np.float32)):
         crop.tofile(tmp_path / "bins" / f"{number:012d}.bin")

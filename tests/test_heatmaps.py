@@ -8,16 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pose.heatmaps import (
-    FLIP_SHIFTS,
-    expected_positions,
-    find_peaks,
-    flip_back,
-    heatmaps_to_keypoints,
-    positions_to_image,
-    shift_clean,
-    shift_original,
-)
+from pose.crops import positions_to_image
+from pose.decoders import heatmaps_to_keypoints
+from pose.heatmaps import FLIP_SHIFTS, expected_positions, find_peaks, flip_back, shift_clean, shift_original
 from pose.spec import PoseSpec
 
 PAIRS = {0: 0, **{left: left + 1 for left in range(1, 17, 2)}, **{right: right - 1 for right in range(2, 17, 2)}}
@@ -236,7 +229,7 @@ def test_regression_is_the_expectation(norm):
 
 
 def test_regression_averages_positions_and_scores_of_the_flip_test():
-    config = PoseSpec(heatmap_size=(16, 12), regression="sigmoid")
+    config = PoseSpec(heatmap_size=(16, 12), decode="regression_sigmoid")
     normal, mirrored = random_heatmaps(2, 17, 16, 12, seed=6), random_heatmaps(2, 17, 16, 12, seed=7)
     boxes = np.repeat(BOX, 2, axis=0)
     fused, scores = heatmaps_to_keypoints(normal, mirrored, boxes, config)

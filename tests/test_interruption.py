@@ -123,11 +123,11 @@ def test_postprocess_over_an_older_result(stages, main, tmp_path, signum):
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_pth2onnx(tmp_path, main, signum):
     torch, _ = pytest.importorskip("torch"), pytest.importorskip("onnxsim")
-    from networks.fastpose import build_fastpose
+    from networks.registry import build_network
     from pose.spec import load_spec
 
     cfg = write_config(tmp_path / "narrow.yaml", (64, 32), (16, 8), "TYPE: FastPose, NUM_LAYERS: 50, WIDTH: 0.05")
-    torch.save(build_fastpose(load_spec(cfg)).state_dict(), tmp_path / "narrow.pth")
+    torch.save(build_network(load_spec(cfg)).state_dict(), tmp_path / "narrow.pth")
     arguments = [cfg, tmp_path / "narrow.pth", tmp_path / "onnx" / "m.onnx", "--batch", 2]
     stop_at(2, signum, "pth2onnx", *arguments)  # the second file
     halve_leftovers(tmp_path)

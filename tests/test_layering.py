@@ -64,7 +64,8 @@ def sources_in(folder: str) -> List[Path]:
 @pytest.mark.parametrize("path", sources_in("pose"), ids=name)
 def test_pose_needs_numpy_and_opencv_alone(path):
     more = {"score.py": {"pycocotools"}}.get(path.name, set())
-    assert packages(path) - standard_library() <= {"numpy", "cv2", "pose", "contract"} | more
+    assert packages(path) - standard_library() <= {"numpy", "cv2", "pose", "contract", "networks"} | more
+    assert ours_in(path) & {f"networks.{network.stem}" for network in sources_in("networks")} <= {"networks.registry"}
 
 
 @pytest.mark.parametrize("path", sources_in("contract"), ids=name)
@@ -129,6 +130,7 @@ def test_networks_know_errors_and_files_of_the_contract():
     for path in sources_in("networks"):
         known = {module for module in ours_in(path) if module.startswith(("contract.", "pose."))}
         assert known <= {"contract.errors", "contract.files", "contract.pixels"}, name(path)
+        assert path.name != "registry.py" or not packages(path) & set(DEVICE_PACKAGES)
 
 
 def test_torch_is_imported_where_it_belongs():

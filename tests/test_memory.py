@@ -54,7 +54,7 @@ def crowds(tmp_path_factory) -> Path:
     patch_model(folder / "model.onnx", input_size=(128, 96))
     rng = np.random.default_rng(0)
     rng.random((1, *config.input_shape), np.float32).tofile(folder / "bin")
-    rng.random((1, *config.heatmap_shape), np.float32).tofile(folder / "dump")
+    rng.random((1, *config.outputs["output"]), np.float32).tofile(folder / "dump")
     for people in (FEW, MANY):
         coco = make_coco(make_folder(folder / str(people)) / "coco", photographs=1, people_each=12)
         row = json.loads((coco / "detections.json").read_text())[0]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pose.boxes import center_scale_to_xyxy
-from pose.crops import get_affine, read_photograph
-from pose.heatmaps import flip_back, positions_to_image, shift_clean
+from pose.crops import get_affine, positions_to_image, read_photograph
+from pose.heatmaps import flip_back, shift_clean
 from pose.mmpose import (
     box_to_center_scale_0x,
     box_to_center_scale_1x,

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from pose.oks import COCO_SIGMAS, nms_per_photograph, oks, oks_nms, rescore, soft_oks_nms
+from pose.oks import nms_per_photograph, oks, oks_nms, rescore, soft_oks_nms
+from pose.skeleton import COCO17
 
 
 def people(number: int, seed: int = 0, spread: float = 6) -> tuple:
@@ -21,7 +22,7 @@ def oks_by_loops(one: np.ndarray, one_area: float, other: np.ndarray, other_area
     total = 0.0
     for joint in range(17):
         dx, dy = (float(one[joint, axis]) - float(other[joint, axis]) for axis in (0, 1))
-        variance = (2 * COCO_SIGMAS[joint]) ** 2
+        variance = (2 * COCO17.sigmas[joint]) ** 2
         total += np.exp(-(dx ** 2 + dy ** 2) / variance / ((one_area + other_area) / 2 + 2.2e-16) / 2)
     return total / 17
 

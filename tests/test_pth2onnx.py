@@ -17,7 +17,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxsim")
 
 import pth2onnx  # noqa: E402
-from networks.fastpose import build_fastpose, load_fastpose  # noqa: E402
+from networks.registry import build_network, load_network  # noqa: E402
 from pose.spec import PoseSpec, load_spec  # noqa: E402
 
 CFG_MODEL = "TYPE: FastPose, NUM_LAYERS: 50, WIDTH: 0.05"
@@ -28,7 +28,7 @@ OPERATORS = {"Conv", "Relu", "MaxPool", "Add", "Mul", "Sigmoid", "GlobalAverageP
 def narrow_checkpoint(path: Path, config: PoseSpec, seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        torch.save(build_fastpose(config).state_dict(), path)
+        torch.save(build_network(config).state_dict(), path)
     return path
 
 
@@ -71,7 +71,7 @@ def test_recipe_a_weights_export_within_a_hundred_thousandth(shared, tmp_path, s
     crop = np.load(shared / "golden" / "crops.npz")["crop_u8"][golden["crop_index"]]
     rows = crop.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     rows -= np.array([0.406, 0.457, 0.480], np.float32)[:, None, None]
-    network = load_fastpose(PoseSpec(), tmp_path / "recipe.pth")
+    network = load_network(PoseSpec(), tmp_path / "recipe.pth")
     for name in ("recipe.onnx", "recipe_bs1.onnx"):
         assert_equals_torch(tmp_path / name, network, np.ascontiguousarray(rows), 1e-5)
         heatmaps = session_of(tmp_path / name).run(None, {"image": np.ascontiguousarray(rows)})[0]
@@ -92,11 +92,11 @@ def test_shapes_and_names(narrow):
 @pytest.mark.parametrize("people", [1, 3, 5])
 def test_the_file_of_any_batch_takes_any_batch(narrow, people):
     rows = np.random.default_rng(people).uniform(-0.5, 0.6, (people, 3, 64, 32)).astype(np.float32)
-    assert_equals_torch(narrow.folder / "narrow.onnx", load_fastpose(narrow.config, narrow.checkpoint), rows, 1e-5)
+    assert_equals_torch(narrow.folder / "narrow.onnx", load_network(narrow.config, narrow.checkpoint), rows, 1e-5)
 
 
 def test_files_of_one_batch_are_static_plain_and_equal_torch(narrow):
-    network = load_fastpose(narrow.config, narrow.checkpoint)
+    network = load_network(narrow.config, narrow.checkpoint)
     for batch in (1, 4):
         path = narrow.folder / f"narrow_bs{batch}.onnx"
         model = onnx.load(str(path))
@@ -123,7 +123,7 @@ def test_every_file_is_whole_by_itself_and_readable_by_its_group(narrow):
 @pytest.mark.parametrize("opset, ir_version", [(13, 7), (17, 8)])
 def test_other_opsets(narrow, tmp_path, main, opset, ir_version):
     done(main("pth2onnx", narrow.cfg, narrow.checkpoint, tmp_path / "m.onnx", "--batch", 2, "--opset", opset))
-    network = load_fastpose(narrow.config, narrow.checkpoint)
+    network = load_network(narrow.config, narrow.checkpoint)
     rows = np.random.default_rng(0).uniform(-0.5, 0.6, (2, 3, 64, 32)).astype(np.float32)
     for name in ("m.onnx", "m_bs2.onnx"):
         model = onnx.load(str(tmp_path / name))
@@ -158,7 +158,7 @@ def test_other_weights_are_exported_anew(narrow, tmp_path, main):
     other = narrow_checkpoint(tmp_path / "other.pth", narrow.config, seed=1)
     assert "written" in done(main("pth2onnx", narrow.cfg, other, path))
     rows = np.random.default_rng(0).uniform(-0.5, 0.6, (2, 3, 64, 32)).astype(np.float32)
-    assert_equals_torch(path, load_fastpose(narrow.config, other), rows, 1e-5)
+    assert_equals_torch(path, load_network(narrow.config, other), rows, 1e-5)
 
 
 def test_an_onnx_file_that_differs_from_torch_is_not_left(narrow, tmp_path, main, monkeypatch):
@@ -204,7 +204,7 @@ def test_a_wrong_checkpoint_says_which_keys_and_leaves_nothing(narrow, tmp_path,
 
 
 def test_a_checkpoint_of_another_width_is_refused(narrow, tmp_path, main):
-    wide = narrow_checkpoint(tmp_path / "wide.pth", dataclasses.replace(narrow.config, width=0.1))
+    wide = narrow_checkpoint(tmp_path / "wide.pth", dataclasses.replace(narrow.config, parameters={"WIDTH": 0.1}))
     assert "WIDTH" in one_error(main("pth2onnx", narrow.cfg, wide, tmp_path / "m.onnx"))
 
 

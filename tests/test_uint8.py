@@ -28,13 +28,13 @@ PIXELS = 0.05  # of the network's input: largest difference of a joint from that
 @pytest.fixture(scope="module")
 def work(coco, script, tmp_path_factory) -> Path:
     """Bins of both dtypes, a narrow FastPose, and its ONNX files for both; not to be written to."""
-    from networks.fastpose import build_fastpose
+    from networks.registry import build_network
 
     folder = tmp_path_factory.mktemp("uint8")
     cfg = write_config(folder / "narrow.yaml", INPUT, HEATMAP, "TYPE: FastPose, WIDTH: 0.05")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save(build_fastpose(load_spec(cfg)).state_dict(), folder / "narrow.pth")
+        torch.save(build_network(load_spec(cfg)).state_dict(), folder / "narrow.pth")
     for dtype in ("float32", "uint8"):
         done(script("preprocess.py", "--dataroot", coco, "--detections", coco / "detections.json", "--cfg", cfg,
                     "--dtype", dtype, "--output", folder / dtype, "--output_flip", folder / f"{dtype}_flip"))

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from backends.pytorch.cuda_graph import CudaRunner
 from contract.errors import UserError
 from contract.files import PathLike
-from networks.darknet import load_darknet
-from networks.fastpose import PixelInput, load_fastpose
+from networks.fastpose import PixelInput
+from networks.registry import load_network
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Backend:
-    """FastPose's checkpoint with its PoseSpec, or darknet's weights with their cfg. Any batch, float32 out.
+    """The checkpoint of a network with its spec. Any batch, float32 out.
 
     `precision` is that of the weights and of the arithmetic between. `cuda_graph` counts on CUDA alone, where `times`
     has the milliseconds of each batch.
@@ -33,13 +33,12 @@ class Backend:
         self.device, self.dtype = _open_device(device or "cpu"), PRECISIONS[precision]
         # TF32 keeps 10 bits of a float32's 23; a baseline keeps them all.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        load = load_darknet if hasattr(config, "blocks") else load_fastpose
         self.input_dtype = np.dtype(config.dtype)
         takes_bytes = self.input_dtype == np.uint8
         self.normalize = PixelInput(config.mean, config.std).to(self.device) if takes_bytes else nn.Identity()
         # Half precision runs on tensor cores, which take channels last; float32 keeps the layout of the checkpoint.
         self.layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
-        self.network = load(config, model).to(self.device, self.dtype, memory_format=self.layout)
+        self.network = load_network(config, model).to(self.device, self.dtype, memory_format=self.layout)
         self.runner = CudaRunner(self._forward, self.device, cuda_graph) if self.device.type == "cuda" else None
         if self.runner:
             self.times = self.runner.times

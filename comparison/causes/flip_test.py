@@ -11,7 +11,8 @@ from comparison.decoded import read_people
 from comparison.people import match_people, people_of_manifest
 from comparison.results import Result
 from contract.manifest import Manifest
-from pose.heatmaps import flip_back, heatmaps_to_keypoints, shift_clean, shift_original
+from pose.decoders import heatmaps_to_keypoints
+from pose.heatmaps import flip_back, shift_clean, shift_original
 from pose.people import spec_of
 
 EXACT = 0.02  # pixels of the input: another device's decoding of the same heatmaps comes nearer than this
@@ -24,7 +25,7 @@ VARIANTS: Dict[str, Tuple[Optional[str], Callable[[np.ndarray], Optional[np.ndar
     "the shift smeared, as the original does on a CPU": ("flip_shift", lambda flip: shift_original(flip_back(flip))),
     "no flip test": ("flip_shift", lambda flip: None),
     "left and right joints of the mirrored crop not swapped": (
-        "left_right", lambda flip: shift_clean(flip_back(flip, ()))),
+        "left_right", lambda flip: shift_clean(flip[..., ::-1])),
 }
 
 
@@ -32,7 +33,7 @@ def explain_flip(case: Case, cause: str) -> List[Finding]:
     """How the keypoints files came about, by heatmaps of both crops; the other result's serve as well. Nothing where
     there are none."""
     both = [result for result in (case.a, case.b) if len(result.readers) == 2]
-    if not both or spec_of(both[0].manifest).regression:
+    if not both or spec_of(both[0].manifest).decode != "peak":
         return []
     return [explain_result(result, result if result in both else both[0], cause) for result in (case.a, case.b)
             if result.keypoints is not None]

@@ -6,7 +6,7 @@ import numpy as np
 from comparison.causes.case import Case
 from comparison.causes.finding import Finding, best_of, judge_trial, remainder
 from comparison.causes.flip_test import explain_flip
-from pose.spec import FLIP_PAIRS
+from pose.skeleton import COCO17
 
 TITLE = "left and right joints not swapped"
 
@@ -21,7 +21,4 @@ def test(case: Case) -> Finding:
 
 def swap_joints(values: np.ndarray) -> np.ndarray:
     """(N, K, ...) with left and right joints exchanged."""
-    order = np.arange(values.shape[1])
-    for left, right in FLIP_PAIRS:
-        order[[left, right]] = right, left
-    return values[:, order]
+    return values[:, COCO17.mirrored]

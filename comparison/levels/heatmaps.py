@@ -10,8 +10,8 @@ from comparison.levels.tensors import FOLDERS
 from comparison.limits import LEAST, Limit
 from comparison.page.figures import Figures, bars
 from comparison.results import Options, Result
-from pose.coco import JOINTS
 from pose.metrics import heatmap_metrics
+from pose.skeleton import COCO17
 
 
 @dataclasses.dataclass
@@ -56,5 +56,5 @@ def table(measured: Dict[str, Heatmaps]) -> str:
 
 def section(measured: Dict[str, Heatmaps], a: Result, b: Result, options: Options) -> Figures:
     return {"Joints": {f"Highest cell is the same, {name} crops": bars(
-        JOINTS, folder.argmax_agreement_per_joint, 1, "{:.4f}", "argmax agreement of each joint")
+        COCO17.joints, folder.argmax_agreement_per_joint, 1, "{:.4f}", "argmax agreement of each joint")
         for name, folder in measured.items()}}

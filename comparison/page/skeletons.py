@@ -10,9 +10,9 @@ import numpy as np
 
 from comparison.people import People
 from pose.annotations import open_photos
-from pose.coco import BONES, JOINTS
 from pose.oks import SCORED_JOINT
 from pose.photos import Photos
+from pose.skeleton import COCO17
 
 PICTURE = 300  # pixels across
 QUALITY = 80  # of the JPEG
@@ -45,8 +45,8 @@ def skeleton(joints: np.ndarray, scores: np.ndarray, kind: str) -> str:
     shown = shown if shown.any() else np.ones(len(scores), bool)
     joints = np.clip(joints, -10 * PICTURE, 10 * PICTURE)
     path = "".join(f"M{joints[one][0]:.1f} {joints[one][1]:.1f}L{joints[other][0]:.1f} {joints[other][1]:.1f}"
-                   for one, other in BONES if shown[one] and shown[other])
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{JOINTS[number]}</title></circle>'
+                   for one, other in COCO17.bones if shown[one] and shown[other])
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{COCO17.joints[number]}</title></circle>'
                    for number, (x, y) in enumerate(joints) if shown[number])
     return f'<g class="skeleton {kind}"><path class="halo" d="{path}"/><path d="{path}"/>{dots}</g>'
 

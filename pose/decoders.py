@@ -1,0 +1,66 @@
+"""From a network's output to people's keypoints: what each kind of network needs.
+
+Axes: N people, K joints, h w of a heatmap. Heatmaps are (N, K, h, w) float32; positions are (x, y).
+"""
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from pose.geometry import GEOMETRIES
+from pose.heatmaps import FLIP_SHIFTS, expected_positions, find_peaks, flip_back
+
+if TYPE_CHECKING:
+    from pose.spec import PoseSpec
+
+
+def decode_peak(both: Sequence[np.ndarray], find: Callable = find_peaks) -> Tuple[np.ndarray, np.ndarray]:
+    """Peaks of the mean of the heatmaps of crops and, where there are two, of mirrored crops."""
+    return find(_mean(both))
+
+
+def decode_regression(both: Sequence[np.ndarray], norm: str) -> Tuple[np.ndarray, np.ndarray]:
+    """The means of the positions and of the scores that each heatmap gives."""
+    positions, scores = (_mean(values) for values in zip(*(expected_positions(one, norm) for one in both)))
+    return positions, scores
+
+
+def heatmap_outputs(spec: PoseSpec) -> Dict[str, Tuple[int, ...]]:
+    return {"output": (len(spec.skeleton), *spec.heatmap_size)}
+
+
+class Decoder(NamedTuple):
+    """How a network's output becomes positions.
+
+    decode([(N, K, h, w) heatmaps of crops, and those of mirrored crops, turned back]) -> (N, K, 2) float32 positions in
+    heatmap pixels, (N, K) float32 scores. outputs(spec) -> name -> shape of the network's outputs, without the batch.
+    """
+
+    decode: Callable[[Sequence[np.ndarray]], Tuple[np.ndarray, np.ndarray]]
+    outputs: Callable[[PoseSpec], Dict[str, Tuple[int, ...]]] = heatmap_outputs
+    levels: Tuple[str, ...] = ("tensors", "heatmaps", "keypoints", "score")
+
+
+DECODERS: Dict[str, Decoder] = {
+    "peak": Decoder(decode_peak),
+    "regression_sigmoid": Decoder(partial(decode_regression, norm="sigmoid")),
+    "regression_softmax": Decoder(partial(decode_regression, norm="softmax")),
+}
+
+
+def heatmaps_to_keypoints(heatmaps: np.ndarray, heatmaps_flip: Optional[np.ndarray], crop_xyxy: np.ndarray,
+                          spec: PoseSpec, flip_shift: str = "clean") -> Tuple[np.ndarray, np.ndarray]:
+    """(N, K, h, w) heatmaps of crops, and of the mirrored crops or None -> (N, K, 2) keypoints in photograph pixels
+    and (N, K) scores, both float32."""
+    both: List[np.ndarray] = [heatmaps]
+    if heatmaps_flip is not None:
+        both.append(FLIP_SHIFTS[flip_shift](flip_back(heatmaps_flip, spec.skeleton)))
+    positions, scores = DECODERS[spec.decode].decode(both)
+    return GEOMETRIES[spec.geometry].to_image(positions, crop_xyxy, spec.heatmap_size), scores
+
+
+def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of one or two float32 arrays, in float32."""
+    return values[0] if len(values) == 1 else (values[0] + values[1]) / np.float32(2)

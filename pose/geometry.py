@@ -1,0 +1,30 @@
+"""How a person's box becomes a crop, and how positions in the crop's raster become pixels of the image."""
+from __future__ import annotations
+
+from typing import Callable, Dict, NamedTuple, Tuple
+
+import numpy as np
+
+from pose.boxes import box_to_center_scale, center_scale_to_xyxy
+from pose.crops import crop_person, positions_to_image
+
+Size = Tuple[int, int]  # height, width
+
+
+class Geometry(NamedTuple):
+    """The way of one code base. N people, K joints.
+
+    place(bbox_xyxy (N, 4) float64, width / height of the crop) -> centres (N, 2) and widths and heights (N, 2)
+    corners(centres, sizes) -> (N, 4) crop_xyxy, which is what later stages know of the crop
+    crop(image (H0, W0, 3) uint8, centre, size, input size) -> (H, W, 3) uint8
+    to_image(positions (N, K, 2), crop_xyxy (N, 4), heatmap size) -> (N, K, 2) float32 pixels of the image
+    """
+
+    place: Callable[[np.ndarray, float], Tuple[np.ndarray, np.ndarray]]
+    corners: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    crop: Callable[[np.ndarray, np.ndarray, np.ndarray, Size], np.ndarray]
+    to_image: Callable[[np.ndarray, np.ndarray, Size], np.ndarray]
+
+
+GEOMETRIES: Dict[str, Geometry] = {
+    "alphapose": Geometry(box_to_center_scale, center_scale_to_xyxy, crop_person, positions_to_image)}
