@@ -90,7 +90,7 @@ def section(measured: Keypoints, a: Result, b: Result, options: Options) -> Figu
     _, inputs = both_distances(a, b, rows_a, rows_b, options.spec)
     similar = oks_between(a.people.keypoints[rows_a], b.people.keypoints[rows_b], a.people.areas[rows_a])
     pixels = measured.input_pixels_p95_per_joint
-    return {"Joints": {"Keypoint distance, 95th percentile, input pixels": bars(COCO17.joints, pixels, max(pixels), "{:.2f}",
-                                                                                "keypoint distance of each joint")},
+    return {"Joints": {"Keypoint distance, 95th percentile, input pixels": bars(
+                COCO17.joints, pixels, max(pixels), "{:.2f}", "keypoint distance of each joint")},
             "People": {"Keypoint distances, input pixels": histogram(inputs, "keypoint distances"),
                        "1 - OKS of each person": histogram(1 - similar, "1 - OKS")}}
