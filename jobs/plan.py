@@ -44,7 +44,8 @@ def _preprocess(job: Job) -> Stage:
 
 def _postprocess(job: Job) -> Stage:
     return stage("postprocess.py", "--dataroot", job.dataroot, "--manifest", job.manifest, "--dump_dir", job.dumps(),
-                 "--dump_dir_flip", job.dumps(True), reads=(job.manifest, job.dumps(), job.dumps(True)),
+                 "--dump_dir_flip", job.dumps(True), "--cfg", job.cfg,
+                 reads=(job.manifest, job.dumps(), job.dumps(True)),
                  leaves=(job.score / "keypoints.json", job.metrics))
 
 

@@ -45,7 +45,19 @@ def problems_of(job: Job) -> List[str]:
     missing = missing_packages(job) if not found else []
     if missing:
         found.append(f"{job.target} needs the Python packages {', '.join(missing)}, which are not installed")
+    elif not found and job.model and job.model.suffix == ".onnx":
+        found += batch_problems(job)
     return found
+
+
+def batch_problems(job: Job) -> List[str]:
+    """Of an ONNX file that takes another batch size; other files tell theirs to their own tools alone."""
+    from contract.onnx_file import load_onnx, only_input
+
+    batch = only_input(load_onnx(job.model, weights=False), job.model).type.tensor_type.shape.dim[0]
+    if batch.HasField("dim_value") and batch.dim_value != job.batch:
+        return [f"--model {job.model} takes batches of {batch.dim_value}, but --batch is {job.batch}"]
+    return []
 
 
 def share_people(jobs: List[Job]) -> List[Job]:

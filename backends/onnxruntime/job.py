@@ -39,4 +39,5 @@ def build(job: Job) -> List[Stage]:
 
 
 def run(job: Job, mirrored: bool) -> Stage:
-    return job.infer(("infer.py", "--backend", "onnxruntime"), job.static_onnx(job.suffix), mirrored)
+    return job.infer(("infer.py", "--backend", "onnxruntime"), job.static_onnx(job.suffix), mirrored,
+                     "--batchsize", job.batch)
