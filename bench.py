@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from comparison.folders import agree, gate_of, measure_folders
 from contract.arguments import DEFAULT_CONFIG, at_least
@@ -34,6 +33,7 @@ from contract.dumps import read_settings
 from contract.errors import UserError
 from contract.files import make_folder, read_json, write_file, write_json
 from contract.manifest import save_manifest
+from contract.progress import Progress
 from contract.published import Published
 from contract.spec import load_spec
 from contract.tables import format_table
@@ -104,7 +104,7 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
                             "more with --people, or smaller --batch")
         people = copy_bins(reader, whole, work / "bins")
         rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
-        for run in tqdm(interleave(runs, repeat), unit="run", desc="bench"):
+        for run in Progress(interleave(runs, repeat), unit="run", desc="bench"):
             rounds[run].append(time_run(run, work, cfg))
         shape = next(iter(config.outputs.values()))
         rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0], shape) for run in runs]

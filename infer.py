@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from backends.rooms import ROOMS, add_options, given_options, open_pose_backend
 from contract.arguments import DEFAULT_CONFIG, at_least
@@ -29,6 +28,7 @@ from contract.bins import BinReader, share_of
 from contract.dumps import DumpFolder, Span, describe_speed, dump_name, summarize
 from contract.errors import UserError
 from contract.files import read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.progress import Progress
 from contract.spec import load_spec
 from contract.workers import describe_exit, run_together
 
@@ -144,7 +144,7 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
     timed.times.clear()
     total, start = sum(bins.rows[number] for group in groups for number in group), time.time()
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(slots) as inferring, \
-            ThreadPoolExecutor(1) as writing, tqdm(total=total, unit="person", desc="infer") as bar:
+            ThreadPoolExecutor(1) as writing, Progress(total=total, unit="person", desc="infer") as bar:
         rows = in_order(reading, bins.read, groups)
         heatmaps = in_order(inferring, lambda rows: infer_rows(timed, rows, batch), rows)
         for people in in_order(writing, write, zip(groups, heatmaps)):

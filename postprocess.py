@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.dumps import DumpReader
 from contract.errors import UserError, note
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.manifest import Manifest, settings_difference
+from contract.progress import Progress
 from contract.published import expectations
 from contract.spec import load_spec
 from contract.tables import format_table
@@ -127,7 +127,7 @@ def decode_dumps(readers: List[DumpReader], flip_shift: str, workers: int) -> Tu
             flip_shift)
         return rows.stop - rows.start
 
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(manifest), unit="person", desc="postprocess") as bar:
+    with ThreadPoolExecutor(workers) as pool, Progress(total=len(manifest), unit="person", desc="postprocess") as bar:
         for people in pool.map(decode, manifest.chunks(PEOPLE_AT_ONCE)):
             bar.update(people)
     return keypoints, scores

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 import cv2
-from tqdm import tqdm
 
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.bins import BinFolder, RowWriter
@@ -26,6 +25,7 @@ from contract.errors import UserError, note
 from contract.files import sha256_of_file, sha256_of_rows
 from contract.manifest import Manifest
 from contract.pixels import DTYPES, FLOAT32, UINT8
+from contract.progress import Progress
 from pose.annotations import annotations_path, ground_truth_boxes, load_annotations, open_photos
 from pose.coco import PERSON, Detections, load_detections
 from pose.crops import Normalizer, mirror, opencv_release
@@ -151,8 +151,8 @@ def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders
         if row // normal.manifest.batch in missing:
             rows_of.setdefault(image_id, []).append(row)
     cv2.setNumThreads(1)  # one crop is too small to share; the workers use the cores
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=sum(map(len, rows_of.values())), unit="person",
-                                                   desc="preprocess") as bar:
+    with ThreadPoolExecutor(workers) as pool, Progress(total=sum(map(len, rows_of.values())), unit="person",
+                                                       desc="preprocess") as bar:
         jobs = [pool.submit(crop_photograph, image_id, rows) for image_id, rows in rows_of.items()]
         try:
             for job in jobs:

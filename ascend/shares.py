@@ -8,14 +8,13 @@ import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
-from tqdm import tqdm
-
 from ascend.cann import PYTHON
 from ascend.codes import explain_output
 from contract.bins import BinReader, share_of
 from contract.dumps import dump_name
 from contract.errors import UserError
 from contract.files import make_folder, read_json, write_file
+from contract.progress import Progress
 from contract.workers import describe_exit, run_together
 
 DEFAULT_DEVICE = "0"  # of ais_bench
@@ -77,7 +76,7 @@ def ais_bench_command(model: str, share: Share, batch: int, gears: bool) -> List
 class Watch:
     """What one ais_bench prints: kept, its progress shown, and the times noted between which it works on bins."""
 
-    def __init__(self, bar: tqdm, people: List[int]):
+    def __init__(self, bar: Progress, people: List[int]):
         self.bar, self.people = bar, people  # people done after each run
         self.text, self.runs, self.started, self.ended = "", 0, None, None
 
@@ -107,7 +106,7 @@ def run_shares(model: str, shares: List[Share], bins: BinReader, batch: int, gea
     for command in commands.values():
         print(" ".join(command), flush=True)
     start = time.time()
-    with tqdm(total=sum(counts[-1] for counts in people.values()), unit="person", desc="ais_bench") as bar:
+    with Progress(total=sum(counts[-1] for counts in people.values()), unit="person", desc="ais_bench") as bar:
         watches = {device: Watch(bar, counts) for device, counts in people.items()}
         try:
             codes = run_together(commands, lambda device, text: watches[device].hear(text),

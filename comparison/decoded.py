@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import List, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from contract.dumps import DumpReader
 from contract.errors import UserError
 from contract.manifest import Manifest
+from contract.progress import Progress
 from pose.decoders import heatmaps_to_keypoints
 from pose.metrics import SUMS, peak_cells, tensor_sums
 from pose.people import spec_of
@@ -52,7 +52,7 @@ def measure_dumps(results: List[Readers], manifest: Manifest, flip_shift: str, t
                 mine[0], mine[1] if folders > 1 else None, manifest["crop_xyxy"][rows], spec_of(manifest), flip_shift)
         return rows.stop - rows.start
 
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=people, unit="person", desc="compare") as bar:
+    with ThreadPoolExecutor(workers) as pool, Progress(total=people, unit="person", desc="compare") as bar:
         for done in pool.map(measure, manifest.chunks(PEOPLE_AT_ONCE)):
             bar.update(done)
     return decoded

@@ -5,6 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import Iterable, Tuple
 
+QUIET = "FASTPOSE_QUIET"  # in the environment of a stage: no progress bars, on a terminal either
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:

@@ -17,9 +17,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 from numpy.random import Generator
-from tqdm import tqdm
 
 from contract.files import make_folder, read_json, remove_file, write_file, write_json
+from contract.progress import Progress
 from demo.scenes import Scene, render_scene
 from pose.skeleton import COCO17
 
@@ -67,7 +67,7 @@ def render(output: Path, images: int, seed: int) -> None:
     remove_file(record)
     folder = make_folder(output / "val2017")
     entries, annotations, detections = [], [], []
-    for image_id in tqdm(range(1, images + 1), desc="rendering", unit="image"):
+    for image_id in Progress(range(1, images + 1), desc="rendering", unit="image"):
         scene = render_scene([seed, image_id])
         name = f"{image_id:012d}.jpg"
         ok, data = cv2.imencode(".jpg", scene.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

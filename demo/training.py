@@ -10,9 +10,9 @@ from typing import Callable
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from contract.files import PathLike, make_folder, write_file
+from contract.progress import Progress
 
 SAVE_SECONDS = 120
 BETAS = (0.9, 0.99)  # of AdamW: a short run must forget its first gradients
@@ -47,7 +47,7 @@ class Trainer:
         """Do the steps that are left; `loss_of` takes a batch's parts, `write` writes the network for its users."""
         loader = DataLoader(batches, batch_size=None, sampler=range(self.step, self.steps), num_workers=workers)
         saved, smooth = time.monotonic(), None
-        with tqdm(loader, desc="training", unit="batch", initial=self.step, total=self.steps) as bar:
+        with Progress(loader, desc="training", unit="batch", initial=self.step, total=self.steps) as bar:
             for batch in bar:
                 loss = loss_of(*batch)
                 self.descend(loss)

@@ -15,12 +15,11 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from tqdm import tqdm
-
 from contract.arguments import at_least
 from contract.files import PathLike, make_folder, write_file
 from contract.manifest import bins_in
 from contract.pixels import FLOAT32
+from contract.progress import Progress
 from contract.spec import row_bytes
 from detection.blocks import Network
 from detection.darknet import read_cfg
@@ -40,7 +39,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def write_letterboxed(images: PathLike, output: Path, network: Network, limit: Optional[int] = None) -> None:
     photographs = find_photographs(images)[:limit]
     whole = bins_in(make_folder(output))
-    for photograph in tqdm(photographs, unit="photograph", desc="letterbox"):
+    for photograph in Progress(photographs, unit="photograph", desc="letterbox"):
         name = f"{photograph.image_id:012d}.bin"
         if whole.get(name) != row_bytes(network.input_shape, FLOAT32):
             write_file(output / name, read_letterboxed(photograph, (network.width, network.height)).tensor)

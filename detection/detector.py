@@ -16,12 +16,12 @@ from typing import Any, Deque, Dict, Iterable, Iterator, List, Mapping, NamedTup
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from backends.rooms import open_backend
 from contract.backend import Backend, check_backend, infer_rows
 from contract.errors import UserError
 from contract.files import PathLike, sha256_of_file, sha256_of_rows, write_file
+from contract.progress import Progress
 from detection.blocks import Network
 from detection.boxes import Thresholds, anchor_rows, find_people
 from detection.darknet import read_weights
@@ -104,7 +104,7 @@ def detect_folder(images: Union[Photos, PathLike], output: PathLike, detector: D
     left = [photograph for photograph in photographs if photograph.key not in results.found]
     unreadable: List[str] = []
     cv2.setNumThreads(1)  # the workers use the cores
-    with open_detector(detector, spec) as backend, tqdm(
+    with open_detector(detector, spec) as backend, Progress(
             total=len(photographs), initial=len(photographs) - len(left), unit="photograph", desc="detect") as bar:
         groups = read_ahead(left, spec.layers, batch_of(backend, detector), unreadable if skip_unreadable else None)
         for found in detect_groups(groups, backend, spec.layers, thresholds):

@@ -16,13 +16,12 @@ from typing import Any, Iterable, Iterator, List, Optional
 
 from contract.errors import UserError
 from contract.locks import Lock
-from contract.stage import Stage
+from contract.stage import QUIET, Stage
 from contract.workers import describe_exit
 from jobs.watcher import GRACE, signal_group
 
 ROOT = Path(__file__).resolve().parent.parent
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-NO_BARS = {"TQDM_DISABLE": "1"}  # in the environment of stages
 
 
 class StageFailed(Exception):
@@ -83,7 +82,7 @@ class Runner:
     def _start(self, stage: Stage, quiet: bool) -> Iterator[subprocess.Popen]:
         """A process group of its own, of which nothing is left at the end."""
         process = subprocess.Popen(
-            [sys.executable, *stage.command], cwd=ROOT, env={**os.environ, **(NO_BARS if self.quiet else {})},
+            [sys.executable, *stage.command], cwd=ROOT, env={**os.environ, **({QUIET: "1"} if self.quiet else {})},
             stdout=subprocess.DEVNULL if quiet else None, start_new_session=True,
             pass_fds=[self.lock.file] if self.lock else [], preexec_fn=self._tell_watcher)
         self.group = process.pid

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 from onnx import ModelProto
-from tqdm import tqdm
+from contract.progress import Progress
 
 from comparison.gates import judge
 from comparison.limits import Verdict
@@ -79,7 +79,7 @@ def choose_kept(errors: List[LayerError], trials: Trials, budget: int) -> Kept:
     Fills in the effect of each layer. Layers whose node has no name cannot be told to any tool, and are not kept.
     """
     candidates = [error for error in errors if error.isolated and all(error.layer.nodes)]
-    for error in tqdm(candidates, unit="layer", desc="effect of each"):
+    for error in Progress(candidates, unit="layer", desc="effect of each"):
         error.effect = trials.effect(error)
     ranked = sorted(candidates, key=lambda error: -error.effect)
 

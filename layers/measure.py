@@ -15,7 +15,7 @@ import dataclasses
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
-from tqdm import tqdm
+from contract.progress import Progress
 
 from layers.graphs import Layer
 from comparison.levels.heatmaps import measure_peaks
@@ -100,7 +100,7 @@ def measure_layers(layers: List[Layer], a: Net, read_b: Callable[[np.ndarray, in
     sums = {layer.tensor: Sums() for layer in layers}
     alone = {layer.tensor: Sums() for layer in layers if layer.tensor in isolated}
     heatmaps, done = [], 0
-    with tqdm(total=sum(map(len, batches)), unit="person", desc="layers") as bar:
+    with Progress(total=sum(map(len, batches)), unit="person", desc="layers") as bar:
         for crops in batches:
             mine = a.run(crops)
             theirs = read_b(crops, done)

@@ -4,10 +4,11 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Dict, List
 
 import pytest
-from conftest import ROOT, done, make_coco, one_error
+from conftest import ROOT, done, make_coco, one_error, patch_model
 
 import jobs.targets
 from jobs.arguments import parse_args
@@ -17,11 +18,20 @@ from jobs.series import make_choices, make_jobs
 WORK = "/w"
 
 
+def install(monkeypatch, but: str = "") -> None:
+    """As if every package were here, `but` one; which of them are is the machine's affair."""
+    monkeypatch.setattr("contract.packages.importlib", SimpleNamespace(
+        util=SimpleNamespace(find_spec=lambda name: None if name == but else name)))
+
+
 @pytest.fixture(autouse=True)
-def every_package(monkeypatch):
-    """As if every runner had its packages; which of them are here is the machine's affair."""
-    monkeypatch.setattr("contract.packages.importlib.util.find_spec", lambda name: name)
+def every_package(monkeypatch, tmp_path):
+    """And in the user's folder m.onnx, of any batch size, and m_bs4.onnx."""
+    install(monkeypatch)
     monkeypatch.setattr("ascend.job.missing_packages", lambda runner: [])
+    monkeypatch.chdir(tmp_path)
+    patch_model(tmp_path / "m.onnx")
+    patch_model(tmp_path / "m_bs4.onnx", 4)
 
 
 def jobs_of(*arguments: str) -> list:
@@ -70,7 +80,7 @@ def test_the_stages_of_a_target(arguments, expected):
     (["gpu", "--precision", "int8"], "/w/models/fast_res50_256x192_bs4_int8.engine"),
     (["Ascend310P3", "--uint8"], "/w/models/fast_res50_256x192_bs4_uint8.om"),
     (["Ascend310P3", "--gears", "1,4"], "/w/models/fast_res50_256x192_gears.om"),
-    (["gpu", "--model", "/m/x.onnx"], "/w/models/x_fp16.engine")])
+    (["gpu", "--model", "m.onnx"], "/w/models/m_fp16.engine")])
 def test_the_model_that_is_built_is_run(arguments, model):
     job, = jobs_of("--targets", *arguments, "--batch", "4")
     *before, normal, mirrored, _ = plan(job)
@@ -79,11 +89,11 @@ def test_the_model_that_is_built_is_run(arguments, model):
 
 
 @pytest.mark.parametrize("arguments, model", [
-    (["pytorch"], "models/fast_res50_256x192.pth"), (["cpu", "--model", "/m/x.onnx"], "/m/x.onnx"),
+    (["pytorch"], "models/fast_res50_256x192.pth"), (["cpu", "--model", "m.onnx"], "USER/m.onnx"),
     (["gpu", "--model", "/m/x.engine"], "/m/x.engine"), (["Ascend310P3", "--model", "/m/x.om"], "/m/x.om")])
 def test_a_model_that_is_there_is_run_as_it_is(arguments, model):
     *_, normal, mirrored, _ = commands("--targets", *arguments)
-    assert flags(normal)["--model"] == flags(mirrored)["--model"] == model
+    assert flags(normal)["--model"] == flags(mirrored)["--model"] == model.replace("USER", str(Path.cwd()))
 
 
 def test_every_stage_reads_what_is_given_or_was_made():
@@ -168,6 +178,7 @@ def test_the_table_says_who_got_an_option():
     (["--targets", "gpu", "--device", "0,0"], "different ids"), (["--targets", "gpu", "--device", "one"], "ids"),
     (["--targets", "Ascend310P3", "--gears", "1,4"], "none for a batch of 16"),
     (["--targets", "cpu", "--model", "x.om"], "runs .onnx"),
+    (["--targets", "cpu", "--model", "m_bs4.onnx"], "takes batches of 4, but --batch is 16"),
     (["--targets", "pytorch", "--model", "x.onnx"], "no model")])
 def test_usage(capsys, arguments, message):
     assert message in refused(capsys, *arguments)
@@ -183,13 +194,13 @@ def test_all_that_is_missing_is_told_at_once(tmp_path, main):
 
 
 def test_packages_that_an_export_needs_are_missed_before_the_first_stage(capsys, monkeypatch):
-    monkeypatch.setattr("contract.packages.importlib.util.find_spec", lambda name: None if name == "torch" else name)
+    install(monkeypatch, but="torch")
     assert "cpu needs the Python packages torch" in refused(capsys, "--targets", "cpu")
     jobs_of("--targets", "cpu", "--model", "m.onnx")  # which needs none
 
 
 def test_without_tensorrt_a_gpu_is_pytorchs(monkeypatch):
-    monkeypatch.setattr("contract.packages.importlib.util.find_spec", lambda name: None if name == "cuda" else name)
+    install(monkeypatch, but="cuda")
     choice, = make_choices(parse_args(["--targets", "gpu"]))
     assert (choice.runner, "no cuda-python" in choice.reason) == ("pytorch", True)
 

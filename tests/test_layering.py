@@ -70,7 +70,7 @@ def test_pose_needs_numpy_and_opencv_alone(path):
 
 @pytest.mark.parametrize("path", sources_in("contract"), ids=name)
 def test_the_contract_knows_nothing_of_poses_and_devices(path):
-    more = {"onnx_file.py": {"onnx"}, "spec.py": {"yaml"}}.get(path.name, set())
+    more = {"onnx_file.py": {"onnx"}, "progress.py": {"tqdm"}, "spec.py": {"yaml"}}.get(path.name, set())
     assert packages(path) - standard_library() <= {"numpy", "contract"} | more
 
 
@@ -100,7 +100,7 @@ def test_backends_know_errors_and_files_of_the_contract(room):
         outside = {module for module in imports(path)
                    if module.split(".")[0] in OURS and not module.startswith(package_of(room) + ".")}
         assert {".".join(module.split(".")[:2]) for module in outside} <= \
-            {"contract.errors", "contract.files"} | networks_of(room), name(path)
+            {"contract.errors", "contract.files", "contract.progress"} | networks_of(room), name(path)
 
 
 def networks_of(room: Path) -> Set[str]:

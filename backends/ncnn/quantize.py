@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from tqdm import tqdm
 
 from backends.ncnn.model_file import INT8_TERM, QUANTIZABLE, Layer, Weights, bin_of, read_param, read_weights
 from backends.ncnn.pair import param_path, read_facts, write_pair
@@ -25,6 +24,7 @@ from contract.arguments import DEFAULT_CONFIG
 from contract.bins import BinReader, spread
 from contract.errors import UserError
 from contract.files import write_file
+from contract.progress import Progress
 from contract.ranges import LEVELS, METHODS, Range, threshold
 from contract.spec import load_spec
 
@@ -92,7 +92,7 @@ def collect_ranges(model: Path, layers: Sequence[Layer], rows: Iterable[np.ndarr
 
     net = Net(model)
     ranges = {layer.inputs[0]: Range() for layer in layers if layer.kind in QUANTIZABLE}
-    for row in tqdm(rows, desc="calibrating", unit="person"):
+    for row in Progress(rows, desc="calibrating", unit="person"):
         for blob, values in zip(ranges, net.run(np.ascontiguousarray(row, np.float32), list(ranges))):
             ranges[blob].add(values)
     return ranges

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
-from tqdm import tqdm
 
 from backends.tensorrt import cuda
 from backends.tensorrt.calibration import Version, check_table, dotted
@@ -16,6 +15,7 @@ from backends.tensorrt.request import Source
 from contract.bins import BinReader, spread
 from contract.errors import UserError
 from contract.files import read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.progress import Progress
 from contract.spec import load_spec
 
 RECORD = ".json"  # appended to the table's name
@@ -113,8 +113,8 @@ def make_calibrator(tensorrt: Any, calibration: Calibration, address: int) -> An
     """An exception does not get through TensorRT, so that of a call is kept in `error`."""
     base = {"entropy": tensorrt.IInt8EntropyCalibrator2, "minmax": tensorrt.IInt8MinMaxCalibrator}[calibration.method]
     rows = sum(calibration.bins.rows[number] for number in calibration.numbers) if calibration.bins else 0
-    feed = iter(tqdm(batches(calibration.bins, calibration.numbers, calibration.batch), "calibrating", unit="batch",
-                     total=rows // calibration.batch, disable=not rows))
+    feed = iter(Progress(batches(calibration.bins, calibration.numbers, calibration.batch), "calibrating", unit="batch",
+                         total=rows // calibration.batch, disable=not rows))
 
     class Calibrator(base):
         def __init__(self) -> None:

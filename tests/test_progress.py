@@ -1,0 +1,32 @@
+"""Progress bars are for terminals."""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+from conftest import ROOT
+
+PROGRAM = "from contract.progress import Progress; [None for _ in Progress(range(3), desc='counting')]"
+
+
+@pytest.mark.parametrize("terminal, quiet, shown", [(True, "", True), (True, "1", False), (False, "", False)])
+def test_a_bar_is_shown_on_a_terminal(terminal, quiet, shown):
+    master, slave = pty.openpty() if terminal else os.pipe()
+    if terminal:
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # rows, columns
+    subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, stderr=slave, timeout=60, check=True,
+                   env={**os.environ, "FASTPOSE_QUIET": quiet, "TERM": "xterm"})
+    os.close(slave)
+    text = b""
+    with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
+        while (block := os.read(master, 4096)):
+            text += block
+    os.close(master)
+    assert (b"counting" in text) == shown
