@@ -33,6 +33,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     source.add_argument("--weights", help="darknet's .weights of --yolo_cfg, for onnxruntime and pytorch")
     source.add_argument("--model", help="the backend's model file, made of what python3 -m detection.export writes")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the weights or model")
+    parser.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0: needed where the "
+                        "detector of --weights has neither COCO's 80 classes nor one")
     parser.add_argument("--backend", choices=sorted(ROOMS), default="onnxruntime", help="what runs the network")
     parser.add_argument("--device", help="the backend's own default if None")
     add_options(parser)
@@ -52,7 +54,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     detector = Detector(args.weights, args.model, args.yolo_cfg, args.backend, args.device, args.batch,
-                        given_options(args))
+                        given_options(args), args.person_class)
     detect_folder(open_photos(args.dataroot, args.images, args.annotations), args.output, detector,
                   Thresholds(args.confidence, args.nms), args.skip_unreadable, args.limit, args.replace)
 

@@ -50,6 +50,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     source.add_argument("--gt_boxes", action="store_true", help="take the annotated boxes instead of detections")
     parser.add_argument("--weights", default="./models/yolov3-spp.weights", help="detector, in darknet's format")
     parser.add_argument("--yolo_cfg", default="configs/yolov3-spp.cfg", help="darknet's cfg of --weights")
+    parser.add_argument("--person_class", type=at_least(0), help="class of people of --weights, counted from 0: needed "
+                        "where the detector has neither COCO's 80 classes nor one")
     parser.add_argument("--person_category", type=int, default=PERSON, help="category_id of a person in --detections")
     parser.add_argument("--dtype", choices=list(DTYPES), default=FLOAT32, help="float32: normalised (3, H, W); uint8: "
                         "(H, W, 3), a quarter of the bytes, for models that normalise")
@@ -174,7 +176,8 @@ def detect_people(args: argparse.Namespace) -> Path:
 
     output = Path(args.output).absolute().parent / "detections.json"
     detect_folder(open_photos(args.dataroot, args.images, args.annotations), output,
-                  Detector(weights=args.weights, cfg=args.yolo_cfg), limit=args.limit, replace=args.replace)
+                  Detector(args.weights, cfg=args.yolo_cfg, person_class=args.person_class), limit=args.limit,
+                  replace=args.replace)
     return output
 
 

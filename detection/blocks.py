@@ -5,8 +5,11 @@ Blocks are counted from 0 without [net], as darknet counts them. Shapes are (cha
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, List, Set, Tuple, Union
+from typing import Dict, List, Optional, Set, Tuple, Union
 
+from contract.errors import UserError
+
+COCO_CLASSES = 80
 BOX_ATTRIBUTES = 5  # tx, ty, tw, th, objectness; the classes follow
 LEAKY_SLOPE = 0.1
 ACTIVATIONS = ("leaky", "linear", "logistic", "mish", "relu")
@@ -81,6 +84,7 @@ class Yolo:
     classes: int
     scale: float = 1.0
     squared: bool = False
+    person: int = 0  # class of people, counted from 0
 
 
 Block = Union[Convolution, MaxPool, Upsample, Shortcut, Route, Yolo]
@@ -117,6 +121,23 @@ class Network:
     def columns(self) -> int:
         """Numbers of a prediction that selection needs: the box, the person, and the best other class if any."""
         return BOX_ATTRIBUTES + min(self.heads[0].classes, 2)
+
+    def of_person(self, number: Optional[int] = None) -> Network:
+        """The network with class `number` for people; without one it is class 0 of COCO's 80, or the only class.
+
+        Raises UserError where class 0 may be anything: an aeroplane in yolov3-voc, a tortoise in yolov3-openimages.
+        """
+        classes = self.heads[0].classes
+        if number is None and classes not in (1, COCO_CLASSES):
+            raise UserError(f"this detector has {classes} classes, and only of {COCO_CLASSES} or 1 it is known that "
+                            "class 0 is a person. Give its number, counted from 0, as --person_class; of VOC's 20 it "
+                            "is 14")
+        if not 0 <= (number or 0) < classes:
+            raise UserError(f"--person_class is {number}, expected 0 to {classes - 1}: the detector has {classes} "
+                            "classes")
+        return dataclasses.replace(self, blocks=tuple(
+            dataclasses.replace(block, person=number or 0) if isinstance(block, Yolo) else block
+            for block in self.blocks))
 
     @property
     def referred(self) -> Set[int]:

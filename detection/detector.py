@@ -47,6 +47,16 @@ class Detector:
     device: Optional[str] = None
     batch: Optional[int] = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the backend, such as its precision
+    person_class: Optional[int] = None  # counted from 0, of weights; a model file was made for one
+
+    def spec(self) -> DetectorSpec:
+        """What the cfg says, with the class of people."""
+        spec = load_spec(self.cfg)
+        if self.model is None:
+            return dataclasses.replace(spec, layers=spec.layers.of_person(self.person_class))
+        if self.person_class is not None:
+            raise UserError("--person_class goes with --weights; a --model has that of its export")
+        return spec
 
     def origin(self) -> Dict[str, Any]:
         """What its numbers follow from. Not the batch, and not which of several devices: they change nothing."""
@@ -54,7 +64,8 @@ class Detector:
             raise UserError("give the detector either its --weights or a --model file made of them")
         kind, path = ("weights", self.weights) if self.weights else ("model", self.model)
         return {"cfg_sha256": sha256_of_file(self.cfg), f"{kind}_sha256": sha256_of_file(path), "backend": self.backend,
-                "options": dict(self.options) or None}
+                "options": dict(self.options) or None,
+                **({"person_class": self.person_class} if self.person_class else {})}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +95,7 @@ def detect_folder(images: Union[Photos, PathLike], output: PathLike, detector: D
     Raises UserError rather than keep detections of other settings, weights or photographs, unless they are to be
     replaced.
     """
-    photographs, spec = find_photographs(images)[:limit], load_spec(detector.cfg)
+    photographs, spec = find_photographs(images)[:limit], detector.spec()
     fingerprint = fingerprint_photographs(photographs)
     settings = {**detector.origin(), **dataclasses.asdict(thresholds)}
     if any(photograph.file_name for photograph in photographs):  # ids follow from the names, so they are settings too

@@ -16,6 +16,7 @@ from typing import List, Optional, Sequence
 
 import numpy as np
 
+from contract.arguments import at_least
 from contract.errors import UserError
 from contract.export import MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from contract.files import PathLike, make_folder, sha256_of_file, write_file
@@ -29,19 +30,22 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("cfg", help="darknet's .cfg")
     parser.add_argument("weights", help="darknet's .weights of that cfg")
+    parser.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0: needed where the "
+                        "detector has neither COCO's 80 classes nor one")
     add_arguments(parser)
     return parse_export_args(parser, argv)
 
 
 def export(cfg: PathLike, weights: PathLike, output: PathLike, batches: Sequence[int] = (),
-           opset: int = 11) -> List[Path]:
+           opset: int = 11, person_class: Optional[int] = None) -> List[Path]:
     """Write `output` and one file for each of `batches`; their paths. Nothing is written that differs from torch, and
     what was made from the same weights and cfg is kept."""
     from detection.onnx_graph import build_onnx
 
-    network = read_cfg(cfg)
+    network = read_cfg(cfg).of_person(person_class)
     arrays = read_weights(weights, network)
-    origin = {"cfg_sha256": sha256_of_file(cfg), "weights_sha256": sha256_of_file(weights), "opset": str(opset)}
+    origin = {"cfg_sha256": sha256_of_file(cfg), "weights_sha256": sha256_of_file(weights), "opset": str(opset),
+              **({"person_class": str(person_class)} if person_class else {})}
     paths = paths_by_batch(output, batches)
     wanted = {batch: path for batch, path in paths.items() if read_origin(path) != origin}
     for path in set(paths.values()).difference(wanted.values()):
@@ -88,7 +92,7 @@ def relative_error(content: bytes, oracle, shape: Sequence[int]) -> float:
 
 def main() -> None:
     args = parse_args()
-    export(args.cfg, args.weights, args.output, args.batch, args.opset)
+    export(args.cfg, args.weights, args.output, args.batch, args.opset, args.person_class)
 
 
 if __name__ == "__main__":

@@ -147,6 +147,13 @@ SIMPLE: Dict[type, Callable[[Graph, object, str, List[str]], str]] = {
     MaxPool: _maxpool, Upsample: _upsample, Shortcut: _shortcut, Route: _route}
 
 
+def _person_first(graph: Graph, block: Yolo, last: str) -> str:
+    """(B, anchors, attributes, h * w) with the class of people before the other classes."""
+    classes = [block.person, *(number for number in range(block.classes) if number != block.person)]
+    order = [*range(BOX_ATTRIBUTES), *(BOX_ATTRIBUTES + number for number in classes)]
+    return graph.add("Gather", [last, graph.integers("person_first", *order)], axis=2)
+
+
 def _people_rows(graph: Graph, block: Yolo, last: str) -> str:
     """(B, anchors * attributes, h, w) -> (B, h * w * anchors, columns). A 0 in a Reshape keeps the batch."""
     anchors, (_, height, width) = len(block.anchors), block.shape
@@ -154,6 +161,8 @@ def _people_rows(graph: Graph, block: Yolo, last: str) -> str:
     last = graph.add("Reshape", [last, graph.integers("split", 0, anchors, attributes, height * width)])
     if block.classes > 1:
         axis, start, middle, end = (graph.integers(f"at{value}", value) for value in (2, 0, person, attributes))
+        if block.person:
+            last = _person_first(graph, block, last)
         box_and_person = graph.add("Slice", [last, start, middle, axis])
         others = graph.add("Slice", [last, middle, end, axis])
         best_other = graph.add("ReduceMax", [others], axes=[2], keepdims=1)

@@ -63,8 +63,9 @@ def people_rows(raw: Tensor, head: Yolo) -> Tensor:
     rows = raw.unflatten(1, (len(head.anchors), BOX_ATTRIBUTES + head.classes)).permute(0, 3, 4, 1, 2).flatten(1, 3)
     if head.classes == 1:
         return rows
-    person = BOX_ATTRIBUTES + 1
-    return torch.cat([rows[..., :person], rows[..., person:].amax(dim=-1, keepdim=True)], dim=-1)
+    box, classes = rows[..., :BOX_ATTRIBUTES], rows[..., BOX_ATTRIBUTES:]
+    others = torch.cat([classes[..., :head.person], classes[..., head.person + 1:]], dim=-1)
+    return torch.cat([box, classes[..., head.person, None], others.amax(dim=-1, keepdim=True)], dim=-1)
 
 
 class Pool(nn.Module):
