@@ -14,6 +14,7 @@ import numpy as np
 
 from contract.errors import UserError
 from pose.coco import PERSON
+from pose.oks import rescore
 from pose.poses import People
 
 VERSION = "AlphaPose v0.3"
@@ -46,10 +47,10 @@ def default_people(image: Any, people: People) -> List[Dict[str, Any]]:
 
 
 def coco_people(image: Any, people: People) -> List[Dict[str, Any]]:
-    """COCO's keypoint results, with the person's score as AlphaPose's demo has it."""
+    """COCO's keypoint results, with the score by which AlphaPose is evaluated (`pose.oks.rescore`)."""
+    scores = rescore(people.scores, people.box_scores.astype(np.float64))
     return [{"image_id": image, "category_id": PERSON, "keypoints": joints, "score": score, "bbox": box}
-            for joints, score, box in zip(_flat_joints(people), people.person_scores.tolist(),
-                                          people.boxes_xywh.tolist())]
+            for joints, score, box in zip(_flat_joints(people), scores.tolist(), people.boxes_xywh.tolist())]
 
 
 def cmu_image(image: Any, people: People) -> Dict[str, Any]:

@@ -1,0 +1,148 @@
+"""People in pictures, folders and video: found, posed, tracked and drawn, on any device.
+
+    python3 predict.py photo.jpg
+    python3 predict.py clip.mp4 --track
+    python3 predict.py folder/ --cfg configs/256x192_res50_lr1e-3_1x.yaml --model models/fast_res50_256x192.onnx
+
+Without a model it takes the two small networks that come with the project, and without an input its sample. The
+results are in --output: alphapose-results.json, people.jsonl with a line an image, and drawn pictures and videos in
+vis/. A folder continues where a run was stopped.
+"""
+from __future__ import annotations
+
+from contract.script import exit_code
+
+import sys
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
+
+import numpy as np
+
+from backends.rooms import given_options
+from contract.errors import UserError, note
+from contract.files import make_folder, sha256_of_file
+from contract.locks import hold
+from detection.boxes import Thresholds
+from detection.detector import Detector
+from pose.oks import oks_nms, rescore
+from pose.pose_nms import pose_nms
+from pose.poses import People
+from pose.spec import load_spec
+from prediction.arguments import parse_args
+from prediction.boxes import detected_boxes, typed_boxes
+from prediction.networks import Finder, Poser
+from prediction.pipeline import Boxes, Pipeline, Settings
+from prediction.results import RESULTS, Results
+from prediction.run import VIS, Output, Run
+from prediction.sources import Sample, Video, find_sources
+
+ROOM_OF = {".pth": "pytorch", ".onnx": "onnxruntime", ".engine": "tensorrt", ".plan": "tensorrt", ".om": "acl"}
+WEIGHTS = ".weights"
+POSE_BATCH, DETECTOR_BATCH = 8, 2  # where the user and the model file do not say
+
+
+def room_of(model: str, named: Optional[str]) -> str:
+    room = named or ROOM_OF.get(Path(model).suffix)
+    if room is None:
+        raise UserError(f"{model}: expected a model that ends in {', '.join(ROOM_OF)}, or its --backend")
+    return room
+
+
+def make_finder(args: Namespace, is_live: bool) -> Optional[Finder]:
+    """The detector that the arguments name; None where boxes are given."""
+    if args.detections or args.box:
+        return None
+    pose_room = room_of(args.model, args.backend)
+    is_weights = args.weights.endswith(WEIGHTS)
+    room = ("pytorch" if pose_room == "pytorch" and not args.is_sample else "onnxruntime") if is_weights \
+        else room_of(args.weights, None)
+    alike = room == pose_room
+    detector = Detector(args.weights if is_weights else None, None if is_weights else args.weights, args.yolo_cfg, room,
+                        args.device if alike else None, args.detbatch or (1 if is_live else DETECTOR_BATCH),
+                        given_options(args) if alike else {})
+    return Finder(detector, Thresholds(args.confidence))
+
+
+def make_poser(args: Namespace, is_live: bool) -> Poser:
+    return Poser(room_of(args.model, args.backend), args.model, load_spec(args.cfg), args.device, given_options(args),
+                 args.posebatch or (1 if is_live else POSE_BATCH), args.flip)
+
+
+def oks_kept(people: People, crop_areas: np.ndarray) -> People:
+    """Those that OKS-NMS keeps, as postprocess.py does."""
+    scores = rescore(people.scores, people.box_scores.astype(np.float64))
+    return people.take(oks_nms(people.keypoints, scores, crop_areas))
+
+
+def make_nms(args: Namespace) -> Callable[[People, np.ndarray], People]:
+    """(people, areas of their crops) -> those that stay."""
+    return {"parametric": lambda people, areas: pose_nms(people, args.min_box_area),
+            "oks": oks_kept, "none": lambda people, areas: people}[args.nms]
+
+
+def make_tracker(name: Optional[str]) -> Any:
+    if name == "poseflow":
+        from tracking.poseflow import PoseFlow
+
+        return PoseFlow()
+    from tracking.tracker import Tracker
+
+    return Tracker() if name else None
+
+
+def make_boxes(args: Namespace) -> Optional[Boxes]:
+    if args.box:
+        return typed_boxes(args.box)
+    return detected_boxes(args.detections, args.confidence) if args.detections else None
+
+
+def settings_of(args: Namespace, finder: Optional[Finder], poser: Poser) -> Dict[str, Any]:
+    """What the numbers follow from."""
+    return {"model_sha256": sha256_of_file(args.model), "cfg_sha256": sha256_of_file(args.cfg), "backend": poser.room,
+            "detector": finder.detector.origin() if finder else None, "box": args.box, "confidence": args.confidence,
+            "detections_sha256": sha256_of_file(args.detections) if args.detections else None, "flip": args.flip,
+            "nms": args.nms, "min_box_area": args.min_box_area, "track": args.track, "options": given_options(args)}
+
+
+def predict(args: Namespace) -> None:
+    output = make_folder(args.output)
+    sources = find_sources(args.inputs, output)
+    is_live = any(isinstance(source, Video) and source.live for source in sources)
+    finder, poser = make_finder(args, is_live), make_poser(args, is_live)
+    if args.is_sample and not isinstance(sources[0], Sample):
+        note("the networks that come with the project were trained on drawn people only and find few others. Give "
+             "--model and --weights for photos")
+    results = Results(output, settings_of(args, finder, poser), poser.joints)
+    settings = Settings(make_nms(args), draw=args.show or (args.save_img, args.save_video) != (False, False),
+                        show_boxes=args.showbox)
+    with hold(output), Pipeline(finder, poser, settings, make_boxes(args)) as pipeline:
+        results.begin(may_continue=not args.track and not any(isinstance(source, Video) for source in sources),
+                      replace=args.replace)
+        run = Run(pipeline, results, Output(output, args.save_img, args.save_video, args.show),
+                  partial(make_tracker, args.track))
+        try:
+            for source in sources:
+                (run.video if isinstance(source, Video) else run.pictures)(source)
+        finally:  # also of a run that was interrupted: what is there is complete
+            results.finish(run.keys, args.format, args.eval, args.sep_json or args.format in ("cmu", "open"))
+    tell(run, output, args.profile)
+
+
+def tell(run: Run, output: Path, profile: bool) -> None:
+    if run.problems and not run.images:
+        raise UserError(run.problems[0])
+    problems = f", {len(run.problems)} problems" if run.problems else ""
+    print(f"{output / RESULTS}: {run.people} people on {run.images} images{problems}; drawn in {output / VIS}")
+    if profile:
+        for stage, seconds in run.pipeline.seconds.items():
+            print(f"{stage:>8} {seconds:8.2f} s at work, {1000 * seconds / max(run.images, 1):7.2f} ms an image")
+
+
+def main() -> None:
+    predict(parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,172 @@
+"""What predict.py is asked for, also in the words of AlphaPose and AlphaPose_TRT."""
+from __future__ import annotations
+
+from contract.script import ROOT
+
+import argparse
+import os
+import sys
+from typing import List, Optional, Tuple
+
+from backends.rooms import ROOMS, add_options
+from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.errors import UserError, note
+from detection.boxes import Thresholds
+from detection.detector import SPP_CFG
+from pose.alphapose_results import FORMATS
+
+SAMPLE_CONFIG, SAMPLE_MODEL = ROOT / "configs" / "demo_fastpose.yaml", ROOT / "demo" / "fastpose_small.pth"
+SAMPLE_YOLO_CFG, SAMPLE_WEIGHTS = ROOT / "configs" / "demo_yolov3_tiny.cfg", ROOT / "demo" / "yolov3_demo.weights"
+YOLO_WEIGHTS = os.path.join("models", "yolov3-spp.weights")  # taken where no detector is named
+OUTPUT, ALPHAPOSE_OUTPUT = "./predictions", os.path.join("examples", "res")
+TRACKING_CONFIDENCE = 0.3  # AlphaPose's, of all its trackers
+NMS = ("parametric", "oks", "none")
+TRACKERS = ("motion", "poseflow")
+# Flags of the tools that people come from which change nothing here, and why.
+IGNORED = {"dll_file": "no plugin is needed", "qsize": "queues have their lengths", "sp": "there is one process",
+           "vis_fast": "there is one way to draw", "debug": "errors are told anyway", "gpus": "--device says where"}
+ALPHAPOSE_INPUTS = ("indir", "image", "video", "webcam", "list")
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="People in pictures, folders and video: found, posed, tracked and drawn. Without an input and "
+        "without a model, the sample that comes with the project.", allow_abbrev=False)
+    add_inputs(parser)
+    add_networks(parser)
+    add_people(parser)
+    add_outputs(parser)
+    given = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(["--sep_json" if flag == "--sep-json" else flag for flag in given])  # as AlphaPose has it
+    complete(args)
+    return args
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("input")
+    group.add_argument("inputs", nargs="*", metavar="INPUT", help="pictures, folders, patterns such as 'a/*.jpg', "
+                       "videos, a stream's URL, a camera's number, or - for paths on standard input")
+    group.add_argument("--indir", help="a folder of pictures")
+    group.add_argument("--list", help="a file with a path in each line")
+    group.add_argument("--image", help="a picture")
+    group.add_argument("--video", help="a video")
+    group.add_argument("--webcam", type=at_least(0), help="a camera's number")
+
+
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("networks")
+    group.add_argument("--cfg", help=f"config of the pose model (default: {DEFAULT_CONFIG})")
+    group.add_argument("--model", "--checkpoint", "--pose_engine", "--engine", help="pose model: .pth, .onnx, .engine "
+                       "or .om (default: the small one that comes with the project)")
+    group.add_argument("--weights", "--yolo_engine", help="detector: darknet's .weights, or .onnx, .engine or .om made "
+                       f"of what python3 -m detection.export writes (default: {YOLO_WEIGHTS})")
+    group.add_argument("--yolo_cfg", help=f"darknet's .cfg of the detector (default: {os.path.relpath(SPP_CFG)})")
+    group.add_argument("--detector", choices=("yolo", "yolo_trt"), help="yolo takes the default --weights even where "
+                       "--yolo_engine is given")
+    group.add_argument("--detections", "--detfile", help="boxes of any detector, COCO results JSON, in place of "
+                       "--weights")
+    group.add_argument("--box", type=box, action="append", metavar="X,Y,W,H", help="a box of a person on every "
+                       "picture, in pixels, in place of a detector; may be repeated")
+    group.add_argument("--backend", choices=sorted(ROOMS), help="what runs the pose model (default: by its suffix)")
+    group.add_argument("--device", help="cpu, cuda, cuda:1 or 0 (default: the backend's own)")
+    group.add_argument("--detbatch", type=at_least(1), help="images at once in the detector (default: what it was made "
+                       "for, or 2; 1 of a camera)")
+    group.add_argument("--posebatch", type=at_least(1), help="crops at once in the pose model (default: what it was "
+                       "made for, or 8; 1 of a camera)")
+    add_options(group)
+
+
+def add_people(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("people")
+    group.add_argument("--confidence", type=float, help=f"least score of a box (default: {Thresholds.confidence}, or "
+                       f"{TRACKING_CONFIDENCE} with --track poseflow)")
+    group.add_argument("--flip", action="store_true", help="use the mirror image of each crop too: slower, more exact")
+    group.add_argument("--nms", choices=NMS, default="parametric", help="poses of one person are joined (parametric, "
+                       "for looking at), the worse of two are dropped (oks, for scoring), or all stay (none); default: "
+                       "%(default)s")
+    group.add_argument("--min_box_area", type=float, default=0, help="leave out people smaller than so many square "
+                       "pixels; of --nms parametric")
+    group.add_argument("--track", nargs="?", choices=TRACKERS, const=TRACKERS[0], help="give each person an id from "
+                       "frame to frame: by motion and pose (motion, also without a word), or by PoseFlow, AlphaPose's "
+                       "tracker (poseflow)")
+    group.add_argument("--pose_track", action="store_true", help="--track motion, without --nms")
+    group.add_argument("--pose_flow", action="store_true", help="--track poseflow")
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--output", "--outdir", help=f"folder of the results (default: {OUTPUT}, or {ALPHAPOSE_OUTPUT} "
+                       "where the input is named by AlphaPose's flags)")
+    group.add_argument("--format", choices=sorted(FORMATS), default="default", help="of alphapose-results.json; "
+                       "default: %(default)s")
+    group.add_argument("--eval", action="store_true", help="name images in it by their numbers")
+    group.add_argument("--sep_json", action="store_true", help="also a file an image, in sep-json/; cmu "
+                       "and open always have them")
+    group.add_argument("--save_img", action=argparse.BooleanOptionalAction, help="draw pictures, into vis/ (default: "
+                       "yes; of a video's frames, no)")
+    group.add_argument("--save_video", action=argparse.BooleanOptionalAction, help="draw videos, into vis/ (default: "
+                       "yes)")
+    group.add_argument("--showbox", action="store_true", help="draw boxes too")
+    group.add_argument("--show", "--vis", action="store_true", help="show each image in a window")
+    group.add_argument("--replace", action="store_true", help="begin anew, also where a run can be continued")
+    group.add_argument("--profile", action="store_true", help="say how long each stage was at work")
+    for name, why in IGNORED.items():
+        takes = {"action": "store_true"} if name in ("sp", "vis_fast", "debug") else {}
+        group.add_argument(f"--{name}", help=f"taken and not needed: {why}", **takes)
+
+
+def box(text: str) -> Tuple[float, float, float, float]:
+    try:
+        x, y, width, height = map(float, text.split(","))
+    except ValueError:
+        width = height = 0
+    if not (0 < width < float("inf") and 0 < height < float("inf")):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected X,Y,W,H in pixels, such as 10,20,80,200")
+    return x, y, width, height
+
+
+def complete(args: argparse.Namespace) -> None:
+    """Fill in what follows from other arguments; notes for flags that are not needed."""
+    given = [name for name in IGNORED if getattr(args, name)]
+    if given:
+        note("; ".join(f"--{name}: {IGNORED[name]}" for name in given))
+    named = [getattr(args, name) for name in ALPHAPOSE_INPUTS if getattr(args, name) is not None]
+    args.inputs += [str(path) for path in named]
+    if args.list:
+        args.inputs = [*args.inputs[:-1], *_listed(args.list)]
+    args.output = args.output or (ALPHAPOSE_OUTPUT if named else OUTPUT)
+    if args.pose_flow or args.pose_track:
+        args.track = "poseflow" if args.pose_flow else "motion"
+    if args.pose_track:
+        args.nms = "none"
+    if args.confidence is None:
+        args.confidence = TRACKING_CONFIDENCE if args.track == "poseflow" else Thresholds.confidence
+    if args.detections and args.box:
+        raise UserError("--detections and --box both say where people are: give one of them")
+    args.is_sample = args.model is None
+    if args.is_sample and args.cfg:
+        raise UserError(f"--cfg {args.cfg}: give the --model of this config too")
+    args.cfg = args.cfg or (str(SAMPLE_CONFIG) if args.is_sample else DEFAULT_CONFIG)
+    args.model = args.model or str(SAMPLE_MODEL)
+    complete_detector(args)
+
+
+def complete_detector(args: argparse.Namespace) -> None:
+    if args.detector == "yolo":
+        args.weights = YOLO_WEIGHTS
+    args.is_sample_detector = args.weights is None and args.is_sample
+    if args.is_sample_detector:
+        args.weights, args.yolo_cfg = str(SAMPLE_WEIGHTS), args.yolo_cfg or str(SAMPLE_YOLO_CFG)
+    args.weights = args.weights or YOLO_WEIGHTS
+    args.yolo_cfg = args.yolo_cfg or os.path.relpath(SPP_CFG)
+    if not (args.detections or args.box or os.path.isfile(args.weights)):
+        raise UserError(f"{args.weights}: no such detector. Give its --weights, the boxes of another detector with "
+                        "--detections, or a --box")
+
+
+def _listed(path: str) -> List[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [line.strip() for line in file if line.strip()]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such list of pictures") from None

@@ -1,0 +1,116 @@
+"""The two networks of a prediction: the one that finds people, and the one that finds their joints.
+
+Each is opened, run and closed in one thread, which owns its device's context; what is beside the network, on numpy and
+OpenCV, any thread may do. Batches are fixed and padded, so the numbers of an image do not depend on its neighbours.
+Axes: N people of an image, K joints.
+"""
+from __future__ import annotations
+
+import contextlib
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from backends.rooms import open_pose_backend
+from contract.backend import Backend, infer_rows, pad_rows
+from contract.errors import UserError
+from contract.files import PathLike
+from detection.boxes import Thresholds, anchor_rows, find_people
+from detection.darknet import read_cfg
+from detection.detector import Detector, open_detector
+from detection.letterbox import boxes_to_photograph, letterbox, network_input
+from pose.boxes import box_to_center_scale, center_scale_to_xyxy
+from pose.crops import Normalizer, crop_person, mirror
+from pose.heatmaps import heatmaps_to_keypoints
+from pose.poses import People
+from pose.spec import PoseSpec
+
+
+class Finder:
+    """A detector: images to boxes of people."""
+
+    def __init__(self, detector: Detector, thresholds: Thresholds):
+        self.detector, self.thresholds, self.network = detector, thresholds, read_cfg(detector.cfg)
+        self.anchors = anchor_rows(self.network)
+        self.opened = contextlib.ExitStack()
+        self.backend: Optional[Backend] = None
+
+    def open(self) -> None:
+        self.backend = self.opened.enter_context(open_detector(self.detector, self.network))
+
+    def close(self) -> None:
+        self.opened.close()
+
+    @property
+    def batch(self) -> int:
+        return self.detector.batch or 1
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB -> the network's (3, height, width) float32."""
+        return network_input(letterbox(image, (self.network.width, self.network.height)))
+
+    def infer(self, tensors: Sequence[np.ndarray]) -> np.ndarray:
+        return fixed_batches(self.backend, np.stack(tensors), self.batch)
+
+    def boxes(self, rows: np.ndarray, image: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """The network's rows of an image -> (N, 4) corners and (N,) scores, float32, best first."""
+        if not np.isfinite(rows).all():
+            raise UserError("the detector's output holds NaN or infinite values. Are these the weights of its cfg? In "
+                            "float16, do they need more range?")
+        people = find_people(rows, self.anchors, self.thresholds)
+        height, width = image.shape[:2]
+        return boxes_to_photograph(people[:, :4], (self.network.width, self.network.height), (width, height)), \
+            people[:, 4]
+
+
+class Poser:
+    """A pose network: images and boxes to joints. With `flip`, the mean over each crop and its mirror image."""
+
+    def __init__(self, room: str, model: PathLike, spec: PoseSpec, device: Optional[str], options: Mapping[str, Any],
+                 batch: int, flip: bool):
+        self.room, self.model, self.spec, self.device, self.options = room, model, spec, device, options
+        self.batch, self.flip = batch, flip
+        self.joints = spec.heatmap_shape[0]
+        self.normalize = Normalizer(spec.mean, spec.std)
+        self.backend: Optional[Backend] = None
+
+    def open(self) -> None:
+        self.backend = open_pose_backend(self.room, self.model, self.spec, self.device, **self.options)
+        self.batch = self.backend.input_shape[0] or self.batch
+
+    def close(self) -> None:
+        if self.backend:
+            self.backend.close()
+
+    def crops(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> Tuple[List[np.ndarray], np.ndarray]:
+        """(H, W, 3) RGB, (N, 4) -> the network's inputs, N or with `flip` 2 N, and (N, 4) corners of the crops."""
+        height, width = self.spec.input_size
+        centers, scales = box_to_center_scale(boxes_xyxy, width / height)
+        crops = [self._tensor(crop_person(image, center, scale, self.spec.input_size))
+                 for center, scale in zip(centers, scales)]
+        if self.flip:
+            axis = -1 if self.spec.dtype == "float32" else -2
+            crops += [mirror(crop, axis) for crop in crops]
+        return crops, center_scale_to_xyxy(centers, scales)
+
+    def _tensor(self, crop: np.ndarray) -> np.ndarray:
+        return self.normalize(crop) if self.spec.dtype == "float32" else crop
+
+    def infer(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        return fixed_batches(self.backend, np.stack(crops), self.batch)
+
+    def people(self, heatmaps: Sequence[np.ndarray], crop_xyxy: np.ndarray, boxes_xyxy: np.ndarray,
+               scores: np.ndarray) -> People:
+        """The network's outputs of an image's crops -> its people."""
+        maps = np.stack(heatmaps)
+        flipped = maps[len(crop_xyxy):] if self.flip else None
+        keypoints, joint_scores = heatmaps_to_keypoints(maps[:len(crop_xyxy)], flipped, crop_xyxy, self.spec)
+        boxes = boxes_xyxy.astype(np.float32)
+        boxes[:, 2:] -= boxes[:, :2]
+        return People(boxes, scores.astype(np.float32), keypoints, joint_scores)
+
+
+def fixed_batches(backend: Backend, rows: np.ndarray, batch: int) -> np.ndarray:
+    """Any number of rows, always `batch` at a time: a short last batch is filled, also for a model that takes any."""
+    padded = pad_rows(rows, -(-len(rows) // batch) * batch)
+    return infer_rows(backend, padded, batch)[:len(rows)]

@@ -1,0 +1,184 @@
+"""From frames to drawn frames with their people: every stage runs at once, in order, a few items deep.
+
+Decoding, the detector, cropping, the pose network, drawing and writing overlap. What lies between two stages is
+bounded, so a video of any length takes the memory of a short one.
+"""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from contract.threads import in_order
+from pose.drawing import draw_people
+from pose.poses import People, nobody
+from prediction.networks import Finder, Poser
+from prediction.sources import Frame
+
+CORES = os.cpu_count() or 1
+WAITING_FRAMES = 16  # at most so many wait until a batch of crops is full: the people of some may be long in coming
+
+Boxes = Callable[[Frame], Tuple[np.ndarray, np.ndarray]]  # (N, 4) corners and (N,) scores that somebody else found
+
+
+@dataclasses.dataclass
+class Work:
+    """A frame on its way."""
+
+    frame: Frame
+    tensor: Optional[np.ndarray] = None  # the detector's input
+    boxes_xyxy: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    box_scores: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    crops: List[np.ndarray] = dataclasses.field(default_factory=list)
+    crop_xyxy: Optional[np.ndarray] = None
+    heatmaps: List[np.ndarray] = dataclasses.field(default_factory=list)
+    people: Optional[People] = None
+    drawn: Optional[np.ndarray] = None
+
+    @property
+    def is_readable(self) -> bool:
+        return not self.frame.problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is done with the people of each image: `nms` of the people and the areas of their crops, and drawing."""
+
+    nms: Callable[[People, np.ndarray], People]
+    draw: bool = True
+    show_boxes: bool = False
+
+
+class Pipeline:
+    """The stages, open as a context; `run` takes the frames of one source after another."""
+
+    def __init__(self, finder: Optional[Finder], poser: Poser, settings: Settings, boxes: Optional[Boxes] = None):
+        self.finder, self.poser, self.settings, self.boxes = finder, poser, settings, boxes
+        self.seconds: Counter = Counter()  # that each stage was at work, in all its threads
+        self.opened = contextlib.ExitStack()
+
+    def __enter__(self) -> Pipeline:
+        with contextlib.ExitStack() as opened:
+            self.hands = opened.enter_context(ThreadPoolExecutor(CORES))
+            self.detecting, self.posing = (opened.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
+            for network, thread in ((self.finder, self.detecting), (self.poser, self.posing)):
+                if network:
+                    thread.submit(network.open).result()
+                    opened.callback(lambda network=network, thread=thread: thread.submit(network.close).result())
+            self.opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.opened.close()
+
+    def run(self, frames: Iterable[Any], load: Callable[[Any], Frame], tracker: Any = None) -> Iterator[Work]:
+        """`load` of each of `frames`, with its people and its drawing, in order. A tracker numbers the people."""
+        with ThreadPoolExecutor(1) as in_turn:
+            works = in_order(self.hands, self._timed("read", lambda item: self._read(load(item))), frames, CORES + 2)
+            if self.finder:
+                groups = grouped(works, self.finder.batch)
+                found = in_order(self.detecting, self._timed("detect", self._detect), groups)
+                works = (work for group in found for work in group)
+            works = in_order(self.hands, self._timed("crop", self._crop), works)
+            batches = in_order(self.posing, self._timed("pose", self._pose), cut(works, self.poser.batch))
+            works = in_order(in_turn, self._timed("people", lambda work: self._people(work, tracker)), joined(batches))
+            yield from in_order(self.hands, self._timed("draw", self._draw), works, CORES + 1)
+
+    def _timed(self, name: str, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def timed(item: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return work(item)
+            finally:
+                self.seconds[name] += time.perf_counter() - start
+
+        return timed
+
+    def _read(self, frame: Frame) -> Work:
+        work = Work(frame)
+        if self.finder and work.is_readable:
+            work.tensor = self.finder.prepare(frame.image)
+        return work
+
+    def _detect(self, works: List[Work]) -> List[Work]:
+        readable = [work for work in works if work.tensor is not None]
+        if readable:
+            for work, rows in zip(readable, self.finder.infer([work.tensor for work in readable])):
+                work.boxes_xyxy, work.box_scores = self.finder.boxes(rows, work.frame.image)
+                work.tensor = None
+        return works
+
+    def _crop(self, work: Work) -> Work:
+        if self.boxes and work.is_readable:
+            work.boxes_xyxy, work.box_scores = self.boxes(work.frame)
+        if len(work.boxes_xyxy):
+            work.crops, work.crop_xyxy = self.poser.crops(work.frame.image, work.boxes_xyxy)
+        return work
+
+    def _pose(self, batch: Tuple[List[np.ndarray], List[Work]]) -> Tuple[np.ndarray, List[Work]]:
+        crops, ended = batch
+        return (self.poser.infer(crops) if crops else np.zeros(0)), ended
+
+    def _people(self, work: Work, tracker: Any) -> Work:
+        people = nobody(self.poser.joints)
+        if len(work.boxes_xyxy):
+            people = self.poser.people(work.heatmaps, work.crop_xyxy, work.boxes_xyxy, work.box_scores)
+            people = self.settings.nms(people, (work.crop_xyxy[:, 2:] - work.crop_xyxy[:, :2]).prod(axis=1))
+            work.heatmaps = []
+        if tracker is not None and work.is_readable:
+            ids = tracker.update(work.frame.image, people)
+            people = dataclasses.replace(people, ids=ids).take(np.flatnonzero(ids))
+        work.people = people
+        return work
+
+    def _draw(self, work: Work) -> Work:
+        if self.settings.draw and work.frame.image is not None:
+            work.drawn = draw_people(work.frame.image, work.people, self.settings.show_boxes)
+        return work
+
+
+def grouped(works: Iterable[Work], size: int) -> Iterator[List[Work]]:
+    """Lists of `size`, the last one shorter."""
+    group: List[Work] = []
+    for work in works:
+        group.append(work)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def cut(works: Iterable[Work], size: int) -> Iterator[Tuple[List[np.ndarray], List[Work]]]:
+    """Batches of `size` crops across frames, each with the frames whose last crop it holds, or that have none."""
+    crops: List[np.ndarray] = []
+    ended: List[Work] = []
+    for work in works:
+        for crop in work.crops:
+            if len(crops) == size:
+                yield crops, ended
+                crops, ended = [], []
+            crops.append(crop)
+        ended.append(work)
+        if len(ended) == WAITING_FRAMES:
+            yield crops, ended
+            crops, ended = [], []
+    if ended:
+        yield crops, ended
+
+
+def joined(batches: Iterable[Tuple[np.ndarray, List[Work]]]) -> Iterator[Work]:
+    """The frames of `cut`, each with the rows of its own crops."""
+    rows: Deque[np.ndarray] = deque()
+    for batch, ended in batches:
+        rows.extend(batch)
+        for work in ended:
+            work.heatmaps = [rows.popleft() for _ in work.crops]
+            work.crops = []
+            yield work
