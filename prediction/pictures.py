@@ -26,13 +26,13 @@ def read_picture(path: PathLike) -> np.ndarray:
     if os.fspath(path).lower().endswith(WHOLE):
         image = read_photograph(path)
         return _on_white(path, image) if _has_alpha(path) else image
-    image = _decoded(path, cv2.IMREAD_COLOR)
-    if image is None:
+    decoded = _decoded(path, cv2.IMREAD_COLOR)
+    if decoded is None:
         raise UserError(f"{path}: not a picture that OpenCV can decode, or a damaged one")
-    if image.shape[0] * image.shape[1] > MOST_PIXELS:
-        raise UserError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected at most {MOST_PIXELS} in all. "
+    if decoded.shape[0] * decoded.shape[1] > MOST_PIXELS:
+        raise UserError(f"{path}: {decoded.shape[1]}x{decoded.shape[0]} pixels, expected at most {MOST_PIXELS} in all. "
                         "Scale it down")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 
 def _decoded(path: PathLike, how: int) -> Optional[np.ndarray]:
@@ -50,7 +50,9 @@ def _has_alpha(path: PathLike) -> bool:
 
 def _on_white(path: PathLike, image: np.ndarray) -> np.ndarray:
     """An RGB image laid on white, as transparent as its file says."""
-    alpha = _decoded(path, cv2.IMREAD_UNCHANGED)[:, :, 3:]
+    with_alpha = _decoded(path, cv2.IMREAD_UNCHANGED)
+    assert with_alpha is not None  # it was decoded before
+    alpha = with_alpha[:, :, 3:]
     share = alpha.astype(np.float32) / np.iinfo(alpha.dtype).max
     return np.round(image * share + 255 * (1 - share)).astype(np.uint8)
 

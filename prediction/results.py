@@ -38,8 +38,7 @@ class Results:
         """
         make_folder(self.output)
         first = self._settings_before()
-        unfinished = first is not None and not (self.output / RESULTS).exists()
-        if unfinished and first != self.settings and not replace:
+        if first and first != self.settings and not (self.output / RESULTS).exists() and not replace:
             different = next(key for key in {**first, **self.settings} if first.get(key) != self.settings.get(key))
             raise UserError(f"{self.lines}: of a run that was stopped, with another {different}. Run its command again "
                             "to continue, choose another --output, or --replace")

@@ -47,7 +47,9 @@ class VideoReader:
 
     def __init__(self, source: str):
         self.source, av = source, av_module()
-        address, options = (f"/dev/video{source}", {"format": "v4l2"}) if source.isdigit() else (source, {})
+        address, options = source, {}  # type: str, Dict[str, Any]
+        if source.isdigit():
+            address, options["format"] = f"/dev/video{source}", "v4l2"
         if is_live(source):
             options["timeout"] = PATIENCE
         elif not os.path.isfile(source):
@@ -110,7 +112,9 @@ class VideoWriter:
     def __init__(self, path: PathLike, rate: Fraction, time_base: Optional[Fraction]):
         self.path, self.partial = os.fspath(path), os.fspath(path) + PARTIAL
         self.rate, self.time_base = rate, time_base or 1 / rate
-        self.av, self.container, self.stream = av_module(), None, None
+        self.av = av_module()
+        self.container: Any = None
+        self.stream: Any = None
         self.last: Optional[int] = None  # time of the latest frame
 
     def add(self, image: np.ndarray, time: Optional[int]) -> None:

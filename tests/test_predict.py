@@ -8,7 +8,7 @@ from typing import List
 import cv2
 import numpy as np
 import pytest
-from conftest import done, one_error
+from conftest import done
 
 BOXES = ("--box", "20,10,60,100", "--box", "70,20,50,90")
 
