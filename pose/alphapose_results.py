@@ -42,7 +42,7 @@ def image_number(name: str) -> int:
 def default_people(image: Any, people: People) -> List[Dict[str, Any]]:
     """AlphaPose's own records. `idx` is the id of a tracked person, else a 0 for each pose that was joined."""
     return [{"image_id": image, "category_id": PERSON, "keypoints": joints, "score": score, "box": box, "idx": idx}
-            for joints, score, box, idx in zip(_flat_joints(people), people.person_scores.tolist(),
+            for joints, score, box, idx in zip(people.joint_rows.tolist(), people.person_scores.tolist(),
                                                people.boxes_xywh.tolist(), _idx(people))]
 
 
@@ -50,7 +50,7 @@ def coco_people(image: Any, people: People) -> List[Dict[str, Any]]:
     """COCO's keypoint results, with the score by which AlphaPose is evaluated (`pose.oks.rescore`)."""
     scores = rescore(people.scores, people.box_scores.astype(np.float64))
     return [{"image_id": image, "category_id": PERSON, "keypoints": joints, "score": score, "bbox": box}
-            for joints, score, box in zip(_flat_joints(people), scores.tolist(), people.boxes_xywh.tolist())]
+            for joints, score, box in zip(people.joint_rows.tolist(), scores.tolist(), people.boxes_xywh.tolist())]
 
 
 def cmu_image(image: Any, people: People) -> Dict[str, Any]:
@@ -94,14 +94,9 @@ def separate_text(name: str, people: People, format_name: str = "default", by_nu
     return f"{PurePosixPath(name).stem}.json", json.dumps(FORMATS[format_name].describe(image, people))
 
 
-def _flat_joints(people: People) -> List[List[float]]:
-    joints = np.concatenate([people.keypoints, people.scores[:, :, None]], axis=2)
-    return joints.reshape(len(people), -1).tolist()
-
-
 def _openpose_joints(people: People) -> List[List[float]]:
     """54 numbers each: COCO's 17 joints and the neck, in OpenPose's order; the neck's score is a mean as well."""
-    joints = np.concatenate([people.keypoints, people.scores[:, :, None]], axis=2).astype(np.float64)
+    joints = people.joint_rows.reshape(len(people), -1, 3).astype(np.float64)
     neck = (joints[:, 5:6] + joints[:, 6:7]) / 2
     return np.concatenate([joints, neck], axis=1)[:, OPENPOSE_ORDER].reshape(len(people), -1).tolist()
 

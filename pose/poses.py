@@ -33,6 +33,12 @@ class People:
         return np.concatenate([low, low + self.boxes_xywh[:, 2:]], axis=1)
 
     @property
+    def joint_rows(self) -> np.ndarray:
+        """(N, 3 K): x, y, score of each joint."""
+        joints = np.concatenate([self.keypoints, self.scores[:, :, None]], axis=2)
+        return joints.reshape(len(self), 3 * self.scores.shape[1])
+
+    @property
     def person_scores(self) -> np.ndarray:
         """(N,): AlphaPose's `proposal_score`, the box score plus the mean and 1.25 times the best of the joints'."""
         if not len(self):

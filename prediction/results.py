@@ -101,10 +101,9 @@ class Results:
 
 
 def describe(people: People) -> List[Dict[str, Any]]:
-    joints = np.concatenate([people.keypoints, people.scores[:, :, None]], axis=2).reshape(-1, 3 * people.scores.shape[1])
     merged = [1] * len(people) if people.merged is None else people.merged.tolist()
     names = [None] * len(people) if people.ids is None else people.ids.tolist()
-    columns = zip(people.boxes_xywh.tolist(), people.box_scores.tolist(), joints.tolist(), merged, names)
+    columns = zip(people.boxes_xywh.tolist(), people.box_scores.tolist(), people.joint_rows.tolist(), merged, names)
     return [dict(zip(("box", "box_score", "keypoints", "merged", "id"), row)) for row in columns]
 
 
