@@ -114,7 +114,7 @@ def predict(args: Namespace) -> None:
     if args.is_sample and not isinstance(sources[0], Sample):
         note("the networks that come with the project were trained on drawn people only and find few others. Give "
              "--model and --weights for photos")
-    results = Results(output, settings_of(args, finder, poser), poser.joints)
+    results = Results(output, settings_of(args, finder, poser), len(poser.spec.skeleton))
     settings = Settings(make_nms(args), draw=args.show or (args.save_img, args.save_video) != (False, False),
                         show_boxes=args.showbox)
     with hold(output), Pipeline(finder, poser, settings, make_boxes(args)) as pipeline:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pose.oks import SCORED_JOINT
 from pose.poses import People
-from pose.skeleton import COCO17
+from pose.skeleton import COCO17, Skeleton
 
 Color = Tuple[int, int, int]
 Rectangle = Tuple[int, int, int, int]  # left, top, right, bottom
@@ -36,13 +36,13 @@ class Palette(NamedTuple):
     middle: Color = (255, 255, 255)
 
 
-def draw_people(image: np.ndarray, people: People, boxes: bool = False) -> np.ndarray:
+def draw_people(image: np.ndarray, people: People, boxes: bool = False, skeleton: Skeleton = COCO17) -> np.ndarray:
     """A copy of the image with its people, the largest in front; with their ids where they have some, and boxes on
     request."""
     image = image.copy()
     for row in np.argsort(people.boxes_xywh[:, 3], kind="stable"):
         palette = Palette() if people.ids is None else Palette(middle=id_color(int(people.ids[row])))
-        draw_person(image, people.keypoints[row], people.scores[row], palette)
+        draw_person(image, people.keypoints[row], people.scores[row], palette, skeleton)
     if boxes:
         draw_boxes(image, people)
     if people.ids is not None:
@@ -50,7 +50,8 @@ def draw_people(image: np.ndarray, people: People, boxes: bool = False) -> np.nd
     return image
 
 
-def draw_person(image: np.ndarray, joints: np.ndarray, scores: np.ndarray, palette: Palette = Palette()) -> None:
+def draw_person(image: np.ndarray, joints: np.ndarray, scores: np.ndarray, palette: Palette = Palette(),
+                skeleton: Skeleton = COCO17) -> None:
     """Draw (K, 2) joints with their (K,) scores, in place."""
     height, width = image.shape[:2]
     joints = np.clip(np.nan_to_num(joints), -FAR, (width + FAR, height + FAR))
@@ -64,26 +65,27 @@ def draw_person(image: np.ndarray, joints: np.ndarray, scores: np.ndarray, palet
     right, bottom = np.minimum(np.ceil(seen.max(axis=0) + margin), (width, height)).astype(int)
     if left < right and top < bottom:
         under = image[top:bottom, left:right]
-        colors, layer = draw_layer(under.shape[:2], joints - (left, top), opacities, thick, palette)
+        colors, layer = draw_layer(under.shape[:2], joints - (left, top), opacities, thick, palette, skeleton)
         weights = layer.astype(np.float32) / np.float32(255)
         under[:] = cv2.blendLinear(colors, under, weights, 1 - weights)
 
 
 def draw_layer(size: Tuple[int, int], joints: np.ndarray, opacities: np.ndarray, thick: float,
-               palette: Palette) -> Tuple[np.ndarray, np.ndarray]:
+               palette: Palette, skeleton: Skeleton) -> Tuple[np.ndarray, np.ndarray]:
     """(h, w, 3) colours and (h, w) uint8 opacities of a person's limbs; where no limb is, the colour is the rim's."""
     zoom = math.ceil(THICK_ENOUGH / thick)
     width = round(thick * zoom)
     colors = np.full((size[0] * zoom, size[1] * zoom, 3), RIM_COLOR, np.uint8)
     layer = np.zeros(colors.shape[:2], np.uint8)
     points = np.round(joints * (zoom << SUBPIXEL_BITS)).astype(int).tolist()
-    limbs = [*COCO17.bones, *((joint, joint) for joint in range(len(points)))]  # a dot is a limb of no length
+    limbs = [*skeleton.bones, *((joint, joint) for joint in range(len(points)))]  # a dot is a limb of no length
     limbs = [(a, b, min(opacities[a], opacities[b])) for a, b in limbs if min(opacities[a], opacities[b]) > 0]
     rim = 2 + 2 * max(zoom, width // 6)  # on both sides together
     for a, b, opacity in limbs:
         cv2.line(layer, points[a], points[b], round(255 * RIM * opacity), width + rim, cv2.LINE_AA, SUBPIXEL_BITS)
     for a, b, opacity in limbs:
-        cv2.line(colors, points[a], points[b], side_color(palette, a, b), width + 2, cv2.LINE_8, SUBPIXEL_BITS)
+        color = side_color(palette, skeleton, a, b)
+        cv2.line(colors, points[a], points[b], color, width + 2, cv2.LINE_8, SUBPIXEL_BITS)
         cv2.line(layer, points[a], points[b], round(255 * opacity), width, cv2.LINE_AA, SUBPIXEL_BITS)
     if zoom > 1:
         colors, layer = (cv2.resize(each, size[::-1], interpolation=cv2.INTER_AREA) for each in (colors, layer))
@@ -96,10 +98,10 @@ def joint_opacities(scores: np.ndarray) -> np.ndarray:
     return np.where(scores > SCORED_JOINT, FAINTEST + (1 - FAINTEST) * share, 0)
 
 
-def side_color(palette: Palette, *joints: int) -> Color:
-    """Of a limb, or of one joint: of COCO's joints, odd ones are left, even ones right, and 0 is the nose."""
-    sides = {joint % 2 for joint in joints if joint}
-    return palette.middle if len(sides) != 1 else palette.left if sides == {1} else palette.right
+def side_color(palette: Palette, skeleton: Skeleton, *joints: int) -> Color:
+    """Of a limb, or of one joint: its side's, or the middle's between the sides. The nose belongs to either side."""
+    left, right = (set(side) & set(joints) for side in zip(*skeleton.pairs))
+    return palette.middle if bool(left) == bool(right) else palette.left if left else palette.right
 
 
 def id_color(name: int) -> Color:

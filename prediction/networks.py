@@ -15,13 +15,14 @@ from backends.rooms import open_pose_backend
 from contract.backend import Backend, infer_rows, pad_rows
 from contract.errors import UserError
 from contract.files import PathLike
+from contract.pixels import FLOAT32
 from detection.boxes import Thresholds, anchor_rows, find_people
 from detection.darknet import read_cfg
 from detection.detector import Detector, open_detector
 from detection.letterbox import boxes_to_photograph, letterbox, network_input
-from pose.boxes import box_to_center_scale, center_scale_to_xyxy
-from pose.crops import Normalizer, crop_person, mirror
-from pose.heatmaps import heatmaps_to_keypoints
+from pose.crops import Normalizer, mirror
+from pose.decoders import heatmaps_to_keypoints
+from pose.geometry import GEOMETRIES
 from pose.poses import People
 from pose.spec import PoseSpec
 
@@ -70,7 +71,7 @@ class Poser:
                  batch: int, flip: bool):
         self.room, self.model, self.spec, self.device, self.options = room, model, spec, device, options
         self.batch, self.flip = batch, flip
-        self.joints = spec.heatmap_shape[0]
+        self.geometry = GEOMETRIES[spec.geometry]
         self.normalize = Normalizer(spec.mean, spec.std)
         self.backend: Optional[Backend] = None
 
@@ -85,16 +86,16 @@ class Poser:
     def crops(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> Tuple[List[np.ndarray], np.ndarray]:
         """(H, W, 3) RGB, (N, 4) -> the network's inputs, N or with `flip` 2 N, and (N, 4) corners of the crops."""
         height, width = self.spec.input_size
-        centers, scales = box_to_center_scale(boxes_xyxy, width / height)
-        crops = [self._tensor(crop_person(image, center, scale, self.spec.input_size))
+        centers, scales = self.geometry.place(boxes_xyxy, width / height)
+        crops = [self._tensor(self.geometry.crop(image, center, scale, self.spec.input_size))
                  for center, scale in zip(centers, scales)]
         if self.flip:
-            axis = -1 if self.spec.dtype == "float32" else -2
+            axis = -1 if self.spec.dtype == FLOAT32 else -2
             crops += [mirror(crop, axis) for crop in crops]
-        return crops, center_scale_to_xyxy(centers, scales)
+        return crops, self.geometry.corners(centers, scales)
 
     def _tensor(self, crop: np.ndarray) -> np.ndarray:
-        return self.normalize(crop) if self.spec.dtype == "float32" else crop
+        return self.normalize(crop) if self.spec.dtype == FLOAT32 else crop
 
     def infer(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         return fixed_batches(self.backend, np.stack(crops), self.batch)

@@ -126,7 +126,7 @@ class Pipeline:
         return (self.poser.infer(crops) if crops else np.zeros(0)), ended
 
     def _people(self, work: Work, tracker: Any) -> Work:
-        people = nobody(self.poser.joints)
+        people = nobody(len(self.poser.spec.skeleton))
         if len(work.boxes_xyxy):
             people = self.poser.people(work.heatmaps, work.crop_xyxy, work.boxes_xyxy, work.box_scores)
             people = self.settings.nms(people, (work.crop_xyxy[:, 2:] - work.crop_xyxy[:, :2]).prod(axis=1))
@@ -139,7 +139,7 @@ class Pipeline:
 
     def _draw(self, work: Work) -> Work:
         if self.settings.draw and work.frame.image is not None:
-            work.drawn = draw_people(work.frame.image, work.people, self.settings.show_boxes)
+            work.drawn = draw_people(work.frame.image, work.people, self.settings.show_boxes, self.poser.spec.skeleton)
         return work
 
 
