@@ -50,16 +50,21 @@ class Published(NamedTuple):
         return bool(device) and self.backend in (None, settings.get("backend"))
 
 
-def expectations(spec: Spec, settings: Mapping[str, Any], got: Mapping[str, Optional[float]],
-                 boxes: str) -> List[str]:
-    """A line for each figure of `got` that was published of this model, these boxes and what made the dumps, whose
-    `settings` these are: AP: expected 0.7147 (published, Ascend310P), got 0.7145."""
+def published_of(spec: Spec, settings: Mapping[str, Any], boxes: str) -> List[Published]:
+    """What was published of this model, these boxes and what made the dumps, whose `settings` these are. A score is
+    published for some batches and is of all."""
     if not spec.weights or not str(settings.get("model")).startswith(spec.weights):
         return []
+    return [cell for cell in spec.published if cell.is_of(settings) and cell.boxes in (None, boxes)
+            and (cell.boxes or cell.batch in (None, settings.get("batch")))]
+
+
+def expectations(spec: Spec, settings: Mapping[str, Any], got: Mapping[str, Optional[float]],
+                 boxes: str) -> List[str]:
+    """A line for each figure of `got` that was published: AP: expected 0.7147 (published, Ascend310P), got 0.7145."""
     lines = [f"{cell.figure}: expected {cell.value} (published, {cell.where}), got {got[cell.figure]:.4g}"
-             for cell in spec.published if got.get(cell.figure) is not None and cell.is_of(settings)
-             and cell.boxes in (None, boxes) and (cell.boxes or cell.batch in (None, settings.get("batch")))]
-    return list(dict.fromkeys(lines))  # a score is published for several batches, which do not change it
+             for cell in published_of(spec, settings, boxes) if got.get(cell.figure) is not None]
+    return list(dict.fromkeys(lines))
 
 
 def read_weights_name(content: Mapping[str, Any]) -> Optional[str]:

@@ -11,9 +11,12 @@ NOTHING = "-"
 
 
 def results_table(jobs: Sequence[Job]) -> str:
-    """Of one kind of boxes. The target stands first where there are several."""
+    """Of one kind of boxes. The target stands first where there are several, published figures last."""
     several = len({job.target for job in jobs}) > 1
-    rows = [{**({"target": job.target} if several else {}), **_row(job)} for job in jobs]
+    rows = []
+    for job in jobs:
+        metrics = read_json(job.metrics, "metrics")
+        rows.append({**({"target": job.target} if several else {}), **_row(job, metrics), **_published(job, metrics)})
     return _table(rows)
 
 
@@ -23,7 +26,7 @@ def boxes_table(jobs: Sequence[Job], kinds: Sequence[str]) -> str:
     rows = []
     for same in zip(*by_kind):
         metrics = [read_json(job.metrics, "metrics") for job in same]
-        rows.append({"target": same[0].target, "model": _row(same[0])["model"], "batch": same[0].batch,
+        rows.append({"target": same[0].target, "model": _row(same[0], metrics[0])["model"], "batch": same[0].batch,
                      **{f"AP, {kind} boxes": score(of) for kind, of in zip(kinds, metrics)}})
     return _table(rows)
 
@@ -32,14 +35,24 @@ def _table(rows: List[Dict[str, Any]]) -> str:
     return format_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
-def _row(job: Job) -> Dict[str, Any]:
+def _row(job: Job, metrics: Dict[str, Any]) -> Dict[str, Any]:
     """As postprocess.py prints it."""
-    metrics = read_json(job.metrics, "metrics")
     dumps, speed = metrics["dumps"][0] or {}, metrics["speed"]
     return {"model": dumps.get("model", NOTHING), "batch": job.batch,
             **{name: score(metrics, name) for name in ("AP", "AP50", "AR")},
             "crops/s in the model": rate(speed.get("crops_per_second")),
             "people/s, bins to dumps, both crops": rate(speed.get("people_per_second"))}
+
+
+def _published(job: Job, metrics: Dict[str, Any]) -> Dict[str, str]:
+    """What others have published of this network on this device; a score only of all photos."""
+    from contract.published import published_of  # these need packages, and this file is read before there are any
+    from contract.spec import load_spec
+
+    cells = {cell.figure: cell.value for cell in
+             published_of(load_spec(job.cfg), metrics["dumps"][0] or {}, metrics["settings"]["boxes"])}
+    return {"published AP": f"{cells['AP']:.4f}" if "AP" in cells and not job.limit else NOTHING,
+            "published crops/s": f"{cells['crops/s']:.0f}" if "crops/s" in cells else NOTHING}
 
 
 def score(metrics: Dict[str, Any], name: str = "AP") -> str:
