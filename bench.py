@@ -35,8 +35,9 @@ from contract.files import make_folder, read_json, write_file, write_json
 from contract.manifest import save_manifest
 from contract.progress import Progress
 from contract.published import Published
+from contract.records import is_emulated
 from contract.spec import load_spec
-from contract.tables import format_table
+from contract.tables import format_table, mark
 from contract.workers import end, start
 
 LIBRARIES = ("onnxruntime", "tensorrt", "torch")  # names under which a backend gives its version
@@ -213,9 +214,10 @@ def format_report(report: Dict[str, Any]) -> str:
 
 def report_cells(row: Dict[str, Any]) -> List[Any]:
     """A row under COLUMNS."""
-    return [row["label"], row["batch"], ", ".join(f"{value:.1f}" for value in row["milliseconds"].values()),
-            _spread(row["rows_per_second"]), _spread(row["ratio"], 2) if row["ratio"] else "outputs differ",
-            _spread(row["end_to_end"]), f"{row['peak_mib']:.0f}", f"{row['difference']['largest']:.1e}"]
+    figures = [", ".join(f"{value:.1f}" for value in row["milliseconds"].values()), _spread(row["rows_per_second"]),
+               _spread(row["ratio"], 2) if row["ratio"] else "outputs differ", _spread(row["end_to_end"]),
+               f"{row['peak_mib']:.0f}", f"{row['difference']['largest']:.1e}"]
+    return [row["label"], row["batch"], *(mark(figure, is_emulated(row["settings"])) for figure in figures)]
 
 
 def _spread(values: Dict[str, float], digits: int = 1) -> str:

@@ -25,9 +25,10 @@ from backends.rooms import ROOMS, add_options, given_options, open_pose_backend
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, share_of
-from contract.dumps import DumpFolder, Span, describe_speed, dump_name, summarize
+from contract.dumps import DumpFolder, Span, describe_speed, dump_name, summary_of
 from contract.errors import UserError
-from contract.files import read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.files import read_json, remove_file, write_file
+from contract.onnx_file import sha256_of_model
 from contract.progress import Progress
 from contract.spec import load_spec
 from contract.workers import describe_exit, run_together
@@ -76,50 +77,40 @@ def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, A
     Batches are always cut from the same places, so that a continued run, or one on several devices, gives the bytes of
     an uninterrupted one. `backend` serves one device; several get processes of their own.
     """
-    summary_path = summary_of(output, part)
-    groups = DumpFolder(output, bins, settings, replace).left(share_of(bins.groups(batch), *map(int, part.split("/"))))
-    if not groups and summary_path.exists():
-        print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
-        return read_json(summary_path, "summary")
-    remove_file(summary_path)  # of an earlier run; it must not describe this one
-    if len(devices) > 1:
-        backend.close()  # each process opens its own
-        spans, times = infer_on_devices(devices, output, part)
-    else:
+    with DumpFolder(output, bins, settings, replace, part=part) as dumps:
+        groups = dumps.left(share_of(bins.groups(batch), *map(int, part.split("/"))))
+        if not groups and dumps.summary_path.exists():
+            print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
+            return read_json(dumps.summary_path, "summary")
+        remove_file(dumps.summary_path)  # of an earlier run; it must not describe this one
+        if len(devices) > 1:
+            backend.close()  # each process opens its own
+            return infer_on_devices(devices, dumps)
         spans, times = infer_groups(backend, bins, groups, output, batch)
-    summary = summarize(bins, output, batch, times, spans)
-    write_json(summary_path, summary)
-    return summary
+        return dumps.finish(batch, times, spans)
 
 
-def summary_of(output: Path, part: str) -> Path:
-    number, parts = part.split("/")
-    return Path(f"{output}_summary.json" if parts == "1" else f"{output}.part{number}of{parts}_summary.json")
-
-
-def infer_on_devices(devices: List[str], output: Path, part: str) -> Tuple[List[Span], List[List[float]]]:
-    """This command again, in a process for each device and on a part of the batches; what they took.
+def infer_on_devices(devices: List[str], dumps: DumpFolder) -> Dict[str, Any]:
+    """This command again, in a process for each device and on a part of the batches; the summary of all.
 
     Dumps have names of their own and appear when they are whole, so all processes write into one folder.
     """
-    number, count = map(int, part.split("/"))
+    number, count = map(int, dumps.part.split("/"))
     parts = {device: f"{number * len(devices) + place}/{count * len(devices)}" for place, device in enumerate(devices)}
     arguments = [argument for argument in sys.argv if argument != "--replace"]  # it was done
-    paths = [summary_of(output, its_part) for its_part in parts.values()]
+    paths = [summary_of(dumps.folder, part) for part in parts.values()]
     for path in paths:
         remove_file(path)
-    codes = run_together({device: [sys.executable, *arguments, "--device", device, "--part", its_part]
-                          for device, its_part in parts.items()})
+    codes = run_together({device: [sys.executable, *arguments, "--device", device, "--part", part]
+                          for device, part in parts.items()})
     failed = [f"the process of device {device} {describe_exit(code)}" for device, code in codes.items() if code]
     if failed:
-        raise UserError(f"{'; '.join(failed)}. Whole dumps are kept in {output}: run the same command again for the "
-                        "rest")
-    summaries = [read_json(path, "summary") for path in paths]
+        raise UserError(f"{'; '.join(failed)}. Whole dumps are kept in {dumps.folder}: run the same command again for "
+                        "the rest")
+    summary = dumps.merge(list(parts.values()))
     for path in paths:
         remove_file(path)
-    spans = [(end["people"], end["started"], end["started"] + end["seconds"])
-             for end in (summary["end_to_end"] for summary in summaries) if end]
-    return spans, [summary["npu_compute_time_list"] for summary in summaries]
+    return summary
 
 
 def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output: Path,
@@ -191,7 +182,7 @@ def main() -> None:
                                    **given_options(args))) as backend:
         batch = choose_batch(backend, args.batchsize, args.model)
         settings = {"backend": args.backend, **backend.describe(), "model": os.path.basename(args.model),
-                    "model_sha256": sha256_of_file(args.model), "batch": batch,
+                    "model_sha256": sha256_of_model(args.model), "batch": batch,
                     "processes": len(devices) * int(args.part.split("/")[1]),
                     **bins.origin()}
         summary = infer(backend, bins, Path(args.output) / args.output_dirname, settings, batch, devices, args.part,

@@ -24,11 +24,13 @@ from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.dumps import DumpReader
 from contract.errors import UserError, note
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.locks import hold
 from contract.manifest import Manifest, settings_difference
 from contract.progress import Progress
 from contract.published import expectations
+from contract.records import is_emulated
 from contract.spec import load_spec
-from contract.tables import format_table
+from contract.tables import format_table, mark
 from pose.annotations import Annotations, annotations_path, load_annotations
 from pose.coco import PERSON, load_detections
 from pose.decoders import heatmaps_to_keypoints
@@ -82,6 +84,7 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
     results = results_of(manifest, keypoints, scores, nms)
     metrics = {
         "metrics": score(truth, results, manifest.settings["images"]) if truth else None,
+        "emulated": any(map(is_emulated, (manifest.settings, *(reader.settings for reader in readers)))),
         "people": {"boxes": len(manifest), "after_nms": len(results)},
         "settings": {"flip_test": dump_dir_flip is not None, "flip_shift": flip_shift, "nms": nms,
                      "boxes": manifest.settings["boxes"], "config": manifest.settings["config"]},
@@ -89,10 +92,10 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
         "speed": read_speed([reader.folder for reader in readers]),
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
-    make_folder(output)
-    remove_file(output / "metrics.json")  # of an earlier run; it must not describe these keypoints
-    write_file(output / "keypoints.json", json.dumps(results).encode())
-    write_json(output / "metrics.json", metrics)
+    with hold(make_folder(output)):
+        remove_file(output / "metrics.json")  # of an earlier run; it must not describe these keypoints
+        write_file(output / "keypoints.json", json.dumps(results).encode())
+        write_json(output / "metrics.json", metrics)
     return metrics
 
 
@@ -187,22 +190,23 @@ def format_tables(metrics: Dict[str, Any]) -> str:
            "crops/s in the model": speed.get("crops_per_second"),
            "people/s, bins to dumps" + (", both crops" if metrics["settings"]["flip_test"] else ""):
                speed.get("people_per_second")}
-    return (format_row(scores) + "\n\n" if scores else "") + format_row(row)
+    return "\n\n".join(format_row(one, metrics["emulated"]) for one in (scores, row) if one)
 
 
 def published_lines(metrics: Dict[str, Any], cfg: str) -> List[str]:
     """What was published of this model where these dumps were made: of COCO's complete val2017, with the flip test."""
     settings = metrics["dumps"][0]
-    if settings is None or not metrics["settings"]["flip_test"]:
+    if settings is None or not metrics["settings"]["flip_test"] or metrics["emulated"]:
         return []
     got = {"AP": metrics["metrics"]["AP"], "crops/s": metrics["speed"].get("crops_per_second")}
     return expectations(load_spec(cfg), settings, got, metrics["settings"]["boxes"])
 
 
-def format_row(row: Dict[str, Any]) -> str:
+def format_row(row: Dict[str, Any], emulated: bool = False) -> str:
     cells = ["-" if value is None else f"{value:.4f}" if isinstance(value, float) and value <= 1 else
              f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
-    return format_table(list(row), [cells])
+    return format_table(list(row), [[mark(cell, emulated and isinstance(row[name], float))
+                                     for name, cell in zip(row, cells)]])
 
 
 def main() -> None:

@@ -22,10 +22,12 @@ import cv2
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.bins import BinFolder, RowWriter
 from contract.errors import UserError, note
-from contract.files import sha256_of_file, sha256_of_rows
+from contract.files import make_folder, sha256_of_file, sha256_of_rows
+from contract.locks import hold
 from contract.manifest import Manifest
 from contract.pixels import DTYPES, FLOAT32, UINT8
 from contract.progress import Progress
+from contract.records import EMULATED, is_emulated, read_record
 from pose.annotations import annotations_path, ground_truth_boxes, load_annotations, open_photos
 from pose.coco import PERSON, Detections, load_detections
 from pose.crops import Normalizer, mirror, opencv_release
@@ -86,17 +88,20 @@ def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseSpec
     if not len(detections):
         raise UserError(f"{source}: no person on the photos asked for. Raise --limit, or take other boxes")
     manifest = build_manifest(detections, sha256_of_file(source), config, batch, boxes, scored)
+    if detections_file and is_emulated(read_record(f"{detections_file}.settings.json")):
+        manifest.settings[EMULATED] = True
     manifest.settings.update(photographs=fingerprint_photographs(photos, detections), opencv=release)
     report_unusual_boxes(detections)
 
-    folders = BinFolder(output, manifest, replace), BinFolder(output_flip, manifest.mirrored(), replace)
-    missing = set(folders[0].missing + folders[1].missing)
-    if missing:
+    with hold(make_folder(output), make_folder(output_flip)):
+        folders = BinFolder(output, manifest, replace), BinFolder(output_flip, manifest.mirrored(), replace)
+        missing = set(folders[0].missing + folders[1].missing)
+        if missing:
+            for folder in folders:
+                folder.open()
+            write_bins(photos, detections, config, folders, missing, workers)
         for folder in folders:
-            folder.open()
-        write_bins(photos, detections, config, folders, missing, workers)
-    for folder in folders:
-        folder.close()
+            folder.close()
     print(f"{len(manifest)} people of {len(set(detections.image_ids.tolist()))} photographs: "
           f"{len(missing)} bins written, {len(manifest.bin_names) - len(missing)} kept, in {output} and {output_flip}")
     return manifest

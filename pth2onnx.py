@@ -25,6 +25,7 @@ import numpy as np
 from contract.errors import UserError
 from contract.export import IR_VERSIONS, MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from contract.files import make_folder, sha256_of_file, write_file
+from contract.locks import hold
 from contract.onnx_file import read_origin, write_origin
 from contract.pixels import DTYPES, FLOAT32, UINT8, pixel_constants
 from networks.registry import parameters_of
@@ -57,7 +58,8 @@ def pth2onnx(config: PoseSpec, checkpoint: str, output: str, batches: List[int],
     wanted = {batch: path for batch, path in paths.items() if read_origin(path) != origin}
     if wanted:
         make_folder(os.path.dirname(output) or ".")
-        export_files(config, checkpoint, wanted, origin, opset)
+        with hold(*paths.values()):
+            export_files(config, checkpoint, wanted, origin, opset)
     for path in paths.values():
         print(f"{path}: {'written' if path in wanted.values() else 'kept, of the same checkpoint and config'}")
     return list(paths.values())

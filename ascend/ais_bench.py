@@ -28,7 +28,7 @@ from ascend.shares import Share, read_times, run_shares, share_dumps, share_out
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.backend import check_backend
 from contract.bins import BinReader, open_bins
-from contract.dumps import SETTINGS, DumpFolder, describe_speed, dump_name, read_settings, summarize
+from contract.dumps import SETTINGS, DumpFolder, describe_speed, dump_name, read_settings
 from contract.errors import UserError
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_json
 from contract.manifest import settings_difference
@@ -115,24 +115,23 @@ def infer(model: str, dumps: DumpFolder, om: Backend, batch: int, devices: List[
     own.
     """
     bins, output = dumps.bins, dumps.folder
-    summary_path, parts = Path(f"{output}_summary.json"), Path(f"{output}.parts")
+    parts = Path(f"{output}.parts")
     earlier = read_settings(parts)
     if earlier and not settings_difference(dumps.settings, earlier):  # a run was killed
         for folder in sorted(parts.glob(share_dumps("*"))):
             dumps.collect(folder)
     shutil.rmtree(parts, ignore_errors=True)
     groups = dumps.left(bins.groups(batch))
-    if not groups and summary_path.exists():
+    if not groups and dumps.summary_path.exists():
         print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
-        return read_json(summary_path, "summary")
-    remove_file(summary_path)  # of an earlier run; it must not describe this one
+        return read_json(dumps.summary_path, "summary")
+    remove_file(dumps.summary_path)  # of an earlier run; it must not describe this one
     if dumps.whole() or len(devices) > 1:
         write_json(make_folder(parts) / SETTINGS, dumps.settings)
         shares = share_out(bins, groups, devices, parts)
     else:
         shares = [Share(devices[0], bins.folder, list(range(len(bins))), output.parent, output.name)]
     summary = run_and_check(model, shares, dumps, batch, bool(om.gears))
-    write_json(summary_path, summary)
     shutil.rmtree(parts, ignore_errors=True)
     return summary
 
@@ -154,7 +153,7 @@ def run_and_check(model: str, shares: List[Share], dumps: DumpFolder, batch: int
                         f"{dumps.row_bytes} bytes a person ({name}). Run the same command again")
     spans = [(sum(bins.rows[number] for number in share.numbers), watches[share.device].started,
               watches[share.device].ended) for share in shares]
-    return summarize(bins, output, batch, times, spans)
+    return dumps.finish(batch, times, spans)
 
 
 def main() -> None:
@@ -171,8 +170,9 @@ def main() -> None:
         settings = {"backend": "ais_bench", "generation": generation, **om.describe(),
                     "model": os.path.basename(args.model), "model_sha256": sha256_of_file(args.model), "batch": batch,
                     "processes": len(devices), **bins.origin()}
-        dumps = DumpFolder(output, bins, settings, args.replace, om.output.dtype)
-    summary = infer(args.model, dumps, om, batch, devices)
+        dtype = om.output.dtype
+    with DumpFolder(output, bins, settings, args.replace, dtype) as dumps:
+        summary = infer(args.model, dumps, om, batch, devices)
     print(describe_speed(summary, batch))
 
 

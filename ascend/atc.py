@@ -24,8 +24,11 @@ from ascend.precision import PRECISION_MODES, PRECISION_MODES_V2
 from ascend.request import Input, check_opset, check_precision, choose_batch, read_input
 from ascend.soc import check_soc_version
 from contract.errors import UserError
-from contract.files import FILE_MODE, make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.files import FILE_MODE, make_folder, remove_file, sha256_of_file, write_file, write_json
+from contract.locks import hold
+from contract.onnx_file import sha256_of_model
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, pixel_constants
+from contract.records import protect, read_record
 from contract.workers import describe_exit, run_together
 
 KILLED = -9  # by the kernel, when memory is short
@@ -89,8 +92,8 @@ def atc_command(model: Path, output_stem: str, source: Input, soc_version: str, 
     if args.uint8:
         command += [f"--insert_op_conf={AIPP_FILE}", "--enable_small_channel=1"]
     for option in args.extra:
-        name = file_of(option)
-        command.append(option.replace(name, os.path.abspath(name)) if name else option)  # atc runs in another folder
+        name = file_of(option)  # atc runs in another folder
+        command.append(f"{option.partition('=')[0]}={os.path.abspath(name)}" if name else option)
     return command
 
 
@@ -172,10 +175,9 @@ def read_facts(om: Path, scratch: Path) -> str:
 
 
 def is_kept(output: Path, record: Dict[str, Any]) -> bool:
-    if not (output.exists() and os.path.exists(f"{output}.json")):
-        return False
-    earlier = read_json(f"{output}.json", "build record")
-    return earlier == {**record, "om_sha256": sha256_of_file(output)}
+    earlier = read_record(f"{output}.json") if output.exists() else None
+    protect(output, earlier, record)
+    return earlier is not None and earlier == {**record, "om_sha256": sha256_of_file(output)}
 
 
 def main() -> None:
@@ -192,14 +194,16 @@ def main() -> None:
     check_opset(model, source.opset, version)
     output = Path(args.output) if args.output else default_output(model, source, sizes, args.uint8)
     command = atc_command(model.resolve(), output.stem, source, soc_version, sizes, args)
-    record = {"command": command, "soc_version": soc_version, "cann": version, "onnx_sha256": sha256_of_file(model),
-              "precision": precision or "force_fp16", "aipp": aipp_config(source) if args.uint8 else None,
+    record = {"emulated": cann.emulated(), "command": command, "soc_version": soc_version, "cann": version,
+              "onnx_sha256": sha256_of_model(model), "precision": precision or "force_fp16",
+              "aipp": aipp_config(source) if args.uint8 else None,
               "files": {name: sha256_of_file(name) for name in map(file_of, args.extra) if name}}
-    if is_kept(output, record):
-        print(f"{output}: kept, of the same ONNX, chip and CANN")
-        return
     make_folder(output.parent)
-    build(output, command, soc_version, record)
+    with hold(output):
+        if is_kept(output, record):
+            print(f"{output}: kept, of the same ONNX, chip and CANN")
+            return
+        build(output, command, soc_version, record)
     print(f"{output}: written")
 
 

@@ -18,6 +18,7 @@ from ascend.pyacl import (
     NUMPY_TYPES,
     call,
     close_device,
+    emulated,
     module,
     open_device,
 )
@@ -57,7 +58,7 @@ class Backend:
     """An .om with one input; of several outputs, the first. With gears the batch is None and any number is taken.
 
     `infer` may be called from SLOTS threads at once: copies of one batch then overlap the computing of another.
-    `times` has the milliseconds that each batch took on the device, copies left out.
+    `times` has the milliseconds that each call took on the device, copies left out.
     """
 
     slots = SLOTS
@@ -69,10 +70,23 @@ class Backend:
             raise UserError(f"{model}: no such model file")
         self.model, self.device, self.times = os.fspath(model), int(device or 0), []  # type: ignore[var-annotated]
         self.computing = threading.Lock()  # a model computes one batch at a time
-        self.acl = module()
+        self.acl, self.built = module(), self._read_record()
         with contextlib.ExitStack() as resources:
             self._open(resources)
             self.resources = resources.pop_all()
+
+    def _read_record(self) -> dict:
+        """How the .om was built, empty where nothing says. An emulated device takes only what was built for one."""
+        path = self.model + SIDECAR
+        built = read_json(path, "build record") if os.path.exists(path) else {}
+        if not isinstance(built, dict):
+            raise UserError(f"{path}: expected the record that python3 -m ascend.atc writes. Remove it, or build the "
+                            ".om again")
+        if built.get("emulated", emulated()) != emulated():
+            maker, here = ("the emulator of the tests", "a real one") if built["emulated"] else ("atc", "emulated")
+            raise UserError(f"{self.model}: {maker} made it, and the device here is {here}. Build it here: python3 -m "
+                            "ascend.atc")
+        return built
 
     def _own(self, resources: contextlib.ExitStack, release: Callable[..., int], value: Any, *more: Any) -> Any:
         """`value`, which close() releases. Return codes of releases are left alone: when one fails the device is
@@ -160,22 +174,25 @@ class Backend:
         if not self.gears and len(rows) != largest:
             raise UserError(f"{self.model}: takes {largest} rows at a time, got {len(rows)}")
         call("rt.set_context", self.context)  # of this thread
-        parts = [self._infer(rows[start:start + largest]) for start in range(0, len(rows), largest)]
+        parts, times = zip(*(self._infer(rows[start:start + largest]) for start in range(0, len(rows), largest)))
+        self.times.append(sum(times))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _infer(self, rows: np.ndarray) -> np.ndarray:
+    def _infer(self, rows: np.ndarray) -> Tuple[np.ndarray, float]:
+        """The output of at most the largest gear, and the milliseconds that the device computed."""
         gear = next((gear for gear in self.gears if gear >= len(rows)), self.input.shape[0])
         slot = self.free_slots.get()
         try:
             np.copyto(slot.input_rows[:len(rows)], rows, casting="same_kind")
             slot.input_rows[len(rows):gear] = slot.input_rows[0]  # padding, as ais_bench pads
-            self._run(slot, gear)
-            return slot.output_rows[:len(rows)].astype(np.float32)  # a copy: the slot is used again
+            milliseconds = self._run(slot, gear)
+            return slot.output_rows[:len(rows)].astype(np.float32), milliseconds  # a copy: the slot is used again
         finally:
             self.free_slots.put(slot)
 
-    def _run(self, slot: Slot, rows: int) -> None:
-        """Copy in, compute and copy out on a stream each; returns when the output is on the host.
+    def _run(self, slot: Slot, rows: int) -> float:
+        """Copy in, compute and copy out on a stream each; returns when the output is on the host, with the milliseconds
+        of computing.
 
         The host waits for each batch's stream and not for an event, because only a stream reports what failed on it.
         Events are made for one batch: which of them must be reset before they can be recorded again, and which must
@@ -197,10 +214,11 @@ class Backend:
                     call("mdl.execute_async", self.model_id, slot.inputs, slot.outputs, self.compute)
                     call("rt.record_event", computed, self.compute)
                     call("rt.synchronize_stream", self.compute)
-                self.times.append(call("rt.event_elapsed_time", started, computed))
+                milliseconds = call("rt.event_elapsed_time", started, computed)
                 call("rt.memcpy_async", slot.host_output, self.output.size, slot.device_output, output_bytes,
                      DEVICE_TO_HOST, self.copy_out)
                 call("rt.synchronize_stream", self.copy_out)
+                return milliseconds
             except BaseException:
                 self._drain()  # what was submitted still uses the events and the slot
                 raise
@@ -210,12 +228,19 @@ class Backend:
             self.acl.rt.synchronize_stream(stream)
 
     def describe(self) -> dict:
-        sidecar = self.model + SIDECAR
-        built = read_json(sidecar, "build record") if os.path.exists(sidecar) else {}
-        return {"device": self.acl.get_soc_name(), "precision": built.get("precision"), "cann": cann.version()}
+        return {"device": self.acl.get_soc_name(), "precision": self.built.get("precision"), "cann": cann.version(),
+                "emulated": emulated()}
 
     def close(self) -> None:
         self.resources.close()
+
+
+def is_emulated() -> bool:
+    """Whether the devices here are those of the tests' emulator; not where there is no pyACL."""
+    try:
+        return emulated()
+    except UserError:
+        return False
 
 
 def _view(address: int, tensor: Tensor) -> np.ndarray:

@@ -82,6 +82,11 @@ def version() -> Optional[str]:
     return None
 
 
+def emulated() -> bool:
+    """Whether this CANN is the emulator's of the tests, which leaves a file that says so."""
+    return home() is not None and (home() / "EMULATED").exists()
+
+
 def numbers(text: str) -> Version:
     """The leading numbers of a version: 8.1.RC1 -> (8, 1)."""
     return tuple(int(part) for part in re.match(r"\d+(?:\.\d+)*|", text).group().split(".") if part)

@@ -34,6 +34,11 @@ def module() -> Any:
     return acl
 
 
+def emulated() -> bool:
+    """Whether this pyACL is the emulator's of the tests."""
+    return getattr(module(), "EMULATED", False)
+
+
 def initialise() -> None:
     """Once a process; finalised when it ends, because ACL cannot be initialised again after that."""
     global _initialised

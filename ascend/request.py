@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -12,6 +13,9 @@ from contract.onnx_file import load_onnx, only_input, opset_of, origin_of
 
 NO_BF16 = re.compile(r"Ascend(310$|310P|910(A|B|Pro.|PremiumA)$|610)")
 GEARS, LARGEST_GEAR = (2, 100), 2048  # how many, and how large, atc takes
+
+
+PIXEL_CONSTANTS = {"mean_chn", "min_chn", "var_reci_chn"}
 
 
 class Input(NamedTuple):
@@ -33,10 +37,26 @@ def read_input(model: Path) -> Input:
     content = load_onnx(model, weights=False)
     source = only_input(content, model)
     tensor = source.type.tensor_type
-    constants = origin_of(content).get("pixel_constants")
     return Input(source.name, tuple(size.dim_value or None for size in tensor.shape.dim),
                  tensor.elem_type == TensorProto.UINT8, opset_of(content),
-                 constants and json.loads(constants))
+                 read_pixel_constants(model, origin_of(content).get("pixel_constants")))
+
+
+def read_pixel_constants(model: Path, text: Optional[str]) -> Optional[Dict[str, List[float]]]:
+    """What an ONNX file says, checked before it is written into aipp.cfg: three finite numbers under each name."""
+    if not text:
+        return None
+    try:
+        constants = json.loads(text)
+        right = constants.keys() == PIXEL_CONSTANTS and all(
+            len(values) == 3 and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+            for values in constants.values())
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        right = False
+    if not right:
+        raise UserError(f"{model}: its pixel_constants are {text[:80]}, expected three numbers each under "
+                        f"{', '.join(sorted(PIXEL_CONSTANTS))}. Export it again with pth2onnx.py")
+    return constants
 
 
 def choose_batch(model: Path, shape: Sequence[Optional[int]], batch: Optional[int], gears: Optional[str]) -> List[int]:

@@ -35,20 +35,29 @@ def given_options(args: argparse.Namespace) -> Dict[str, Any]:
     return {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
 
 
+def import_room(name: str) -> Any:
+    try:
+        return importlib.import_module(ROOMS[name])
+    except ModuleNotFoundError as error:
+        raise UserError(f"--backend {name} needs the Python package {error.name}, which is not installed. "
+                        f"Install it, or choose another of {', '.join(ROOMS)}") from None
+
+
 def open_backend(name: str, model: PathLike, device: Optional[str] = None, config: Any = None,
                  **options: Any) -> Backend:
     """Load `model` in the room called `name`. `device` None is the room's own default; `config` describes the network
     to rooms whose model files do not. Raises UserError for one of `options` that the room has not."""
-    try:
-        room = importlib.import_module(ROOMS[name])
-    except ModuleNotFoundError as error:
-        raise UserError(f"--backend {name} needs the Python package {error.name}, which is not installed. "
-                        f"Install it, or choose another of {', '.join(ROOMS)}") from None
+    room = import_room(name)
     for option in options:
         if option not in inspect.signature(room.Backend).parameters:
             raise UserError(f"--{option}: the {name} backend has no such option. Leave it out, or choose another "
                             "--backend")
     return room.Backend(model, device=device, config=config, **options)
+
+
+def is_emulated(name: str) -> bool:
+    """Whether what the room called `name` runs on is an emulator of the tests."""
+    return getattr(import_room(name), "is_emulated", bool)()
 
 
 def open_pose_backend(name: str, model: PathLike, spec: Spec, device: Optional[str] = None,

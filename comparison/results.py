@@ -14,6 +14,8 @@ from contract.dumps import DTYPES, DumpReader, read_settings
 from contract.errors import UserError
 from contract.files import read_json
 from contract.manifest import Manifest, bins_in, settings_of
+from contract.records import is_emulated, read_record
+from contract.tables import mark
 from pose.annotations import Annotations, load_annotations
 from pose.matching import Matches, load_truth, match_results
 from pose.people import spec_of
@@ -104,6 +106,8 @@ def open_results(results: List[Result], manifest: Optional[Manifest]) -> None:
             result.readers = [DumpReader(folder, of_bins) for folder, of_bins in
                               zip(result.folders, (manifest, manifest.mirrored()))]
         result.keypoints = load_keypoints(result.keypoints_path) if result.keypoints_path else None
+        beside = [read_record(result.keypoints_path.with_name("metrics.json"))] if result.keypoints_path else []
+        result.label = mark(result.label, any(map(is_emulated, (*result.records, *beside))))
 
 
 def read_results(results: List[Result], options: Options, dataroot: Optional[Path]) -> None:

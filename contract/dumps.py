@@ -5,6 +5,7 @@ A dump holds the model's output for each row of its bin, float32 or float16, in 
 """
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ import numpy as np
 
 from contract.bins import BinReader
 from contract.errors import UserError
-from contract.files import PathLike, make_folder, read_json, write_json
+from contract.files import PathLike, make_folder, read_json, remove_file, remove_leftovers, write_json
+from contract.locks import Lock
 from contract.manifest import FORMAT, Manifest, bins_in, check_format, remove_bins, settings_difference
+from contract.records import EMULATED, is_emulated, protect
 from contract.spec import Shape, row_bytes
 
 SETTINGS = "settings.json"  # beside the dumps: what made them; infer.py writes it, ais_bench does not
@@ -39,39 +42,72 @@ def read_settings(folder: PathLike) -> Optional[Dict[str, Any]]:
     return settings
 
 
+def summary_of(folder: PathLike, part: str = "0/1") -> Path:
+    """Where the times of a folder of dumps are: beside it, as ais_bench has it. `part` is K/N of a shared run."""
+    number, parts = part.split("/")
+    return Path(f"{folder}_summary.json" if parts == "1" else f"{folder}.part{number}of{parts}_summary.json")
+
+
 class DumpFolder:
-    """A folder that is being filled with the dumps of a folder of bins, the twin of BinFolder."""
+    """A folder that is being filled with the dumps of a folder of bins, the twin of BinFolder.
+
+    Between `with` and its end no run with other settings works there; runs with the same may, each on its part.
+    """
 
     def __init__(self, folder: Path, bins: BinReader, settings: Dict[str, Any], replace: bool = False,
-                 dtype: Any = np.float32):
-        """`settings` are what decides the numbers, `dtype` is that of the dumps: float32 or float16.
-
-        Raises UserError when the folder holds dumps of another run, unless they are to be replaced.
-        """
-        self.folder, self.bins = folder, bins
+                 dtype: Any = np.float32, part: str = "0/1"):
+        """`settings` are what decides the numbers, `dtype` is that of the dumps: float32 or float16. `part` is K/N:
+        this run is one of N, and does part K, from 0."""
+        self.folder, self.bins, self.replace, self.part = folder, bins, replace, part
         self.row_bytes = row_bytes(next(iter(bins.spec.outputs.values())), dtype)
         self.settings = {"format": FORMAT, "outputs": {name: list(shape) for name, shape in bins.spec.outputs.items()},
                          **settings}
-        try:
-            earlier = self._check()
-        except UserError:
-            if not replace:
-                raise
-            remove_bins(folder, SETTINGS)
-            earlier = None
-        make_folder(folder)
-        if earlier is None:  # processes that share the folder must not all write it
-            write_json(folder / SETTINGS, self.settings)
+        self.summary_path = summary_of(folder, part)
 
-    def _check(self) -> Optional[Dict[str, Any]]:
-        """The settings that are there already, which must be these."""
+    def __enter__(self) -> DumpFolder:
+        """Raises UserError when the folder holds dumps of another run, unless they are to be replaced, and when a run
+        with other settings is at work there."""
+        self._check_nothing_is_lost()
+        self.lock = Lock(make_folder(self.folder))
+        try:
+            if self.lock.try_alone():
+                self._claim()
+            self.lock.share()
+            difference = settings_difference(self.settings, read_settings(self.folder) or {})
+            if difference:
+                raise self.lock.refusal(f" with other settings ({difference})")
+        except BaseException:
+            self.lock.release()
+            raise
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.lock.release()
+
+    def _difference(self) -> Optional[str]:
+        """Why what the folder holds is of another run; None when it is of this one, or there is nothing."""
         earlier = read_settings(self.folder)
-        difference = settings_difference(self.settings, earlier) if earlier else \
-            bins_in(self.folder) and "nothing says which"
-        if difference:
+        return settings_difference(self.settings, earlier) if earlier else \
+            "nothing says which" if bins_in(self.folder) else None
+
+    def _check_nothing_is_lost(self) -> None:
+        difference = self._difference()
+        if difference and not self.replace:
             raise UserError(f"{self.folder}: holds dumps of another run ({difference}). Empty it, choose another "
                             "--output_dirname, or let --replace remove them")
-        return earlier
+        protect(self.folder, read_settings(self.folder) if difference else None, self.settings)
+
+    def _claim(self) -> None:
+        """Make the folder this run's, while no other run is there."""
+        self._check_nothing_is_lost()
+        if self._difference():
+            remove_bins(self.folder, SETTINGS)
+            for path in self.folder.parent.glob(f"{glob.escape(self.folder.name)}*_summary.json"):
+                if path == summary_of(self.folder) or path.name.startswith(f"{self.folder.name}.part"):
+                    remove_file(path)
+        if not (self.folder / SETTINGS).exists():
+            write_json(self.folder / SETTINGS, self.settings)
+        remove_leftovers(summary_of(self.folder))
 
     def whole(self) -> set:
         """Numbers of the bins that are done: their dump is there and of the right size."""
@@ -95,25 +131,45 @@ class DumpFolder:
         return self.bins.rows[number] * self.row_bytes
 
 
-def summarize(bins: BinReader, output: Path, batch: int, times: List[List[float]], spans: List[Span]) -> Dict[str, Any]:
-    """The keys of ais_bench's summary, and what a person costs from file to file.
+    def finish(self, batch: int, times: List[List[float]], spans: List[Span]) -> Dict[str, Any]:
+        """Write the summary of this run, or part, and return it. `times` has a list of milliseconds a batch for each
+        device. `throughput` is ais_bench's: 1000 * batch / mean milliseconds of the model alone, padding counted as
+        people; of several devices it is the sum."""
+        throughput = sum(1000 * batch / float(np.mean(device)) for device in times if device)
+        return self._write_summary([one for device in times for one in device], throughput, spans)
 
-    `times` has a list of milliseconds a batch for each device. `throughput` is ais_bench's: 1000 * batch / mean
-    milliseconds of the model alone, padding counted as people; of several devices it is the sum.
-    """
-    every = [milliseconds for device in times for milliseconds in device]
-    return {
-        "filesinfo": {str(number): {"infiles": [str(bins.folder / name)], "outfiles": [str(output / dump_name(name))]}
-                      for number, name in enumerate(bins.names)},
-        "args": sys.argv,
-        "NPU_compute_time": {"min": min(every), "max": max(every), "mean": float(np.mean(every)),
-                             "median": float(np.median(every)), "percentile(99%)": float(np.percentile(every, 99)),
-                             "count": len(every)} if every else None,
-        "throughput": sum(1000 * batch / float(np.mean(device)) for device in times if device) or None,
-        "npu_compute_time_list": every,
-        "pid": os.getpid(),
-        "end_to_end": _end_to_end(spans),
-    }
+    def merge(self, parts: List[str]) -> Dict[str, Any]:
+        """As `finish`, for a run whose work was done as `parts`, which have summaries of their own."""
+        summaries = [read_json(summary_of(self.folder, part), "summary") for part in parts]
+        ends = [summary["end_to_end"] for summary in summaries if summary["end_to_end"]]
+        return self._write_summary([one for summary in summaries for one in summary["npu_compute_time_list"]],
+                                   sum(summary["throughput"] or 0 for summary in summaries),
+                                   [(end["people"], end["started"], end["started"] + end["seconds"]) for end in ends])
+
+    def _write_summary(self, times: List[float], throughput: float, spans: List[Span]) -> Dict[str, Any]:
+        """The keys of ais_bench's summary, and what a person costs from file to file. After the last part of several
+        the summary of all is written too."""
+        folder, bins = self.folder, self.bins
+        summary = {
+            "filesinfo": {str(number): {"infiles": [str(bins.folder / name)],
+                                        "outfiles": [str(folder / dump_name(name))]}
+                          for number, name in enumerate(bins.names)},
+            "args": sys.argv,
+            "NPU_compute_time": {"min": min(times), "max": max(times), "mean": float(np.mean(times)),
+                                 "median": float(np.median(times)), "percentile(99%)": float(np.percentile(times, 99)),
+                                 "count": len(times)} if times else None,
+            "throughput": throughput or None,
+            "npu_compute_time_list": times,
+            "pid": os.getpid(),
+            "end_to_end": _end_to_end(spans),
+            EMULATED: is_emulated(self.settings),
+        }
+        write_json(self.summary_path, summary)
+        count = int(self.part.split("/")[1])
+        parts = [f"{number}/{count}" for number in range(count)]
+        if count > 1 and all(summary_of(folder, part).exists() for part in parts):
+            DumpFolder(folder, bins, self.settings).merge(parts)
+        return summary
 
 
 def _end_to_end(spans: List[Span]) -> Optional[Dict[str, float]]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from pathlib import Path
 from typing import Any, Iterable, Union
 
@@ -36,9 +37,9 @@ def make_folder(path: PathLike) -> Path:
 
 def write_file(path: PathLike, data: Any) -> None:
     """Write bytes (anything with the buffer protocol) so that `path` is whole or not there."""
-    partial = os.fspath(path) + PARTIAL
+    partial = f"{os.fspath(path)}.{secrets.token_hex(4)}{PARTIAL}"  # two runs that write it do not mix
     try:
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb") as file:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE), "wb") as file:
             file.write(data)
         os.replace(partial, path)
     except OSError as error:  # a full disk raises from write() without a file name

@@ -127,14 +127,13 @@ class Lock:
 
 
 @contextlib.contextmanager
-def hold(output: PathLike) -> Iterator[None]:
-    """Be the only run that works on `output`: a folder, or a file whose folder is there.
+def hold(*outputs: PathLike) -> Iterator[None]:
+    """Be the only run that works on `outputs`: folders that are there, and files in such folders.
 
     Raises UserError in one line with the other's pid and start where another run is at work there.
     """
-    lock = Lock(output)
-    lock.alone()
-    try:
+    with contextlib.ExitStack() as locks:
+        for lock in map(Lock, outputs):
+            locks.callback(lock.release)
+            lock.alone()
         yield
-    finally:
-        lock.release()

@@ -1,11 +1,14 @@
 """Reading an ONNX file that somebody else may have made."""
 from __future__ import annotations
 
+import mmap
 import os
-from typing import TYPE_CHECKING, Dict, Optional
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, Optional, Set
 
 from contract.errors import UserError
-from contract.files import PathLike
+from contract.files import PathLike, sha256_of_file, sha256_of_rows
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -22,6 +25,40 @@ def load_onnx(path: PathLike, weights: bool = True) -> ModelProto:
     except Exception as error:  # protobuf's errors have no public base class
         raise UserError(f"{path}: not an ONNX file, or damaged ({' '.join(str(error).split())}). "
                         "Export it again") from None
+
+
+def sha256_of_model(path: PathLike) -> str:
+    """The identity of a model file. For an ONNX file, which may keep weights in files beside it, it covers those too.
+
+    Raises UserError where such a file is missing, or lies outside the model's folder.
+    """
+    digest = sha256_of_file(path)
+    names = sorted(_external_files(path)) if os.fspath(path).lower().endswith(".onnx") else []
+    return sha256_of_rows([(digest,), *((name, sha256_of_file(_beside(path, name))) for name in names)]) if names \
+        else digest
+
+
+def _external_files(path: PathLike) -> Set[str]:
+    """The names that an ONNX file gives for its weights, in subgraphs too, read from its bytes: the card's server has
+    no onnx package. Each is a protobuf entry of the key "location" and a value: field 2, its length, its bytes."""
+    names = set()
+    if not os.path.getsize(path):
+        return names
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for match in re.finditer(rb"\n\x08location\x12([\x80-\xff]*[\x00-\x7f])", content):
+            length = sum((byte & 0x7f) << 7 * place for place, byte in enumerate(match.group(1)[:5]))
+            names.add(content[match.end():match.end() + length].decode(errors="surrogateescape"))
+    return names
+
+
+def _beside(path: PathLike, name: str) -> Path:
+    weights = Path(path).parent / name
+    if os.path.isabs(name) or ".." in Path(name).parts:
+        raise UserError(f"{path}: names weights outside its folder ({name}). Export it again")
+    if not os.path.isfile(weights):
+        raise UserError(f"{path}: its weights are in {weights}, and no such file is there. Copy it too, or export the "
+                        "model again")
+    return weights
 
 
 def only_input(model: ModelProto, path: PathLike) -> ValueInfoProto:

@@ -9,5 +9,10 @@ def format_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(map(format_row, (head, ["---"] * len(head), *rows)))
 
 
+def mark(cell: str, emulated: bool) -> str:
+    """A figure that an emulated device gave says so in its cell."""
+    return f"{cell} (emulated)" if emulated and cell != "-" else cell
+
+
 def format_row(cells: Iterable[Any]) -> str:
     return f"| {' | '.join(map(str, cells))} |"

@@ -17,6 +17,7 @@ from typing import List, Optional
 
 from contract.arguments import at_least
 from contract.files import PathLike, make_folder, write_file
+from contract.locks import hold
 from contract.manifest import bins_in
 from contract.pixels import FLOAT32
 from contract.progress import Progress
@@ -39,10 +40,11 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def write_letterboxed(images: PathLike, output: Path, network: Network, limit: Optional[int] = None) -> None:
     photographs = find_photographs(images)[:limit]
     whole = bins_in(make_folder(output))
-    for photograph in Progress(photographs, unit="photograph", desc="letterbox"):
-        name = f"{photograph.image_id:012d}.bin"
-        if whole.get(name) != row_bytes(network.input_shape, FLOAT32):
-            write_file(output / name, read_letterboxed(photograph, (network.width, network.height)).tensor)
+    with hold(output):
+        for photograph in Progress(photographs, unit="photograph", desc="letterbox"):
+            name = f"{photograph.image_id:012d}.bin"
+            if whole.get(name) != row_bytes(network.input_shape, FLOAT32):
+                write_file(output / name, read_letterboxed(photograph, (network.width, network.height)).tensor)
     print(f"{output}: {len(photographs)} bins")
 
 

@@ -17,10 +17,12 @@ from typing import Any, Deque, Dict, Iterable, Iterator, List, Mapping, NamedTup
 import cv2
 import numpy as np
 
-from backends.rooms import open_backend
+from backends.rooms import is_emulated, open_backend
 from contract.backend import Backend, check_backend, infer_rows
 from contract.errors import UserError
-from contract.files import PathLike, sha256_of_file, sha256_of_rows, write_file
+from contract.files import PathLike, make_folder, sha256_of_file, sha256_of_rows, write_file
+from contract.locks import hold
+from contract.onnx_file import sha256_of_model
 from contract.progress import Progress
 from detection.blocks import Network
 from detection.boxes import Thresholds, anchor_rows, find_people
@@ -63,8 +65,9 @@ class Detector:
         if (self.weights is None) == (self.model is None):
             raise UserError("give the detector either its --weights or a --model file made of them")
         kind, path = ("weights", self.weights) if self.weights else ("model", self.model)
-        return {"cfg_sha256": sha256_of_file(self.cfg), f"{kind}_sha256": sha256_of_file(path), "backend": self.backend,
-                "options": dict(self.options) or None,
+        return {"cfg_sha256": sha256_of_file(self.cfg), f"{kind}_sha256": sha256_of_model(path),
+                "backend": self.backend, "options": dict(self.options) or None,
+                "emulated": is_emulated(self.backend) or None,
                 **({"person_class": self.person_class} if self.person_class else {})}
 
 
@@ -96,11 +99,18 @@ def detect_folder(images: Union[Photos, PathLike], output: PathLike, detector: D
     replaced.
     """
     photographs, spec = find_photographs(images)[:limit], detector.spec()
-    fingerprint = fingerprint_photographs(photographs)
     settings = {**detector.origin(), **dataclasses.asdict(thresholds)}
     if any(photograph.file_name for photograph in photographs):  # ids follow from the names, so they are settings too
         settings["ids"] = sha256_of_rows((photograph.image_id, photograph.path.name) for photograph in photographs)
-    results = Results(output, settings)
+    make_folder(Path(output).absolute().parent)
+    with hold(output):
+        _detect(photographs, spec, Results(output, settings), detector, thresholds, skip_unreadable, replace)
+
+
+def _detect(photographs: List[Photograph], spec: DetectorSpec, results: Results, detector: Detector,
+            thresholds: Thresholds, skip_unreadable: bool, replace: bool) -> None:
+    """Fill `results`; what is there of the same settings is kept."""
+    output, fingerprint = results.output, fingerprint_photographs(photographs)
     try:
         finished = results.finished(fingerprint, skip_unreadable)
         results.resume()

@@ -20,6 +20,7 @@ from contract.arguments import at_least
 from contract.errors import UserError
 from contract.export import MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from contract.files import PathLike, make_folder, sha256_of_file, write_file
+from contract.locks import hold
 from contract.onnx_file import read_origin, write_origin
 from detection.blocks import Network
 from detection.darknet import Arrays, read_cfg, read_weights
@@ -53,16 +54,18 @@ def export(cfg: PathLike, weights: PathLike, output: PathLike, batches: Sequence
     if wanted:
         oracle = _build_oracle(network, arrays)
         make_folder(paths[None].parent)
-    for batch, path in wanted.items():
-        model = build_onnx(network, arrays, batch, opset)
-        write_origin(model, origin)
-        content = model.SerializeToString()
-        error = relative_error(content, oracle, (batch or 2, *network.input_shape))
-        if not error <= MAX_RELATIVE_ERROR:
-            raise UserError(f"{path}: not written. It differs from torch by {error:.1e} of the largest value, expected "
-                            f"at most {MAX_RELATIVE_ERROR:.0e}. Is this ONNX Runtime one of requirements.txt?")
-        write_file(path, content)
-        print(f"{path}: {len(content)} bytes, differs from torch by {error:.1e} of the largest value")
+    with hold(*paths.values()):
+        for batch, path in wanted.items():
+            model = build_onnx(network, arrays, batch, opset)
+            write_origin(model, origin)
+            content = model.SerializeToString()
+            error = relative_error(content, oracle, (batch or 2, *network.input_shape))
+            if not error <= MAX_RELATIVE_ERROR:
+                raise UserError(f"{path}: not written. It differs from torch by {error:.1e} of the largest value, "
+                                f"expected at most {MAX_RELATIVE_ERROR:.0e}. Is this ONNX Runtime one of "
+                                "requirements.txt?")
+            write_file(path, content)
+            print(f"{path}: {len(content)} bytes, differs from torch by {error:.1e} of the largest value")
     return list(paths.values())
 
 

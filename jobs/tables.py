@@ -4,7 +4,8 @@ from __future__ import annotations
 from typing import Any, Dict, List, Sequence
 
 from contract.files import read_json
-from contract.tables import format_table
+from contract.records import is_emulated
+from contract.tables import format_table, mark
 from jobs.job import Job
 
 NOTHING = "-"
@@ -37,11 +38,11 @@ def _table(rows: List[Dict[str, Any]]) -> str:
 
 def _row(job: Job, metrics: Dict[str, Any]) -> Dict[str, Any]:
     """As postprocess.py prints it."""
-    dumps, speed = metrics["dumps"][0] or {}, metrics["speed"]
+    dumps = metrics["dumps"][0] or {}
     return {"model": dumps.get("model", NOTHING), "batch": job.batch,
             **{name: score(metrics, name) for name in ("AP", "AP50", "AR")},
-            "crops/s in the model": rate(speed.get("crops_per_second")),
-            "people/s, bins to dumps, both crops": rate(speed.get("people_per_second"))}
+            "crops/s in the model": rate(metrics),
+            "people/s, bins to dumps, both crops": rate(metrics, "people_per_second")}
 
 
 def _published(job: Job, metrics: Dict[str, Any]) -> Dict[str, str]:
@@ -57,12 +58,13 @@ def _published(job: Job, metrics: Dict[str, Any]) -> Dict[str, str]:
 
 def score(metrics: Dict[str, Any], name: str = "AP") -> str:
     """A COCO number; photos that nobody has annotated have none."""
-    return f"{metrics['metrics'][name]:.4f}" if metrics["metrics"] else NOTHING
+    return mark(f"{metrics['metrics'][name]:.4f}" if metrics["metrics"] else NOTHING, is_emulated(metrics))
 
 
-def rate(value: Any) -> str:
+def rate(metrics: Dict[str, Any], name: str = "crops_per_second") -> str:
     """A run that was continued when all dumps were there has timed nothing."""
-    return f"{value:.1f}" if value else NOTHING
+    value = metrics["speed"].get(name)
+    return mark(f"{value:.1f}" if value else NOTHING, is_emulated(metrics))
 
 
 def who_got_options(choices: Sequence[Any]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 from typing import Dict, List, Sequence
 
 from contract.files import read_json, remove_file
+from contract.records import is_emulated
 from contract.stage import Stage, stage
-from contract.tables import format_table
+from contract.tables import format_table, mark
 from jobs.job import Job
 from jobs.series import REFERENCE
 from jobs.tables import rate, score
@@ -59,5 +60,6 @@ def _row(jobs: List[Job]) -> Dict[str, object]:
     return {"model": jobs[0].name, "batch": jobs[0].batch,
             **({"boxes": jobs[0].label.lstrip("_")} if jobs[0].label else {}),
             **{f"{target} AP": score(of) for target, of in metrics.items()},
-            **{f"{target} crops/s": rate(of["speed"].get("crops_per_second")) for target, of in metrics.items()},
-            **{f"{target} agrees": "yes" if verdict["agree"] else "NO" for target, verdict in verdicts.items()}}
+            **{f"{target} crops/s": rate(of) for target, of in metrics.items()},
+            **{f"{target} agrees": mark("yes" if verdict["agree"] else "NO", is_emulated(metrics[target]))
+               for target, verdict in verdicts.items()}}

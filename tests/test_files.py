@@ -48,7 +48,16 @@ def test_a_link_is_replaced_not_followed(tmp_path):
     assert target.read_bytes() == b"theirs" and not path.is_symlink()
 
 
-def test_a_leftover_of_a_killed_run_is_written_over(tmp_path):
-    (tmp_path / "file.bin.tmp").write_bytes(b"a longer leftover")
-    write_file(tmp_path / "file.bin", b"ours")
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file.bin", b"ours")]
+def test_temporary_names_are_unique_and_a_planted_link_is_not_followed(tmp_path, monkeypatch):
+    names = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda source, target: (names.append(source), replace(source, target)))
+    for _ in range(3):
+        write_file(tmp_path / "file.bin", b"ours")
+    assert len(set(names)) == 3 and all(name.startswith(str(tmp_path / "file.bin.")) for name in names)
+    (tmp_path / "mine").write_bytes(b"kept")
+    (tmp_path / "file.bin.00000000.tmp").symlink_to(tmp_path / "mine")
+    monkeypatch.setattr("secrets.token_hex", lambda size: "0" * 2 * size)
+    with pytest.raises(FileExistsError):
+        write_file(tmp_path / "file.bin", b"ours")
+    assert (tmp_path / "mine").read_bytes() == b"kept"

@@ -180,10 +180,19 @@ class Backend:
 
     def describe(self) -> dict:
         return {"device": self.machine["gpu"], "precision": self.facts.get("precision"),
-                "tf32": self.facts.get("tf32"), "tensorrt": self.machine["tensorrt"]}
+                "tf32": self.facts.get("tf32"), "tensorrt": self.machine["tensorrt"],
+                "emulated": self.machine["emulated"]}
 
     def close(self) -> None:
         self.opened.close()
+
+
+def is_emulated() -> bool:
+    """Whether the GPU here is that of the tests' emulator; not where there is no TensorRT."""
+    try:
+        return library.is_emulated(library.load())
+    except UserError:
+        return False
 
 
 def _close_lanes(lanes: List[Lane]) -> None:

@@ -28,6 +28,9 @@ from backends.tensorrt.trtexec_build import build_command, check_trtexec, print_
 from contract.arguments import DEFAULT_CONFIG
 from contract.errors import UserError
 from contract.files import make_folder, remove_file, sha256_of_file, write_file
+from contract.locks import hold
+from contract.onnx_file import sha256_of_model
+from contract.records import protect
 
 DESCRIPTIVE = ("onnx", "cuda_driver", "cuda_runtime", "command")  # of the record: they may change without a new build
 LEVELS = range(6)  # of builder_optimization_level
@@ -66,7 +69,7 @@ def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: 
     """Write `output` and its record, or keep them where they were made in the same way."""
     cuda.open_device(args.device)  # before anything of TensorRT: without CUDA it may end the process
     tensorrt = library.load()
-    version, digest = version_of(tensorrt.__version__), sha256_of_file(model)
+    version, digest = version_of(tensorrt.__version__), sha256_of_model(model)
     recipe = choose_recipe(model, source, args.precision, abilities_of(tensorrt))
     calibration = plan_calibration(args, source, sizes[1], output, version, digest) if recipe.calibrate else None
     table = calibration.table if calibration else None
@@ -128,6 +131,7 @@ def is_kept(output: Path, facts: Dict[str, Any]) -> bool:
         earlier = sidecar.read(output) if output.exists() else {}
     except UserError:  # a damaged record is written anew, with its engine
         return False
+    protect(output, earlier, facts)
     return bool(earlier) and earlier["plan_sha256"] == sha256_of_file(output) and \
         all(earlier.get(key) == facts[key] for key in facts if key not in DESCRIPTIVE)
 
@@ -140,7 +144,9 @@ def main() -> None:
     output = Path(args.output) if args.output else default_output(model, source, sizes, args.precision)
     if args.trtexec == "print":
         print_commands(model, output, source, sizes, args)
-    else:
+        return
+    make_folder(output.parent)
+    with hold(output):
         build_engine(model, output, source, sizes, args)
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
@@ -14,8 +13,9 @@ from backends.tensorrt.calibration import Version, check_table, dotted
 from backends.tensorrt.request import Source
 from contract.bins import BinReader, spread
 from contract.errors import UserError
-from contract.files import read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.files import remove_file, sha256_of_file, write_file, write_json
 from contract.progress import Progress
+from contract.records import read_record
 from contract.spec import load_spec
 
 RECORD = ".json"  # appended to the table's name
@@ -52,6 +52,9 @@ def plan_calibration(args: argparse.Namespace, source: Source, batch: int, outpu
     if bins is not None and earlier is not None and earlier != origin:  # made here, of other
         remove_file(table)
         remove_file(f"{table}{RECORD}")
+    elif earlier is not None and earlier.get("onnx_sha256") != onnx_sha256:
+        raise UserError(f"{table}: made from another ONNX than this one. Give --calibration a folder of bins to make "
+                        "it anew, or name another --calibration_table")
     if table.exists():
         check_table(table, version, args.calibration_method)
         if bins is not None and earlier is None:
@@ -67,9 +70,9 @@ def table_of(args: argparse.Namespace, output: Path) -> Path:
     return Path(args.calibration_table or output.with_suffix(".calibration"))
 
 
-def read_origin(table: Path) -> Any:
+def read_origin(table: Path) -> Optional[Dict[str, Any]]:
     """What a table was made from; None where TensorRT's other tools made it."""
-    return read_json(f"{table}{RECORD}", "calibration record") if os.path.exists(f"{table}{RECORD}") else None
+    return read_record(f"{table}{RECORD}")
 
 
 def check_bins(bins: BinReader, source: Source, batch: int, people: int) -> None:

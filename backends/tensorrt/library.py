@@ -25,6 +25,11 @@ def load() -> Any:
     return tensorrt
 
 
+def is_emulated(tensorrt: Any) -> bool:
+    """Whether this module is the emulator's of the tests."""
+    return getattr(tensorrt, "EMULATED", False)
+
+
 def make_logger(tensorrt: Any) -> tensorrt.ILogger:
     """A logger whose `text()` is the last errors in one line; nothing is printed."""
 

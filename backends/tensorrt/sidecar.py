@@ -4,6 +4,7 @@ A plan serves the exact release of TensorRT and the compute capability that it w
 says so without loading it, so the builder writes it down. The file is one JSON object:
 
     tensorrt, gpu, compute_capability, cuda_driver, cuda_runtime   of the machine that built it, see `describe_machine`
+    emulated               whether that was the emulator of the tests
     onnx, onnx_sha256      name and digest of the model
     precision, tf32        fp32, fp16 or int8; whether float32 layers may round their factors to 10 bits
     profile                [min, opt, max] batch, three times the same where it takes one
@@ -18,7 +19,7 @@ from __future__ import annotations
 import os
 from typing import Any, Dict
 
-from backends.tensorrt import cuda
+from backends.tensorrt import cuda, library
 from contract.errors import UserError
 from contract.files import PathLike, read_json, sha256_of_file, write_json
 
@@ -31,10 +32,11 @@ def path_of(plan: PathLike) -> str:
     return os.fspath(plan) + SUFFIX
 
 
-def describe_machine(tensorrt: Any, device: int) -> Dict[str, str]:
+def describe_machine(tensorrt: Any, device: int) -> Dict[str, Any]:
     gpu = cuda.describe_gpu(device)
     return {"tensorrt": tensorrt.__version__, "gpu": gpu.name, "compute_capability": gpu.compute_capability,
-            "cuda_driver": cuda.version("Driver"), "cuda_runtime": cuda.version("Runtime")}
+            "cuda_driver": cuda.version("Driver"), "cuda_runtime": cuda.version("Runtime"),
+            "emulated": library.is_emulated(tensorrt)}
 
 
 def write(plan: PathLike, facts: Dict[str, Any]) -> None:
@@ -54,7 +56,7 @@ def read(plan: PathLike) -> Dict[str, Any]:
     return facts
 
 
-def check(plan: PathLike, facts: Dict[str, Any], machine: Dict[str, str]) -> None:
+def check(plan: PathLike, facts: Dict[str, Any], machine: Dict[str, Any]) -> None:
     """Refuse a plan that does not belong on this machine, with the command that builds the one that does.
 
     Another GPU of the same compute capability is let through: TensorRT takes its plans, if not always at full speed.
@@ -64,6 +66,9 @@ def check(plan: PathLike, facts: Dict[str, Any], machine: Dict[str, str]) -> Non
     if facts["plan_sha256"] != sha256_of_file(plan):
         raise UserError(f"{plan}: is not the plan that {path_of(plan)} describes. Remove that file if the plan was "
                         f"built by other means, or build it again: {facts['command']}")
+    if facts.get("emulated", machine["emulated"]) != machine["emulated"]:
+        maker, here = ("the emulator of the tests", "a real one") if facts["emulated"] else ("TensorRT", "emulated")
+        raise UserError(f"{plan}: {maker} built it, and the GPU here is {here}. Build it here: {facts['command']}")
     for what, key in (("TensorRT", "tensorrt"), ("compute capability", "compute_capability")):
         if facts[key] != machine[key]:
             raise UserError(f"{plan}: built by TensorRT {facts['tensorrt']} for compute capability "

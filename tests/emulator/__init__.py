@@ -64,6 +64,7 @@ def _toolkit(cann: str) -> Path:
     partial = home / f"version.cfg.{os.getpid()}"
     partial.write_text(f"# version: 1.0\nruntime_running_version=[7.7.0.1.238:{cann}]\n")
     os.replace(partial, home / "version.cfg")
+    (home / "EMULATED").touch()
     return home
 
 

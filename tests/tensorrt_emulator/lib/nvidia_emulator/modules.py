@@ -37,7 +37,7 @@ def tensorrt() -> types.ModuleType:
     classes = [ILogger, Logger, Builder, IBuilderConfig, INetworkDefinition, IOptimizationProfile, ITimingCache,
                IHostMemory, ITensor, OnnxParser, ParserError, Runtime, ICudaEngine, IExecutionContext, Dims,
                *(CALIBRATORS if here.major < 11 else ())]
-    vars(module).update({one.__name__: one for one in classes}, __version__=here.tensorrt,
+    vars(module).update({one.__name__: one for one in classes}, __version__=here.tensorrt, EMULATED=True,
                         BuilderFlag=enums.BuilderFlag, PreviewFeature=enums.PreviewFeature,
                         NetworkDefinitionCreationFlag=enums.NetworkDefinitionCreationFlag,
                         TensorIOMode=enums.TensorIOMode, TensorLocation=enums.TensorLocation,

@@ -2,4 +2,6 @@
 from . import base, mdl, rt, util
 from .base import *  # noqa: F403
 
-__all__ = [*base.__all__, "mdl", "rt", "util"]  # noqa: PLE0604
+EMULATED = True  # a real pyACL has no such name
+
+__all__ = [*base.__all__, "EMULATED", "mdl", "rt", "util"]  # noqa: PLE0604
