@@ -175,3 +175,11 @@ def test_the_record_of_a_table_says_what_it_was_made_of(build, rows, table, mode
     done(build("--batch", 2, "--calibration", write_bins(tmp_path / "bins", rows), "--calibration_people", 6))
     origin = json.loads(Path(f"{table}.json").read_text())
     assert origin["people"] == 6 and origin["batch"] == 2 and origin["method"] == "entropy"
+
+
+def test_a_table_of_another_onnx_is_refused_without_bins_too(build, rows, table, model, tmp_path):
+    done(build("--batch", 2, "--calibration", write_bins(tmp_path / "bins", rows)))
+    patch_model(model, seed=1)
+    assert "made from another ONNX" in one_error(build("--batch", 2))
+    patch_model(model)
+    done(build("--batch", 2))
