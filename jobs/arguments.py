@@ -23,8 +23,8 @@ PHOTOGRAPHS, ANNOTATIONS = "val2017", "annotations/person_keypoints_val2017.json
 ANNOTATED, DETECTED = "annotated", "detected"
 OF_TARGETS = ("runner", "precision", "device", "gears", "precision_mode")  # a target takes those of its room
 OF_SWEEP = ("photographs", "repeat")
-NOT_OF_SWEEP = ("targets", "validate", "model", "detector_model", "detections", "gt_boxes", "boxes", "limit", "uint8",
-                "runner", "precision", "gears", "precision_mode")
+NOT_OF_SWEEP = ("targets", "validate", "images", "annotations", "model", "detector_model", "detections", "gt_boxes",
+                "boxes", "limit", "uint8", "runner", "precision", "gears", "precision_mode")
 SWEEP_DEFAULTS = {"photographs": 128, "repeat": 5, "device": "cuda:0"}
 BATCH, SWEEP_BATCHES = 16, (1, 2, 4, 8, 16, 32, 64)
 
@@ -84,6 +84,8 @@ def _add_inputs(group: Any) -> None:
                        "this project")
     group.add_argument("--dataroot", type=path, metavar="DIR", help="COCO: annotations/ and val2017/"
                        + _default("dataroot"))
+    group.add_argument("--images", type=path, metavar="DIR", help="photos, in place of val2017/ of --dataroot")
+    group.add_argument("--annotations", type=path, metavar="FILE", help="annotations, in place of those of --dataroot")
     group.add_argument("--checkpoint", type=path, metavar="FILE", help="trained weights" + _default("checkpoint"))
     group.add_argument("--cfg", "--config", type=path, metavar="FILE", help="config of the model" + _default("cfg"))
     group.add_argument("--weights", type=path, metavar="FILE", help="YOLOv3 weights that find the people"
@@ -147,9 +149,10 @@ def _check(args: argparse.Namespace) -> None:
         for target in args.targets:
             runners_of(target)
     if args.demo:
-        _refuse(given, DEMO, "with --demo, which brings its own")
+        _refuse(given, (*DEMO, "images", "annotations"), "with --demo, which brings its own")
     for one, other in (("model", "checkpoint"), ("detector_model", "weights"), ("gt_boxes", "detections"),
-                       ("gt_boxes", "boxes"), ("validate", "model")):
+                       ("gt_boxes", "boxes"), ("validate", "model"), ("validate", "images"),
+                       ("validate", "annotations")):
         if {one, other} <= given:
             raise UserError(f"--{one} and --{other} do not go together")
     if args.detections and args.boxes and DETECTED not in args.boxes:
@@ -188,6 +191,16 @@ def _complete(args: argparse.Namespace) -> None:
         args.work = Path("runs") / f"{kind}{(args.model or args.checkpoint).stem}{limit}"
 
 
+def _data(args: argparse.Namespace) -> List[Tuple[Path, str]]:
+    """The photos, and the annotations where the job cannot do without: keypoints need none, only their score does."""
+    needed = [(args.images, "--images") if args.images else (args.dataroot / PHOTOGRAPHS, "--dataroot")]
+    if args.annotations:
+        needed.append((args.annotations, "--annotations"))
+    elif ANNOTATED in args.boxes or args.sweep or args.validate:
+        needed.append((args.dataroot / ANNOTATIONS, "--dataroot"))
+    return needed
+
+
 def check_files(args: argparse.Namespace, root: Path) -> None:
     """Raises UserError that names every file of the entire job that is not there, with its option."""
     finds_people = args.sweep or DETECTED in args.boxes and not args.detections
@@ -199,8 +212,7 @@ def check_files(args: argparse.Namespace, root: Path) -> None:
         needed["detections"] = args.detections
     missing = [f"{file} (--{option})" for option, file in needed.items() if not (root / file).is_file()]
     if not args.demo:
-        missing += [f"{args.dataroot / name} (--dataroot)" for name in (PHOTOGRAPHS, ANNOTATIONS)
-                    if not (root / args.dataroot / name).exists()]
+        missing += [f"{folder} ({option})" for folder, option in _data(args) if not (root / folder).exists()]
     if missing:
         raise UserError(f"not there: {', '.join(missing)}. Name them with these options"
                         + ("" if finds_people is False or args.demo else "; --detections FILE brings people found "

@@ -14,9 +14,9 @@ FLOAT32, UINT8 = "float32", "uint8"
 class Job:
     """What is asked for. Paths are absolute, or relative to the project's root, where the stages run.
 
-    `detections` None finds people with `weights` or `detector_model`, unless the boxes are `annotated`. A `model` is
-    run as it is and needs no checkpoint. `label` tells apart jobs in one work folder that differ in their boxes.
-    `options` are those of the target: device, precision, ...
+    `images` and `annotations` stand in place of those of the `dataroot`. `detections` None finds people with `weights`
+    or `detector_model`, unless the boxes are `annotated`. A `model` is run as it is and needs no checkpoint. `label`
+    tells apart jobs in one work folder that differ in their boxes. `options` are those of the target: device, ...
     """
 
     target: str
@@ -28,6 +28,8 @@ class Job:
     weights: Path
     yolo_cfg: Path
     work: Path
+    images: Optional[Path] = None
+    annotations: Optional[Path] = None
     detections: Optional[Path] = None
     annotated: bool = False
     limit: Optional[int] = None
@@ -122,8 +124,8 @@ class Job:
     def detect(self, backend: str, *options: Any, model: Optional[Path] = None) -> Stage:
         """People by `model`, or where it is None by the weights."""
         network = ("--model", model) if model else ("--weights", self.weights)
-        return stage("detect.py", "--backend", backend, *network, "--yolo_cfg", self.yolo_cfg, "--dataroot",
-                     self.dataroot, "--output", self.found_people, *options, *self.limited(), "--replace",
+        return stage("detect.py", "--backend", backend, *network, "--yolo_cfg", self.yolo_cfg, *self.photos(),
+                     "--output", self.found_people, *options, *self.limited(), "--replace",
                      reads=(self.dataroot, self.yolo_cfg, network[1]), leaves=(self.found_people,))
 
     def infer(self, program: Tuple[str, ...], model: Path, mirrored: bool, *options: Any) -> Stage:
@@ -132,6 +134,14 @@ class Job:
         return stage(*program, "--model", model, "--cfg", self.cfg, "--input", bins, "--output", self.results,
                      "--output_dirname", dumps.name, *options, "--replace", reads=(bins, model, self.cfg),
                      leaves=(dumps,))
+
+    def photos(self) -> Tuple[Any, ...]:
+        """Where the photos are, and what says which is which."""
+        return ("--dataroot", self.dataroot, *(("--images", self.images) if self.images else ()), *self.truth())
+
+    def truth(self) -> Tuple[Any, ...]:
+        """The annotations, where they are not those of the dataroot."""
+        return ("--annotations", self.annotations) if self.annotations else ()
 
     def limited(self) -> Tuple[Any, ...]:
         return ("--limit", self.limit) if self.limit else ()

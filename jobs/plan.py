@@ -37,14 +37,14 @@ def _preprocess(job: Job) -> Stage:
     else:
         boxes = ("--weights", job.weights, "--yolo_cfg", job.yolo_cfg)
         reads, leaves = (*reads, job.weights, job.yolo_cfg), (people, *leaves)
-    return stage("preprocess.py", "--dataroot", job.dataroot, "--output", job.bins(), "--output_flip", job.bins(True),
+    return stage("preprocess.py", *job.photos(), "--output", job.bins(), "--output_flip", job.bins(True),
                  "--dtype", job.dtype, "--cfg", job.cfg, *boxes, *job.limited(), "--replace", reads=reads,
                  leaves=leaves)
 
 
 def _postprocess(job: Job) -> Stage:
-    return stage("postprocess.py", "--dataroot", job.dataroot, "--manifest", job.manifest, "--dump_dir", job.dumps(),
-                 "--dump_dir_flip", job.dumps(True), "--cfg", job.cfg,
+    return stage("postprocess.py", "--dataroot", job.dataroot, *job.truth(), "--manifest", job.manifest,
+                 "--dump_dir", job.dumps(), "--dump_dir_flip", job.dumps(True), "--cfg", job.cfg,
                  reads=(job.manifest, job.dumps(), job.dumps(True)),
                  leaves=(job.score / "keypoints.json", job.metrics))
 

@@ -131,6 +131,17 @@ def test_both_kinds_of_boxes_have_folders_of_their_own():
     assert "--gt_boxes" not in detected and flags(detected)["--output"] == "prep_data_detected"
 
 
+def test_photos_and_annotations_of_their_own():
+    """Absolute, because the stages do not run where the user is."""
+    found = commands("--targets", "gpu", "--images", "photos", "--annotations", "a.json")
+    for program, names in (("detect.py", {"--images", "--annotations"}), ("postprocess.py", {"--annotations"}),
+                           ("preprocess.py", {"--images", "--annotations"})):
+        command, = (one for one in found if one.startswith(program))
+        there = {"--images": str(Path("photos").absolute()), "--annotations": str(Path("a.json").absolute())}
+        assert {name: value for name, value in flags(command).items() if name in there} == \
+            {name: there[name] for name in names}
+
+
 @pytest.mark.parametrize("batch", [["--batch", "1", "16"], ["--batch", "1 16"], ["--batch", "1,16"]])
 def test_batch_sizes(batch):
     assert [job.batch for job in jobs_of("--targets", "cpu", *batch)] == [1, 16]
