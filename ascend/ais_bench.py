@@ -19,8 +19,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-import numpy as np
-
 from ascend.backend import Backend
 from ascend.generations import NEW, check_paths, find_generation
 from ascend.pyacl import call
@@ -34,7 +32,6 @@ from contract.files import make_folder, read_json, remove_file, sha256_of_file, 
 from contract.manifest import settings_difference
 
 READ_BY_AIS_BENCH = (".bin", ".BIN", ".npy", ".NPY")
-LARGEST_VALUE = 1e4  # more than any crop holds: normalised it is about 1, as bytes 255
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -85,9 +82,6 @@ def check_bins(bins: BinReader, om: Backend, batch: int) -> None:
         raise UserError(f"{bins.folder / bins.names[0]}: {bin_bytes} bytes, but the model takes {batch_bytes} for a "
                         f"batch of {batch} ({om.input.dtype.name}). Build the .om for these bins with "
                         "python3 -m ascend.atc")
-    if bins.manifest is None and not (np.abs(bins.read(range(1))) < LARGEST_VALUE).all():
-        raise UserError(f"{bins.folder / bins.names[0]}: its values are no crop's. Is it float64? Two people of "
-                        "float32 have the same size, so ais_bench takes it. Write float32")
 
 
 def check_places(generation: str, model: str, bins: BinReader, output: Path) -> None:

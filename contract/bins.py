@@ -23,10 +23,14 @@ from contract.manifest import (
     save_manifest,
     settings_difference,
 )
+from contract.pixels import FLOAT32
 from contract.spec import Tensors, load_spec, row_bytes
 
 if TYPE_CHECKING:
     from contract.spec import Spec
+
+
+LARGEST_VALUE = 1e4  # more than any crop holds: normalised it is about 1
 
 
 class BinFolder:
@@ -109,6 +113,7 @@ class BinReader:
             self._check_names(found)
         self.names = self.manifest.bin_names if self.manifest else sorted(found, key=natural_order)
         self.rows = [self._rows(number, found[name]) for number, name in enumerate(self.names)]
+        self._check_values()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -142,10 +147,24 @@ class BinReader:
                 raise UserError(f"{self.folder}: {len(names)} bins are {what} ({min(names)}, ...). "
                                 "Run preprocess.py again")
 
+    def _check_values(self) -> None:
+        """Of the first bin: numbers of another kind are told by their size, which is beyond any crop's, or NaN."""
+        if self.spec.dtype != FLOAT32:
+            return
+        with np.errstate(invalid="ignore"):
+            fits = (np.abs(self.read(range(1))) < LARGEST_VALUE).all()
+        if not fits:
+            raise UserError(f"{self.folder / self.names[0]}: its values are no crop's: some are NaN or beyond "
+                            f"{LARGEST_VALUE:g}. Is it float64 or big-endian? Write little-endian float32 "
+                            "(numpy's astype('<f4').tofile)")
+
     def _rows(self, number: int, size: int) -> int:
         rows = self.manifest.rows(number) if self.manifest else max(1, size // self.bytes_each)
         if size != rows * self.bytes_each:
             people = f"{rows} x " if rows > 1 else ""
+            if self.spec.dtype == FLOAT32 and size == 2 * rows * self.bytes_each:
+                raise UserError(f"{self.folder / self.names[number]}: {size} bytes, twice what was expected. Is it "
+                                "float64? Write float32 (numpy's astype('<f4').tofile)")
             raise UserError(f"{self.folder / self.names[number]}: {size} bytes, expected {rows * self.bytes_each} "
                             f"({people}{'x'.join(map(str, self.spec.input_shape))} {self.spec.dtype}). Was it written "
                             "with another --cfg? Bins of bytes need the manifest.json that was written with them")

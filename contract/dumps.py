@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -28,6 +29,37 @@ Span = Tuple[int, float, float]  # people, and when their inference started and 
 
 def dump_name(bin_name: str) -> str:
     return bin_name[:-len(".bin")] + "_0.bin"
+
+
+def find_dumps(folder: PathLike) -> Dict[str, Tuple[str, int]]:
+    """Name of each dump -> where it is below `folder`, and its bytes.
+
+    msame's names, ..._output_0.bin, are taken as well, and the folders that ais_bench leaves of several devices,
+    device0 or device0_0. Raises UserError when two of them hold the same dump.
+    """
+    found: Dict[str, Tuple[str, int]] = {}
+    for place in (Path(folder), *sorted(Path(folder).glob("device*"))):
+        prefix = "" if place == Path(folder) else f"{place.name}/"
+        for name, size in bins_in(place).items() if place.is_dir() else ():
+            usual = re.sub(r"_output(_\d+\.bin)$", r"\1", name)
+            if usual in found:
+                raise UserError(f"{folder}: {prefix}{name} and {found[usual][0]} are dumps of the same bin. Keep those "
+                                "of one run (ais_bench of 2024 needs --divide_input 1 to share bins among devices)")
+            found[usual] = f"{prefix}{name}", size
+    return found
+
+
+def _what_is_there(folder: PathLike) -> str:
+    """Dumps in a format that is not read, and what to do about them."""
+    files = [entry.name for entry in os.scandir(folder)] if os.path.isdir(folder) else []
+    for suffix, advice in ((".npy", "python3 -c 'import numpy, sys; [numpy.load(name).tofile(name[:-3] + \"bin\") for "
+                                    f"name in sys.argv[1:]]' {folder}/*.npy makes them of these, or run ais_bench with "
+                                    "--outfmt BIN"),
+                           (".txt", "Text is rounded: run ais_bench again with --outfmt BIN")):
+        count = sum(name.endswith(suffix) for name in files)
+        if count:
+            return f"There are {count} {suffix} files, and dumps are .bin. {advice}"
+    return ""
 
 
 def read_settings(folder: PathLike) -> Optional[Dict[str, Any]]:
@@ -195,16 +227,18 @@ class DumpReader:
 
     def __init__(self, folder: Path, manifest: Manifest):
         self.folder, self.manifest = folder, manifest
-        self.names = [dump_name(name) for name in manifest.bin_names]
-        found = bins_in(folder)
-        missing = [name for name in self.names if name not in found]
+        places = find_dumps(folder)
+        usual = [dump_name(name) for name in manifest.bin_names]
+        missing = [name for name in usual if name not in places]
         if missing:
-            raise UserError(f"{folder}: {len(missing)} of {len(self.names)} dumps are missing ({missing[0]}, ...). "
-                            "Run the inference again")
-        extra = sorted(found.keys() - set(self.names))
+            raise UserError(f"{folder}: {len(missing)} of {len(usual)} dumps are missing ({missing[0]}, ...). "
+                            f"{_what_is_there(folder) or 'Run the inference again'}")
+        extra = sorted(places.keys() - set(usual))
         if extra:
-            raise UserError(f"{folder}: {len(extra)} dumps more than the manifest's {len(self.names)} "
+            raise UserError(f"{folder}: {len(extra)} dumps more than the manifest's {len(usual)} "
                             f"({extra[0]}, ...). Is the --manifest that of these dumps?")
+        self.names = [places[name][0] for name in usual]  # below the folder, in the order of the bins
+        found = dict(places.values())
         self.settings = self._read_settings()
         outputs = (self.settings or manifest.settings)["outputs"]  # ais_bench leaves no settings
         self.shape: Shape = tuple(next(iter(outputs.values())))
