@@ -122,11 +122,15 @@ def predict(args: Namespace) -> None:
                       replace=args.replace)
         run = Run(pipeline, results, Output(output, args.save_img, args.save_video, args.show),
                   partial(make_tracker, args.track))
+        finish = partial(results.finish, run.keys, args.format, args.eval,
+                         args.sep_json or args.format in ("cmu", "open"))
         try:
             for source in sources:
                 (run.video if isinstance(source, Video) else run.pictures)(source)
-        finally:  # also of a run that was interrupted: what is there is complete
-            results.finish(run.keys, args.format, args.eval, args.sep_json or args.format in ("cmu", "open"))
+        except KeyboardInterrupt:
+            finish()  # of the images so far
+            raise
+        finish()
     tell(run, output, args.profile)
 
 

@@ -57,6 +57,6 @@ def _checked(row: object, where: str) -> Tuple[Union[str, int], List[float], flo
 
 
 def _corners(boxes_xywh: Sequence[Sequence[float]]) -> np.ndarray:
-    boxes = np.array(boxes_xywh, np.float32).reshape(-1, 4)
+    boxes = np.array(boxes_xywh, np.float64).reshape(-1, 4)  # as the stages have them: crops show the rounding
     boxes[:, 2:] += boxes[:, :2]
     return boxes

@@ -17,7 +17,6 @@ from contract.errors import UserError
 from contract.files import PathLike
 from contract.pixels import FLOAT32
 from detection.boxes import Thresholds, anchor_rows, find_people
-from detection.darknet import read_cfg
 from detection.detector import Detector, open_detector
 from detection.letterbox import boxes_to_photograph, letterbox, network_input
 from pose.crops import Normalizer, mirror
@@ -31,13 +30,14 @@ class Finder:
     """A detector: images to boxes of people."""
 
     def __init__(self, detector: Detector, thresholds: Thresholds):
-        self.detector, self.thresholds, self.network = detector, thresholds, read_cfg(detector.cfg)
+        self.detector, self.thresholds, self.spec = detector, thresholds, detector.spec()
+        self.network = self.spec.layers
         self.anchors = anchor_rows(self.network)
         self.opened = contextlib.ExitStack()
         self.backend: Optional[Backend] = None
 
     def open(self) -> None:
-        self.backend = self.opened.enter_context(open_detector(self.detector, self.network))
+        self.backend = self.opened.enter_context(open_detector(self.detector, self.spec))
 
     def close(self) -> None:
         self.opened.close()

@@ -6,6 +6,7 @@ was stopped goes on. Numbers read back are those that were written.
 """
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -26,7 +27,8 @@ class Results:
     """Open one for a run; `add` images, then `finish`."""
 
     def __init__(self, output: Path, settings: Dict[str, Any], joints: int):
-        self.output, self.settings, self.joints = output, settings, joints
+        self.output, self.joints = output, joints
+        self.settings = json.loads(json.dumps(settings))  # as they are read back
         self.lines = output / LINES
         self.done: Dict[Tuple[str, int], int] = {}  # name and bytes of an image -> where its line is
         self.file: Any = None
@@ -47,7 +49,7 @@ class Results:
             self._read_done()
         else:
             write_file(self.lines, (json.dumps(self.settings) + "\n").encode())
-        self.file = open(self.lines, "ab")
+        self.file = open(self.lines, "ab", buffering=0)
 
     def _settings_before(self) -> Optional[Dict[str, Any]]:
         try:
@@ -72,13 +74,14 @@ class Results:
             file.truncate(place)
 
     def add(self, frame: Frame, people: People) -> None:
-        line = {"image": frame.name, "bytes": frame.size, "people": describe(people)}
+        line = json.dumps({"image": frame.name, "bytes": frame.size, "people": describe(people)}).encode() + b"\n"
+        self.done[frame.name, frame.size] = self.file.tell()
         try:
-            self.done[frame.name, frame.size] = self.file.tell()
-            self.file.write((json.dumps(line) + "\n").encode())
-            self.file.flush()
+            written = self.file.write(line)
         except OSError as error:  # a full disk raises without a file name
             raise OSError(error.errno, error.strerror, str(self.lines)) from None
+        if written < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.lines))
 
     def finish(self, wanted: Iterable[Tuple[str, int]], format_name: str, by_number: bool, separate: bool) -> None:
         """Write alphapose-results.json, and with `separate` a file an image in sep-json/, of the `wanted` images."""

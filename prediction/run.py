@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from contract.errors import UserError, note
 from contract.files import make_folder
+from contract.progress import Progress
 from prediction.pictures import write_picture
 from prediction.pipeline import Pipeline, Work
 from prediction.results import Results
@@ -47,7 +48,8 @@ class Run:
         self.keys += [(name, source.size(name)) for name in source.names]
         left = [name for name in source.names if (name, source.size(name)) not in self.results.done
                 or draw and not drawn[name].exists()]
-        with tqdm(total=len(source.names), initial=len(source.names) - len(left), unit="image", desc="predict") as bar:
+        count = len(source.names)
+        with Progress(total=count, initial=count - len(left), unit="image", desc="predict") as bar:
             for work in self.pipeline.run(left, source.load, self.make_tracker()):
                 bar.update()
                 if self._note(work):
@@ -64,7 +66,7 @@ class Run:
                 writer = VideoWriter(make_folder(folder) / f"{source.stem}.mp4", source.reader.rate,
                                      source.reader.time_base)
                 opened.callback(writer.close)
-            bar = opened.enter_context(tqdm(total=source.reader.count, unit="frame", desc=source.stem))
+            bar = opened.enter_context(Progress(total=source.reader.count, unit="frame", desc=source.stem))
             frames = 0
             for work in self.pipeline.run(source.frames(), lambda frame: frame, self.make_tracker()):
                 frames += 1
