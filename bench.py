@@ -75,8 +75,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "as --precision fp16, are those of infer.py; ratios are to the first")
     parser.add_argument("--batch", type=at_least(1), nargs="+", default=[1, 4, 8, 16], help="batch sizes")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
-    parser.add_argument("--people", type=at_least(1), default=128, help="how many of the bins, down to a multiple of "
-                        "the largest batch")
+    parser.add_argument("--people", type=at_least(1), default=128, help="how many of those in the bins, down to a "
+                        "multiple of the largest batch")
     parser.add_argument("--repeat", type=at_least(1), default=5, help="rounds")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the models; darknet's "
                         ".cfg where the bins are what python3 -m detection.bins writes")
@@ -99,11 +99,11 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         reader, largest = BinReader(bins, config), max(run.batch for run in runs)
-        whole = min(people, len(reader)) // largest * largest  # only some backends pay for a short last batch in full
-        if not whole:
-            raise UserError(f"{min(people, len(reader))} of the bins in {bins} do not fill a batch of {largest}. Give "
-                            "more with --people, or smaller --batch")
-        people = copy_bins(reader, whole, work / "bins")
+        count = complete_batches(reader.rows, people, largest)
+        if not count:
+            raise UserError(f"{min(people, sum(reader.rows))} people of the bins in {bins} do not fill a batch of "
+                            f"{largest}. Give more with --people, or smaller --batch")
+        people = copy_bins(reader, count, work / "bins")
         rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
         for run in Progress(interleave(runs, repeat), unit="run", desc="bench"):
             rounds[run].append(time_run(run, work, cfg))
@@ -128,15 +128,22 @@ def reference_of(run: Run, runs: List[Run]) -> Run:
     return next(one for one in runs if one.label == runs[0].label and one.batch == run.batch)
 
 
-def copy_bins(source: BinReader, people: int, target: Path) -> int:
-    """The first `people` bins of `source` in a folder of their own; how many there are."""
-    names = source.names[:people]
+def complete_batches(rows: List[int], people: int, batch: int) -> int:
+    """How many of the first bins, of `rows` people each, hold at most `people` and fill every batch: only some
+    backends pay for a short last batch in full."""
+    ends = np.cumsum(rows)
+    complete = np.nonzero((ends <= people) & (ends % batch == 0))[0]
+    return int(complete[-1]) + 1 if len(complete) else 0
+
+
+def copy_bins(source: BinReader, count: int, target: Path) -> int:
+    """The first `count` bins of `source` in a folder of their own; how many people they hold."""
     make_folder(target)
-    for name in names:
+    for name in source.names[:count]:
         shutil.copyfile(source.folder / name, target / name)
     if source.manifest:
-        save_manifest(target, source.manifest.of_rows(source.manifest.rows_of(range(len(names)))))
-    return len(names)
+        save_manifest(target, source.manifest.of_rows(source.manifest.rows_of(range(count))))
+    return sum(source.rows[:count])
 
 
 def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:

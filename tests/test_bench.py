@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, done, one_error, patch_model
 from detection_cases import random_weights, tiny_cfg
 
-from bench import Run, interleave, published_rates, reference_of, summarize
+from bench import Run, complete_batches, interleave, published_rates, reference_of, summarize
 from comparison.folders import agree, gate_of, measure_folders
 from comparison.gates import GATES
 from contract.spec import load_spec
@@ -30,11 +30,11 @@ def models(tmp_path_factory):
     return folder
 
 
-def run_bench(script, models, prepared, small_cfg, output, *runs: str):
+def run_bench(script, models, prepared, small_cfg, output, *runs: str, bins=None):
     pytest.importorskip("matplotlib")
     arguments = [argument for run in runs for argument in ("--run", run)]
     return script("bench.py", *arguments, "--batch", 4, "--people", 6, "--repeat", 2, "--cfg", small_cfg, "--input",
-                  prepared / "prep_data", "--output", output)
+                  bins or prepared / "prep_data", "--output", output)
 
 
 def test_times_every_run_and_compares_outputs_first(script, models, prepared, small_cfg, tmp_path):
@@ -61,6 +61,24 @@ def test_published_rates_are_those_of_the_networks_yaml():
     rates = published_rates(load_spec(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml").published, "crops/s")
     assert rates["Ascend310P"][16] == 1772.40 and rates["tensorrt on Tesla T4"][1] == 671.14
     assert rates["Ascend310"] == {1: 330.596, 16: 642.756}
+
+
+@pytest.mark.parametrize("rows, people, batch, bins", [
+    ([1] * 10, 6, 4, 4), ([2] * 5, 8, 4, 4), ([2] * 5, 7, 4, 2), ([2, 2, 2, 1], 128, 4, 2), ([3, 3, 3, 3], 12, 4, 4),
+    ([4, 1], 128, 5, 2), ([2], 128, 4, 0)])
+def test_people_are_counted_and_not_bins(rows, people, batch, bins):
+    """Of bins of several people, the first ones that fill every batch."""
+    assert complete_batches(rows, people, batch) == bins
+
+
+def test_bins_of_two_people_are_timed_as_two(script, models, small_cfg, coco, tmp_path):
+    done(script("preprocess.py", "--dataroot", coco, "--cfg", small_cfg, "--gt_boxes", "--batch", 2, "--output",
+                tmp_path / "bins", "--output_flip", tmp_path / "bins_flip"))
+    finished = run_bench(script, models, None, small_cfg, tmp_path / "out", f"onnxruntime:{models}/any.onnx",
+                         bins=tmp_path / "bins")
+    done(finished)
+    report = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert report["people"] == 4
 
 
 RUNS = [Run(backend, "model.onnx", None, batch) for batch in (1, 4) for backend in ("first", "second")]
