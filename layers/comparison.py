@@ -95,9 +95,16 @@ def compare_graphs(path_a: str, path_b: str, crops: np.ndarray, options: Options
     """Two ONNX files."""
     a, b = load_graph(path_a), load_graph(path_b)
     a, b = with_opset(a, opset_of(b), path_a), with_opset(b, opset_of(a), path_b)
-    alignment = align(a, b, (path_a, path_b))
+    alignment = align(a, b, (path_a, path_b), (layer_values(a, crops, path_a), layer_values(b, crops, path_b)))
     compared = hold_against(a, b, alignment.pairs, (path_a, path_b), crops[:options.people], options)
     return dataclasses.replace(compared, alone=alignment.alone, alone_b=alignment.alone_b)
+
+
+def layer_values(model: ModelProto, crops: np.ndarray, path: str) -> Values:
+    """Of the first person, every layer's result, and what its casts and pairs make of that."""
+    layers = find_layers(model)
+    net = Net(model, [name for layer in layers for name in (layer.tensor, layer.passed)], path)
+    return {name: values[:1] for name, values in net.run(crops[:1]).items() if name in net.types}
 
 
 def compare_setting(path: str, setting: str, crops: np.ndarray, options: Options) -> LayerComparison:
@@ -139,7 +146,7 @@ def _run_both(a: ModelProto, b: ModelProto, pairs: Dict[str, str], names: tuple,
     net_b = Net(b, [*(theirs for mine, theirs in pairs.items() if mine not in inputs_of(a)), outputs[1]], names[1])
     pairs = {mine: theirs for mine, theirs in pairs.items() if mine in types_a and theirs in net_b.types}
     both, isolated = isolate(a, b, pairs, net_b.types)
-    net_a = Net(both, [*isolated, outputs[0], *isolated.values()], names[0])
+    net_a = Net(both, [*isolated, outputs[0], *isolated.values()], f"{names[0]} with layers of {names[1]}")
     del both
     batches = in_batches(crops, common_batch(net_a, net_b) or PEOPLE_AT_ONCE)
 

@@ -18,7 +18,7 @@ def isolate(host: ModelProto, guest: ModelProto, pairs: Dict[str, str],
     """
     graft = Graft(guest, host, {theirs: mine for mine, theirs in pairs.items()}, types)
     results = {mine: theirs for mine, theirs in pairs.items() if mine not in inputs_of(host)}
-    both = copy_of(host)
+    both = with_domains_of(guest, copy_of(host))
     both.graph.node.extend(graft.nodes_of(results.values()))
     both.graph.initializer.extend(graft.weights)
     return both, {mine: graft.prefix + theirs for mine, theirs in results.items()}
@@ -41,11 +41,18 @@ def transplant(host: ModelProto, guest: ModelProto, pairs: Dict[str, str], tenso
         kept.CopyFrom(node)
         kept.output[:] = [f"{name}/replaced" if name in replaced else name for name in node.output]
         nodes.append(kept)
-    mixed = copy_of(host)
+    mixed = with_domains_of(guest, copy_of(host))
     del mixed.graph.node[:]
     mixed.graph.node.extend(nodes)
     mixed.graph.initializer.extend(graft.weights)
     return prune(mixed)
+
+
+def with_domains_of(guest: ModelProto, host: ModelProto) -> ModelProto:
+    """`host`, which may now hold the operators that the guest imports beside ONNX's own."""
+    known = {opset.domain for opset in host.opset_import}
+    host.opset_import.extend(opset for opset in guest.opset_import if opset.domain not in known)
+    return host
 
 
 class Graft:

@@ -18,7 +18,9 @@ from contract.errors import UserError
 from contract.files import PathLike
 from contract.onnx_file import load_onnx, only_input, opset_of
 
-PASSING = {"Cast", "QuantizeLinear", "DequantizeLinear", "Identity", "Dropout"}  # the same values, but for rounding
+# The same values, but for rounding, and for ONNX Runtime's blocks of channels.
+PASSING = {"Cast", "QuantizeLinear", "DequantizeLinear", "Identity", "Dropout", "ReorderInput", "ReorderOutput"}
+BLOCKED = "com.microsoft.nchwc"  # domain of operators whose results lie in such blocks until ReorderOutput
 FUSED = {"BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip"}  # part of the layer before, if that is one of
 FUSING = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"}
 
@@ -28,7 +30,7 @@ class Layer:
     """`tensor` is its result, output number `index` of its last node, and `passed` what casts and pairs that alone read
     it make of that. `inputs` are the results of layers (or the network's input) that it reads; `nodes` and `op_types`
     those of its one or more nodes, whose names may be empty; `weights` the shapes of what else it reads, of two axes or
-    more."""
+    more. The values of a `blocked` layer can be compared only where `passed` is another tensor."""
 
     tensor: str
     index: int
@@ -37,6 +39,7 @@ class Layer:
     nodes: List[str]
     op_types: List[str]
     weights: Tuple[Tuple[int, ...], ...]
+    blocked: bool = False
 
     @property
     def name(self) -> str:
@@ -103,7 +106,8 @@ def find_layers(model: ModelProto, fused: bool = True) -> List[Layer]:
         before = layers.get(reads[0])
         if node.op_type in PASSING:
             source[node.output[0]] = reads[0]
-            if before and before.passed == node.input[0] and readers[node.input[0]] == 1:
+            alone = before and before.passed == node.input[0] and readers[node.input[0]] == 1
+            if before and (alone or node.op_type == "ReorderOutput"):
                 before.passed = node.output[0]
             continue
         if fused and before and _fuses(before, node) and readers[node.input[0]] == 1:
@@ -113,7 +117,7 @@ def find_layers(model: ModelProto, fused: bool = True) -> List[Layer]:
             made = [dataclasses.replace(before, tensor=node.output[0], passed=node.output[0])]
         else:
             weights = tuple(shapes[name] for name in node.input if len(shapes.get(name, ())) > 1)
-            made = [Layer(name, number, name, reads, [node.name], [node.op_type], weights)
+            made = [Layer(name, number, name, reads, [node.name], [node.op_type], weights, node.domain == BLOCKED)
                     for number, name in enumerate(node.output) if name]
         for layer in made:
             layers[layer.tensor] = layer

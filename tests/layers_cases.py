@@ -17,7 +17,8 @@ LAYERS = ["stem", "left", "left2", "right", "add", "deep", "out"]  # names of no
 TENSORS = ["s", "l", "l2", "r", "a", "d", "heatmaps"]  # and their results
 
 
-def small_graph(opset: int = 13, batch: object = "batch", seed: int = 0) -> onnx.ModelProto:
+def small_graph(opset: int = 13, batch: object = "batch", seed: int = 0,
+                channels: int = CHANNELS) -> onnx.ModelProto:
     """(N, 3, 64, 48) -> (N, 17, 16, 12): convolutions with Relu, a residual block of two branches, heatmaps."""
     rng = np.random.default_rng(seed)
     helper = onnx.helper
@@ -34,17 +35,17 @@ def small_graph(opset: int = 13, batch: object = "batch", seed: int = 0) -> onnx
     def relu(name: str, source: str, target: str) -> None:
         nodes.append(helper.make_node("Relu", [source], [target], name=name))
 
-    conv("stem", "image", "s0", 3, CHANNELS, 3, 2)
+    conv("stem", "image", "s0", 3, channels, 3, 2)
     relu("stem_relu", "s0", "s")
-    conv("left", "s", "l0", CHANNELS, CHANNELS, 3, 2)
+    conv("left", "s", "l0", channels, channels, 3, 2)
     relu("left_relu", "l0", "l")
-    conv("left2", "l", "l2", CHANNELS, CHANNELS, 3, 1)
-    conv("right", "s", "r", CHANNELS, CHANNELS, 1, 2)
+    conv("left2", "l", "l2", channels, channels, 3, 1)
+    conv("right", "s", "r", channels, channels, 1, 2)
     nodes.append(helper.make_node("Add", ["l2", "r"], ["a0"], name="add"))
     relu("add_relu", "a0", "a")
-    conv("deep", "a", "d0", CHANNELS, CHANNELS, 3, 1)
+    conv("deep", "a", "d0", channels, channels, 3, 1)
     relu("deep_relu", "d0", "d")
-    conv("out", "d", "heatmaps", CHANNELS, 17, 1, 1)
+    conv("out", "d", "heatmaps", channels, 17, 1, 1)
     image, output = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, *shape])
                      for name, shape in (("image", (3, 64, 48)), ("heatmaps", (17, 16, 12))))
     graph = helper.make_graph(nodes, "small", [image], [output], weights)

@@ -3,12 +3,29 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from layers_cases import LAYERS, TENSORS, make_crops, options, quantize, rename_all, save, small_graph
+from conftest import ROOT
+from layers_cases import (
+    LAYERS,
+    TENSORS,
+    change_weight,
+    make_crops,
+    node_of,
+    onnx,
+    options,
+    quantize,
+    rename_all,
+    save,
+    small_graph,
+)
 
 from comparison.gates import choose_limits
 from layers.alignment import align
-from layers.comparison import hold_against
+from layers.comparison import compare_graphs, hold_against
 from layers.graphs import find_layers, load_graph, with_opset
+from networks.fastpose import load
+from pose.spec import load_spec
+
+onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +57,66 @@ def test_branches_in_another_order_are_aligned():
     pairs = align(small_graph(), other, ("a", "b")).pairs
     weights = {layer.tensor: layer.weights for layer in find_layers(other)}
     assert weights[pairs["r"]] == ((6, 6, 1, 1),) and weights[pairs["l"]] == ((6, 6, 3, 3),)
+
+
+def squeezed(newer: bool) -> onnx.ModelProto:
+    """The small network with a channel's mean as its weight before `deep`, in the words of torch's older or newer
+    exporter; the newer one has names of its own."""
+    model, make = small_graph(), onnx.helper.make_node
+    axes = {"flat": [-1, 6], "both": [2, 3]} if newer else {"axis2": [2], "axis3": [3]}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(values, np.int64), name)
+                                   for name, values in axes.items())
+    mean = [make("ReduceMean", ["a"], ["mean"], name="mean", axes=[2, 3], keepdims=1),
+            make("Reshape", ["mean", "flat"], ["row"], name="row"), make("Sigmoid", ["row"], ["gate"], name="gate"),
+            make("Unsqueeze", ["gate", "both"], ["wide"], name="wide")] if newer else [
+            make("GlobalAveragePool", ["a"], ["mean"], name="mean"), make("Flatten", ["mean"], ["row"], name="row"),
+            make("Sigmoid", ["row"], ["gate"], name="gate"),
+            make("Unsqueeze", ["gate", "axis2"], ["wide1"], name="wide1"),
+            make("Unsqueeze", ["wide1", "axis3"], ["wide"], name="wide")]
+    place = next(number for number, node in enumerate(model.graph.node) if node.name == "deep")
+    nodes = [*model.graph.node[:place], *mean, make("Mul", ["a", "wide"], ["weighted"], name="weighted"),
+             *model.graph.node[place:]]
+    node_of(model, "deep").input[0] = "weighted"
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return rename_all(model) if newer else model
+
+
+@pytest.mark.parametrize("fault", [None, "left", "deep"])
+def test_the_other_exporter_s_operators_and_names_are_aligned(crops, tmp_path, fault):
+    """All but the one Unsqueeze that it does not have; and a layer that is wrong is found all the same."""
+    other = squeezed(newer=False)
+    if fault:
+        change_weight(other, f"{fault}.w", lambda values: values * 1.1)
+    compared = compare_graphs(save(other, tmp_path / "a.onnx"), save(squeezed(newer=True), tmp_path / "b.onnx"), crops,
+                              options())
+    assert [layer.name for layer in compared.alone] == ["wide1"] and not compared.alone_b
+    assert (compared.first.layer.name if compared.first else None) == fault
+
+
+@pytest.mark.parametrize("level", ["ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"])
+def test_a_file_that_onnx_runtime_optimised_is_aligned(crops, tmp_path, level):
+    """Fused operators, and where the CPU has them those of blocked channels, of which some cannot be read."""
+    a, optimised = small_graph(channels=16), tmp_path / f"{level}.onnx"
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    settings.optimized_model_filepath, settings.log_severity_level = str(optimised), 4
+    onnxruntime.InferenceSession(a.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    compared = compare_graphs(save(a, tmp_path / "a.onnx"), optimised, crops, options())
+    assert compared.agree and compared.first is None and compared.errors
+
+
+def test_torch_s_two_exporters_give_one_network(tmp_path):
+    pytest.importorskip("onnxscript")
+    torch = pytest.importorskip("torch")
+    net = load(load_spec(ROOT / "configs/demo_fastpose.yaml"), ROOT / "demo/fastpose_small.pth")
+    crop = torch.zeros(1, 3, 256, 192)
+    torch.onnx.export(net, crop, tmp_path / "old.onnx", dynamo=False, opset_version=13)
+    torch.onnx.export(net, (crop,), tmp_path / "new.onnx", dynamo=True, verbose=False)
+    crops = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 256, 192)).astype(np.float32)
+    compared = compare_graphs(tmp_path / "old.onnx", tmp_path / "new.onnx", crops, options(people=2))
+    assert compared.agree and compared.first is None and not compared.alone_b
+    assert {layer.op_types[0] for layer in compared.alone} == {"Unsqueeze"}
 
 
 def test_the_quantiser_s_own_settings_drop_relus_and_are_aligned_all_the_same(crops, tmp_path):
