@@ -29,14 +29,15 @@ def _find_people(job: Job) -> List[Stage]:
 
 
 def _preprocess(job: Job) -> Stage:
-    people, reads, leaves = people_of(job), (job.dataroot, job.cfg), (job.bins(), job.bins(True))
-    if job.annotated:
-        boxes = ("--gt_boxes",)
-    elif job.detections or _find_people(job):
-        boxes, reads = ("--detections", people), (*reads, people)
-    else:
-        boxes = ("--weights", job.weights, "--yolo_cfg", job.yolo_cfg)
-        reads, leaves = (*reads, job.weights, job.yolo_cfg), (people, *leaves)
+    people, reads, leaves = people_of(job), [job.dataroot, job.cfg], [job.bins(), job.bins(True)]
+    boxes: List[object] = ["--gt_boxes"]
+    if not job.annotated and (job.detections or _find_people(job)):
+        boxes = ["--detections", people]
+        reads.append(people)
+    elif not job.annotated:
+        boxes = ["--weights", job.weights, "--yolo_cfg", job.yolo_cfg]
+        reads += [job.weights, job.yolo_cfg]
+        leaves.append(people)
     return stage("preprocess.py", *job.photos(), "--output", job.bins(), "--output_flip", job.bins(True),
                  "--dtype", job.dtype, "--cfg", job.cfg, *boxes, *job.limited(), "--replace", reads=reads,
                  leaves=leaves)

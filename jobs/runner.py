@@ -44,8 +44,10 @@ class Runner:
         self.signal: Optional[int] = None  # the first that came
 
     def __enter__(self) -> Runner:
-        self.watcher = subprocess.Popen([sys.executable, "-m", "jobs.watcher"], cwd=ROOT, stdin=subprocess.PIPE,
+        end, self.pipe = os.pipe()
+        self.watcher = subprocess.Popen([sys.executable, "-m", "jobs.watcher"], cwd=ROOT, stdin=end,
                                         start_new_session=True)
+        os.close(end)
         # What is ignored from the start, as after nohup or in the background, stays so, here and in the stages.
         self.handlers = {number: signal.signal(number, self._forward) for number in (*FORWARDED, signal.SIGALRM)
                          if signal.getsignal(number) != signal.SIG_IGN}
@@ -55,7 +57,8 @@ class Runner:
         signal.alarm(0)
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        self.watcher.communicate()
+        os.close(self.pipe)
+        self.watcher.wait()
 
     def run(self, stages: Iterable[Stage], shown: bool = False) -> List[int]:
         """Their exit codes. `shown` stages print their results even where the runner is quiet.
@@ -84,7 +87,7 @@ class Runner:
         process = subprocess.Popen(
             [sys.executable, *stage.command], cwd=ROOT, env={**os.environ, **({QUIET: "1"} if self.quiet else {})},
             stdout=subprocess.DEVNULL if quiet else None, start_new_session=True,
-            pass_fds=[self.lock.file] if self.lock else [], preexec_fn=self._tell_watcher)
+            pass_fds=[self.lock.file] if self.lock and self.lock.file else [], preexec_fn=self._tell_watcher)
         self.group = process.pid
         if self.signal:  # it came while the stage was being started
             signal_group(self.group, self.signal)
@@ -95,7 +98,7 @@ class Runner:
 
     def _tell_watcher(self, group: Optional[int] = None) -> None:
         """Without `group`, in the stage's process before it is the stage: there is no moment when nobody knows it."""
-        os.write(self.watcher.stdin.fileno(), f"{os.getpid() if group is None else group}\n".encode())
+        os.write(self.pipe, f"{os.getpid() if group is None else group}\n".encode())
 
     def _forward(self, number: int, frame: Any) -> None:
         """Ask the stage to end; a second signal, or none for GRACE seconds, kills it."""

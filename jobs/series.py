@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 from typing import List, Sequence
 
 from contract.errors import UserError
@@ -37,7 +38,7 @@ def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
 
 
 def problems_of(job: Job) -> List[str]:
-    found = [check_options(job)] if check_options(job) else []
+    found = check_options(job)
     models = room_of(job.target, job.runner).MODELS
     for option, file in (("model", job.model), ("detector_model", job.detector_model)):
         if file and file.suffix not in models:
@@ -47,18 +48,16 @@ def problems_of(job: Job) -> List[str]:
     if missing:
         found.append(f"{job.target} needs the Python packages {', '.join(missing)}, which are not installed")
     elif not found and job.model and job.model.suffix == ".onnx":
-        found += batch_problems(job)
+        found += batch_problems(job.model, job.batch)
     return found
 
 
-def batch_problems(job: Job) -> List[str]:
+def batch_problems(model: Path, batch: int) -> List[str]:
     """Of an ONNX file that takes another batch size; other files tell theirs to their own tools alone."""
     from contract.onnx_file import load_onnx, only_input
 
-    batch = only_input(load_onnx(job.model, weights=False), job.model).type.tensor_type.shape.dim[0]
-    if batch.HasField("dim_value") and batch.dim_value != job.batch:
-        return [f"--model {job.model} takes batches of {batch.dim_value}, but --batch is {job.batch}"]
-    return []
+    fixed = only_input(load_onnx(model, weights=False), model).type.tensor_type.shape.dim[0].dim_value
+    return [f"--model {model} takes batches of {fixed}, but --batch is {batch}"] if fixed not in (0, batch) else []
 
 
 def share_people(jobs: List[Job]) -> List[Job]:

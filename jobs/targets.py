@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from contract.errors import UserError
 from jobs.job import Job
@@ -101,13 +101,14 @@ def _nobody_takes(option: str, value: str, targets: Sequence[str]) -> str:
     return f"--{option} {value} is not for {', '.join(targets)}. It is taken by {known}"
 
 
-def check_options(job: Job) -> Optional[str]:
-    """What is wrong with the options of a job, in words; None when nothing is."""
+def check_options(job: Job) -> List[str]:
+    """What is wrong with the options of a job, in words."""
     device, gears = job.options.get("device", "0"), job.options.get("gears")
+    found = []
     if not IDS.fullmatch(device) or len(set(device.split(","))) <= device.count(","):
-        return f"--device is {device}, expected different ids, such as 0 or 0,1"
+        found.append(f"--device is {device}, expected different ids, such as 0 or 0,1")
     if gears and not IDS.fullmatch(gears):
-        return f"--gears is {gears}, expected batch sizes, such as 1,4,8,16"
-    if gears and str(job.batch) not in gears.split(","):
-        return f"--gears {gears} has none for a batch of {job.batch}"
-    return None
+        found.append(f"--gears is {gears}, expected batch sizes, such as 1,4,8,16")
+    elif gears and str(job.batch) not in gears.split(","):
+        found.append(f"--gears {gears} has none for a batch of {job.batch}")
+    return found

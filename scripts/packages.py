@@ -38,13 +38,13 @@ def read_requirements(path: Path) -> Iterator[Requirement]:
         if line.startswith("-r "):
             yield from read_requirements(path.parent / line[len("-r "):].strip())
         elif line.strip() and not line.startswith("#"):
-            match = LINE.match(line)
-            yield Requirement(match.group(1), match.group(2) or "")
+            name, versions = LINE.findall(line)[0]
+            yield Requirement(name, versions)
 
 
 def numbers(version: str) -> tuple:
     """2.13.0+cpu -> (2, 13, 0)"""
-    return tuple(int(part) for part in re.match(r"[\d.]+", version).group().split(".") if part)
+    return tuple(map(int, re.findall(r"\d+", version.split("+")[0])))
 
 
 def installed_version(requirement: Requirement) -> Optional[str]:
