@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -182,7 +182,7 @@ def _refuse_unsupported(section: Section) -> None:
                         f"expected {key}={NEUTRAL[key]} or no such line")
 
 
-def _changed(section: Section, neutral: Dict[str, Union[int, str]]) -> List[str]:
+def _changed(section: Section, neutral: Mapping[str, object]) -> List[str]:
     """Keys of `neutral` that have another value in the section."""
     return [key for key, value in neutral.items() if key in section.options and section.options[key] != value
             and (isinstance(value, str) or section.numbers(key) != [value])]

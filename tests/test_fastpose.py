@@ -1,8 +1,13 @@
 """FastPose against AlphaPose's parameter list and recorded outputs, and what happens to files that do not fit."""
 from __future__ import annotations
 
+import argparse
+import collections
 import dataclasses
 import json
+import shlex
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -13,7 +18,7 @@ torch = pytest.importorskip("torch")
 from conftest import ROOT  # noqa: E402
 
 from contract.errors import UserError  # noqa: E402
-from networks.checkpoint import load_checkpoint  # noqa: E402
+from networks.checkpoint import load_checkpoint, read_state_dict  # noqa: E402
 from networks.fastpose import FastPose  # noqa: E402
 from networks.registry import build_network, load_network  # noqa: E402
 from pose.crops import Normalizer, mirror  # noqa: E402
@@ -110,12 +115,86 @@ def test_loaded_network_is_in_eval_mode_and_has_the_weights(small_weights, tmp_p
 
 @pytest.mark.parametrize("wrap", [
     lambda weights: {f"module.{key}": value for key, value in weights.items()},
+    lambda weights: {f"module.module.{key}": value for key, value in weights.items()},
     lambda weights: {"epoch": 3, "state_dict": weights},
+    lambda weights: {"epoch": 3, "model": weights, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
+    lambda weights: {"network": weights},
+    lambda weights: {"model_state_dict": {f"module.{key}": value for key, value in weights.items()}},
+    lambda weights: {"meta": {"epoch": 3}, "checkpoint": {"state_dict": weights}},
+    lambda weights: {"state_dict": weights, "best_ap": np.float64(0.7), "epoch": np.int64(3), "ok": np.bool_(True)},
+    lambda weights: {"state_dict": weights, "ema": weights},
+    lambda weights: collections.OrderedDict((key, value) for key, value in weights.items()
+                                            if not key.endswith("num_batches_tracked")),
 ])
 def test_wrapped_state_dicts_are_taken(small_weights, tmp_path, wrap):
     torch.save(wrap(small_weights), tmp_path / "wrapped.pth")
     network = load_network(SMALL, tmp_path / "wrapped.pth")
     assert torch.equal(network.conv_out.bias, small_weights["conv_out.bias"])
+
+
+def test_a_file_of_torch_before_1_6(small_weights, tmp_path):
+    """Of 0.4: no zip, and no counters in batch norm."""
+    weights = {key: value for key, value in small_weights.items() if not key.endswith("num_batches_tracked")}
+    torch.save({"epoch": 3, "model": weights}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    network = load_network(SMALL, tmp_path / "old.pth")
+    assert torch.equal(network.conv_out.bias, small_weights["conv_out.bias"])
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize(("wrap", "words"), [
+    (lambda weights: {"model": weights, "ema": weights, "epoch": 1}, ["keys model, ema, epoch", '["model"], ']),
+    (lambda weights: {"net": weights, "args": argparse.Namespace(lr=1)},
+     ["keys net, args", "besides tensors, argparse.Namespace", '["net"], ']),
+    (lambda weights: torch.nn.Linear(2, 2), ["a complete network, torch.nn.modules.linear.Linear", ".state_dict(), "]),
+])
+def test_what_cannot_be_read_is_named_with_the_command_that_saves_it(small_weights, tmp_path, wrap, words, is_zip):
+    path = tmp_path / "it's.pth"
+    torch.save(wrap(small_weights), path, _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(UserError) as error:
+        load_network(SMALL, path)
+    message = str(error.value)
+    assert "\n" not in message and all(word in message for word in words), message
+    command = shlex.split(message[message.index("python3 -c"):].rpartition(", then give")[0] or
+                          message[message.index("python3 -c"):])
+    assert command[:2] == ["python3", "-c"] and len(command) == 3
+    subprocess.run([sys.executable, *command[1:]], check=True, timeout=120)
+    assert isinstance(read_state_dict(tmp_path / "it's_state_dict.pth"), dict)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda value: value * float("nan"), "conv_out.bias holds NaN or infinite values, 17 of 17"),
+    (lambda value: torch.cat([value[1:], value[:1] / 0]), "conv_out.bias holds NaN or infinite values, 1 of 17"),
+    (lambda value: value.to_sparse(), "conv_out.bias is sparse"),
+])
+def test_weights_that_are_no_numbers_are_named(small_weights, tmp_path, change, words):
+    torch.save({**small_weights, "conv_out.bias": change(small_weights["conv_out.bias"])}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match=words):
+        load_network(SMALL, tmp_path / "c.pth")
+
+
+def test_a_damaged_checkpoint(small_weights, tmp_path):
+    torch.save(small_weights, tmp_path / "c.pth")
+    content = bytearray((tmp_path / "c.pth").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "c.pth").write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        load_network(SMALL, tmp_path / "c.pth")
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"<!DOCTYPE html><html>Google Drive - Virus scan warning</html>", "an HTML page"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
+])
+def test_downloads_that_are_no_checkpoint_are_named(tmp_path, content, words):
+    (tmp_path / "c.pth").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        load_network(SMALL, tmp_path / "c.pth")
+
+
+def test_a_torchscript_archive_is_named(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "c.pth")
+    with pytest.raises(UserError, match="TorchScript"):
+        load_network(SMALL, tmp_path / "c.pth")
 
 
 def test_missing_extra_and_misshapen_keys_are_named(small_weights, tmp_path):
@@ -154,7 +233,7 @@ class Executed:
 
 def test_pickled_code_is_not_run(tmp_path):
     torch.save({"conv_out.bias": Executed(tmp_path / "ran")}, tmp_path / "code.pth")
-    with pytest.raises(UserError, match="code.pth.*more than tensors"):
+    with pytest.raises(UserError, match="code.pth.*besides tensors, _?io.open"):
         load_network(SMALL, tmp_path / "code.pth")
     assert not (tmp_path / "ran").exists()
 
