@@ -41,7 +41,7 @@ SET_ENV = ("/usr/local/Ascend/ascend-toolkit/set_env.sh", "/usr/local/Ascend/can
            "~/Ascend/ascend-toolkit/set_env.sh", "~/Ascend/cann/set_env.sh",
            "/usr/local/Ascend/nnrt/set_env.sh", "/usr/local/Ascend/nnae/set_env.sh")
 VERSION_FILES = ("version.cfg", "version.info", "ascend_toolkit_install.info")
-_VERSION = re.compile(r"\[[^\[\]:]*:([^\[\]:]+)\]|^\s*[Vv]ersion\s*=\s*(\S+)", re.MULTILINE)
+_VERSION = re.compile(r"\[[^\[\]:]*:([^\[\]:]+)\]|^[ \t]*[Vv]ersion[ \t]*=[ \t]*(\S+)", re.MULTILINE)
 
 
 class Limits(NamedTuple):

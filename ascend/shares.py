@@ -1,6 +1,7 @@
 """The processes of ais_bench, one a device: what each does, what it prints, and what it leaves."""
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from ascend.codes import explain_output
 from contract.bins import BinReader, share_of
 from contract.dumps import dump_name
 from contract.errors import UserError
-from contract.files import make_folder, read_json, write_file
+from contract.files import PathLike, make_folder, read_json, write_file
 from contract.progress import Progress
 from contract.workers import describe_exit, run_together
 
@@ -143,11 +144,23 @@ def read_times(share: Share, watch: Watch) -> List[float]:
         if mean is None:
             raise UserError(f"ais_bench on device {share.device} left neither {path} nor a line NPU_compute_time. "
                             f"Read {log_of(share)}")
-        return [float(mean.group(1))]
+        return _checked([mean.group(1)], log_of(share))
     summary = read_json(path, "summary")
     for files in summary["filesinfo"].values():
         expected = [dump_name(os.path.basename(name)) for name in files["infiles"]]
         if [os.path.basename(name) for name in files["outfiles"]] != expected:
             raise UserError(f"{path}: ais_bench wrote {files['outfiles']} for {files['infiles']}, expected names with "
                             "_0. Does the model have one output?")
-    return summary["npu_compute_time_list"]
+    return _checked(summary["npu_compute_time_list"], path)
+
+
+def _checked(times: list, where: PathLike) -> List[float]:
+    """Milliseconds. Raises UserError for what is none: a mean of them would be NaN, or too good."""
+    try:
+        numbers = [float(value) for value in times]
+    except (TypeError, ValueError):
+        numbers = [math.nan]
+    if not all(0 <= value < math.inf for value in numbers):
+        raise UserError(f"{where}: npu_compute_time holds {times[:3]}, expected milliseconds of at least 0. Run it "
+                        "again")
+    return numbers

@@ -32,9 +32,9 @@ SECONDS_FOR_NPU_SMI = 60
 # two numbers, which would pass for a device's id and name. 950 has a column for each of id and name, empty below.
 _CHIP_ROW = re.compile(r"\|\s*(?:(\d+)(?:\s+(\d+))?\s*|\|\s*)"
                        r"\|\s*([0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.\d|NA)\s*\|")
-_NAME_ROW = re.compile(r"\|\s*(\d+)\s*\|?\s+([A-Za-z0-9][\w-]*)\s*\|\s*([^|]*?)\s*\|")
+_NAME_ROW = re.compile(r"\|\s*(\d+)(?:\s*\|)?\s+([A-Za-z0-9][\w-]*)\s*\|([^|]*)\|")
 _VERSIONS = re.compile(r"npu-smi\s+(\S+)\s+Version:\s*(\S+)")
-_BOARD_FIELD = re.compile(r"^\s*([A-Za-z][\w \-()/]*?)\s*:\s*(.*?)\s*$", re.MULTILINE)
+_BOARD_FIELD = re.compile(r"^[ \t]*([A-Za-z][\w \-()/]*):(.*)$", re.MULTILINE)
 
 
 class Device(NamedTuple):
@@ -61,7 +61,7 @@ def parse_npu_smi(text: str) -> List[Device]:
         chip_row = _CHIP_ROW.match(line)
         if chip_row and name_row:
             chip, logical, bus_id = chip_row.groups()
-            npu_id, name, health = name_row.groups()
+            npu_id, name, health = map(str.strip, name_row.groups())
             devices.append(Device(int(npu_id), int(chip or 0), len(devices) if logical is None else int(logical), name,
                                   health, bus_id))
         else:
@@ -77,7 +77,7 @@ def parse_versions(text: str) -> Tuple[Optional[str], Optional[str]]:
 
 def parse_board(text: str) -> Dict[str, str]:
     """The fields of `npu-smi info -t board`."""
-    return dict(_BOARD_FIELD.findall(text))
+    return {key.strip(): value.strip() for key, value in _BOARD_FIELD.findall(text)}
 
 
 def npu_smi(*arguments: str) -> str:

@@ -262,3 +262,14 @@ def test_bins_of_several_people(tmp_path, stage, models, small_cfg, coco, script
             assert content == b"".join(expected[name] for name in sorted(expected))
         else:
             assert "--batch 1" in one_error(finished)
+
+
+@pytest.mark.parametrize("times", [[1.0, float("nan")], [-1.0], ["fast"], [None]])
+def test_times_that_are_none(tmp_path, times):
+    from ascend.shares import Share, read_times
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "d0_summary.json").write_text(json.dumps({"filesinfo": {}, "npu_compute_time_list": times}))
+    share = Share("0", tmp_path, [], tmp_path / "out", "d0")
+    with pytest.raises(ValueError, match="d0_summary.json: npu_compute_time holds"):
+        read_times(share, None)

@@ -71,6 +71,7 @@ def test_the_whole_log_is_read():
     (log(100300, "E|[TRT] Error Code 4: Internal Error", *SUMMARY, end="FAILED"), "Error Code 4"),
     (LOGS["8.6.1"].rsplit("&&&& PASSED", 1)[0], "did not print PASSED"),
     (LOGS["8.6.1"] + log(8601, "E|[TRT] of the second run", end="FAILED"), "of the second run"),
+    (LOGS["8.6.1"].replace("&&&& PASSED", "Passed") + LOGS["8.6.1"], "did not print PASSED"),
     (log(8601, "Engine built in 3 sec."), "--skipInference"),
     (log(8601, *SUMMARY, command="trtexec --onnx=m_bs16.onnx"), "--batch"), ("", "did not print PASSED")])
 def test_a_log_that_tells_no_speed(main, tmp_path, text, hint):
@@ -78,8 +79,73 @@ def test_a_log_that_tells_no_speed(main, tmp_path, text, hint):
     assert hint in one_error(main("backends.tensorrt.trtexec", tmp_path / "run.log"))
 
 
+def test_each_run_of_a_log_is_a_row(main, tmp_path):
+    """Sweeps are run as trtexec ... >> log."""
+    sweep = "".join(log(100200, f"Throughput: {qps} qps", command=f"trtexec --loadEngine=m --shapes=image:{batch}x3x9")
+                    for batch, qps in ((16, 130.0), (1, 900.0)))
+    (tmp_path / "both.log").write_text(sweep)
+    rows = done(main("backends.tensorrt.trtexec", tmp_path / "both.log")).splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[2:4] for row in cells] == [["16", "2080.0"], ["1", "900.0"]]
+    for option in (["--times", "t.json"], ["--output", "o.json", "--dump", "d.bin"]):
+        assert "holds 2 runs" in one_error(main("backends.tensorrt.trtexec", tmp_path / "both.log", *option))
+    (tmp_path / "both.log").write_text(sweep.replace("&&&& RUNNING", "RUNNING"))
+    assert "beginnings are lost" in one_error(main("backends.tensorrt.trtexec", tmp_path / "both.log"))
+
+
+def test_a_batch_that_is_not_the_logs(main, tmp_path):
+    (tmp_path / "run.log").write_text(LOGS["8.6.1"])
+    assert "batch 16" in one_error(main("backends.tensorrt.trtexec", tmp_path / "run.log", "--batch", 8))
+
+
+@pytest.mark.parametrize("line", [
+    "Throughput: nan qps", "Throughput: -1 qps", "Throughput: 1-2e qps", "Latency: min = -1 ms, median = 2 ms",
+    "GPU Compute Time: median = nan ms", "GPU Compute Time: median = 1.2.3 ms"])
+def test_times_that_are_none(main, tmp_path, line):
+    (tmp_path / "run.log").write_text(log(100300, line))
+    assert "which no measured number can be" in one_error(main("backends.tensorrt.trtexec", tmp_path / "run.log"))
+
+
+def test_a_log_of_windows_powershell(main, tmp_path):
+    (tmp_path / "run.log").write_bytes(LOGS["8.6.1"].replace("\n", "\r\n").encode("utf-16"))
+    assert "1048.0" in done(main("backends.tensorrt.trtexec", tmp_path / "run.log"))
+
+
+OLD = """&&&& RUNNING TensorRT.trtexec # trtexec --loadEngine=pose.engine --shapes=input:16x3x256x192
+[04/12/2021-10:00:13] [I] Timing trace has 0 queries over 3.02 s
+[04/12/2021-10:00:13] [I] Average on 10 runs - GPU latency: 99 ms - Host latency: 99 ms (end to end 99 ms, enqueue 9 ms)
+[04/12/2021-10:00:13] [I] Host Latency
+[04/12/2021-10:00:13] [I] min: 14.9 ms (end to end 29.1 ms)
+[04/12/2021-10:00:13] [I] median: 15.31 ms (end to end 30.2 ms)
+[04/12/2021-10:00:13] [I] percentile: 16.9 ms at 99% (end to end 33 ms at 99%)
+[04/12/2021-10:00:13] [I] throughput: 65.5 qps
+[04/12/2021-10:00:13] [I] walltime: 3.02 s
+[04/12/2021-10:00:13] [I] Enqueue Time
+[04/12/2021-10:00:13] [I] median: 0.9 ms
+[04/12/2021-10:00:13] [I] GPU Compute
+[04/12/2021-10:00:13] [I] median: 15.25 ms
+[04/12/2021-10:00:13] [I] percentile: 16.5 ms at 99%
+[04/12/2021-10:00:13] [I] total compute time: 3.01 s
+&&&& PASSED TensorRT.trtexec # trtexec --loadEngine=pose.engine --shapes=input:16x3x256x192
+"""
+
+
+def test_a_log_of_tensorrt_7(main, tmp_path):
+    """One number a line, under a title; no version in the first line."""
+    (tmp_path / "run.log").write_text(OLD)
+    row = done(main("backends.tensorrt.trtexec", tmp_path / "run.log")).splitlines()[-1]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:7] == ["run.log", "", "16", "1048.0", "15.310", "15.250", "16.500"]
+
+
+def test_a_log_is_read_in_linear_time():
+    """Two megabytes, which quadratic expressions take hours for."""
+    for line in ("a" * 2_000_000, "--shapes=" * 200_000, "Latency: " + "min = " * 300_000):
+        read_log(f"&&&& RUNNING TensorRT.trtexec # {line}\n[11/21/2026-10:11:12] [I] {line}\n")
+
+
 def test_a_log_that_is_not_there(main, tmp_path):
-    assert "no such log" in one_error(main("backends.tensorrt.trtexec", tmp_path / "run.log"))
+    assert "no such trtexec log" in one_error(main("backends.tensorrt.trtexec", tmp_path / "run.log"))
 
 
 def test_exported_times_replace_those_of_the_log(main, tmp_path):
@@ -91,7 +157,9 @@ def test_exported_times_replace_those_of_the_log(main, tmp_path):
     assert "| 5.000 | 2.500 | 4.000 |" in row
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "[{}]", "[[1]]", "not JSON"])
+@pytest.mark.parametrize("content", [
+    '[{"latencyMs": NaN, "computeMs": 1}]', '[{"latencyMs": -1, "computeMs": 1}]', "{}", "[]", "[{}]", "[[1]]",
+    "not JSON"])
 def test_times_that_trtexec_did_not_export(tmp_path, content):
     (tmp_path / "times.json").write_text(content)
     with pytest.raises(UserError):

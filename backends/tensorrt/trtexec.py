@@ -1,9 +1,9 @@
-"""What the log and the exported JSON of a trtexec say, 8.0 to 11.
+"""What the log and the exported JSON of a trtexec say, 7 to 11.
 
     python3 -m backends.tensorrt.trtexec trtexec.log --batch 16
 
-prints a row of a Markdown table. trtexec counts queries a second, and a query is one batch: people a second are queries
-times batch.
+prints a row of a Markdown table for each run in the log. trtexec counts queries a second, and a query is one batch:
+people a second are queries times batch.
 """
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ import numpy as np
 
 from backends.tensorrt.calibration import Version, decode_version, dotted
 from contract.errors import UserError
-from contract.files import PathLike, make_folder, read_json, write_file
+from contract.files import PathLike, make_folder, read_json, read_text, write_file
 from contract.tables import format_table
 
-PASSED, FAILED = "&&&& PASSED", "&&&& FAILED"
+RUNNING, PASSED, FAILED = "&&&& RUNNING", "&&&& PASSED", "&&&& FAILED"
 TIMES = ("Latency", "End-to-End Host Latency", "Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency")
-FACTS = {"qps": r"Throughput: ([\d.eE+-]+) qps", "queries": r"Timing trace has (\d+) queries",
-         "host_s": r"Total Host Walltime: ([\d.eE+-]+) s", "gpu_s": r"Total GPU Compute Time: ([\d.eE+-]+) s",
+FACTS = {"qps": r"[Tt]hroughput: (\S+) qps", "queries": r"Timing trace has (\d+) queries",
+         "host_s": r"Total Host Walltime: (\S+) s", "gpu_s": r"Total GPU Compute Time: (\S+) s",
          "build_s": r"Engine built in (\S+) sec", "engine_mib": r"Created engine with size: (\S+) MiB"}
 COLUMNS = ("log", "TensorRT", "batch", "people/s", "latency ms", "GPU ms", "GPU p99 ms", "warnings")
 _MESSAGE = re.compile(r"\[[\d/]+-[\d:]+\] \[([FEWIV])\] ?(.*)")
 _VERSION = re.compile(r"\[TensorRT v(\d+)\]")
-_TIME = re.compile(r"(\w+(?:\(\d+(?:\.\d+)?%\))?) = ([\d.eE+-]+|inf|nan) ms")
-_SHAPES = [re.compile(rf"--{flag}=\S*?:(\d+)x") for flag in ("shapes", "optShapes")]  # the first is what ran
+_TIME = re.compile(r"(?<!\w)(\w+(?:\(\d+(?:\.\d+)?%\))?) = (\S+) ms")
+_SHAPE = re.compile(r"--(shapes|optShapes)=[^:]*:(\d+)x.*")
+_OLD_TITLES = {"Host Latency": "Latency", "Enqueue Time": "Enqueue Time", "GPU Compute": "GPU Compute Time"}
+_OLD_TIME = re.compile(r"(min|max|mean|median|percentile): (\S+) ms(?: at (\d+)%)?")  # up to TensorRT 7, a line each
 
 
 class Log(NamedTuple):
@@ -48,22 +50,38 @@ class Log(NamedTuple):
     errors: List[str]
 
 
-def read_log(text: str) -> Log:
-    """What trtexec 8.0 to 11 prints; lines may be missing."""
-    messages = [match.groups() for match in map(_MESSAGE.match, text.splitlines()) if match]
-    times, facts = {}, {}
+def read_logs(text: str, where: PathLike) -> List[Log]:
+    """What trtexec 7 to 11 prints, run by run: `trtexec ... >> log` leaves several in a file. Lines may be missing."""
+    later = [match.start() for match in re.finditer(RUNNING, text)][1:]
+    return [read_log(text[start:end], where) for start, end in zip([0, *later], [*later, len(text)])]
+
+
+def read_log(text: str, where: PathLike = "trtexec") -> Log:
+    """Of one run."""
+    lines = text.splitlines()
+    messages = [match.groups() for match in map(_MESSAGE.match, lines) if match]
+    times: Dict[str, Dict[str, float]] = {}
+    facts: Dict[str, float] = {}
+    title = ""
     for _, message in messages:
-        label = message.split(":", 1)[0]
-        values = _TIME.findall(message)
+        title = _OLD_TITLES.get(message.strip(), title)
+        old, label, values = _OLD_TIME.match(message), message.split(":", 1)[0], _TIME.findall(message)
         if label in TIMES and values:  # trtexec --verbose also explains each label
             times[label] = {key: _number(value) for key, value in values}
+        elif old and title:
+            key = f"percentile({old.group(3)}%)" if old.group(3) else old.group(1)
+            times.setdefault(title, {})[key] = _number(old.group(2))
         for key, pattern in FACTS.items():
             match = re.match(pattern, message)
             if match:
+                if key == "qps" and key in facts:
+                    raise UserError(f"{where}: a second line {message!r}, but no line {RUNNING} between them: the log "
+                                    "holds runs whose beginnings are lost. Give the log of one run")
                 facts[key] = _number(match.group(1))
-    version, shape = _VERSION.search(text), next(filter(None, (pattern.search(text) for pattern in _SHAPES)), None)
+    version, command = _VERSION.search(text), next((line for line in lines if line.startswith(RUNNING)), "")
+    shapes = dict(match.groups() for match in map(_SHAPE.fullmatch, command.split()) if match)
     return Log(version and decode_version(int(version.group(1))), PASSED in text and FAILED not in text,
-               shape and int(shape.group(1)), times, facts,
+               int(shapes.get("shapes") or shapes.get("optShapes") or 0) or None, times, facts,
                [message[2:] for level, message in messages if message.startswith("* ")],
                [message for level, message in messages if level in "FE"])
 
@@ -108,9 +126,12 @@ def read_times(path: PathLike) -> Dict[str, Dict[str, float]]:
 
 
 def read_output(path: PathLike) -> np.ndarray:
-    """The first tensor of what --exportOutput wrote, float32, in its shape."""
+    """The tensor that --exportOutput wrote, float32, in its shape."""
     tensors = read_json(path, "trtexec --exportOutput")
     try:
+        if len(tensors) != 1:
+            raise UserError(f"{path}: holds {len(tensors)} outputs, {', '.join(tensor['name'] for tensor in tensors)}, "
+                            "expected one: a dump is of one output")
         shape = [int(size) for size in tensors[0]["dimensions"].split("x")]
         return np.array(tensors[0]["values"], np.float32).reshape(shape)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -119,6 +140,9 @@ def read_output(path: PathLike) -> np.ndarray:
 
 def table_row(name: str, log: Log, batch: Optional[int]) -> List[Any]:
     """The cells of one row under COLUMNS. Raises UserError without a batch or a throughput."""
+    if batch and log.batch and batch != log.batch:
+        raise UserError(f"{name}: ran with batch {log.batch}, as its --shapes say, but --batch is {batch}. "
+                        "Leave --batch out")
     people = batch or log.batch
     if not people:
         raise UserError(f"{name}: its command line names no --shapes, so a query is of an unknown batch. Give --batch")
@@ -150,14 +174,17 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        log = read_log(Path(args.log).read_text(errors="replace"))
-    except FileNotFoundError:
-        raise UserError(f"{args.log}: no such log of trtexec") from None
-    check_log(log, args.log)
+    logs = read_logs(read_text(args.log, "trtexec log"), args.log)
+    for log in logs:
+        check_log(log, args.log)
+    if len(logs) > 1 and (args.times or args.output):
+        raise UserError(f"{args.log}: holds {len(logs)} runs, and --times and --output are of one. Give the log of one "
+                        "run")
     if args.times:
-        log = log._replace(times={**log.times, **read_times(args.times)})
-    print(format_table(COLUMNS, [table_row(Path(args.log).name, log, args.batch)]))
+        logs = [logs[0]._replace(times={**logs[0].times, **read_times(args.times)})]
+    name = Path(args.log).name
+    names = [name] if len(logs) == 1 else [f"{name}, run {number}" for number in range(1, len(logs) + 1)]
+    print(format_table(COLUMNS, [table_row(*row, args.batch) for row in zip(names, logs)]))
     if args.dump:
         make_folder(Path(args.dump).parent)
         write_file(args.dump, read_output(args.output))
