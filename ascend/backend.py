@@ -22,6 +22,7 @@ from ascend.pyacl import (
     module,
     open_device,
 )
+from contract.backend import check_one_output
 from contract.errors import UserError
 from contract.files import PathLike, read_json
 
@@ -55,7 +56,7 @@ class Slot(NamedTuple):
 
 
 class Backend:
-    """An .om with one input; of several outputs, the first. With gears the batch is None and any number is taken.
+    """An .om with one input and one output. With gears the batch is None and any number is taken.
 
     `infer` may be called from SLOTS threads at once: copies of one batch then overlap the computing of another.
     `times` has the milliseconds that each call took on the device, copies left out.
@@ -128,6 +129,9 @@ class Backend:
             raise UserError(f"{self.model}: expected one input, got {len(data)}")
         self.input_index = data[0]
         self.input = self._tensor("input", self.input_index)
+        check_one_output(self.model, {mdl.get_output_name_by_index(description, index):
+                                      self._tensor("output", index).shape
+                                      for index in range(mdl.get_num_outputs(description))})
         self.output = self._tensor("output", 0)
         # The float16 input of a model for float16 hosts is filled from float32 rows.
         self.input_dtype = np.dtype(np.uint8 if self.input.dtype == np.uint8 else np.float32)

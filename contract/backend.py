@@ -1,7 +1,7 @@
 """What a backend is: it turns rows of bins into rows of dumps on one kind of device."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -37,6 +37,23 @@ class Backend(Protocol):
         """What decides its numbers: device, precision, versions."""
 
     def close(self) -> None: ...
+
+
+DECODED_DETECTOR = {"boxes", "confs"}  # outputs of pytorch-YOLOv4's exports, which AlphaPose_TRT is built on
+
+
+def check_one_output(model: PathLike, outputs: Mapping[str, ModelShape]) -> None:
+    """Refuse a model of several outputs, by their names: which of them is meant cannot be told."""
+    if len(outputs) == 1:
+        return
+    came = ", ".join(f"{name} ({format_shape(shape)})" for name, shape in outputs.items())
+    if set(outputs) == DECODED_DETECTOR:
+        advice = ("It decodes boxes itself, as AlphaPose_TRT's does. Make ours of the same weights: python3 -m "
+                  "detection.export CFG WEIGHTS OUTPUT.onnx")
+    else:
+        advice = ("Leave the one of the heatmaps or rows in its ONNX file: python3 -c 'from onnx.utils import "
+                  'extract_model; extract_model("IN.onnx", "OUT.onnx", ["INPUT"], ["OUTPUT"])\'')
+    raise UserError(f"{model}: gives {len(outputs)} outputs, {came}, expected one. {advice}")
 
 
 def check_backend(backend: Backend, model: PathLike, spec: Spec) -> None:

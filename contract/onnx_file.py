@@ -15,16 +15,41 @@ if TYPE_CHECKING:
 
 
 def load_onnx(path: PathLike, weights: bool = True) -> ModelProto:
-    """Raises UserError when the file is not there or not ONNX. `weights` False leaves those in files beside it."""
+    """Raises UserError when the file is not there, not ONNX, or was exported in training mode. `weights` False leaves
+    those in files beside it."""
     import onnx
 
     try:
-        return onnx.load(path, load_external_data=weights)
+        model = onnx.load(path, load_external_data=weights)
     except FileNotFoundError:
         raise UserError(f"{path}: no such ONNX file. pth2onnx.py makes it") from None
     except Exception as error:  # protobuf's errors have no public base class
         raise UserError(f"{path}: not an ONNX file, or damaged ({' '.join(str(error).split())}). "
                         "Export it again") from None
+    refuse_training_mode(model, path)
+    return model
+
+
+def refuse_training_mode(model: ModelProto, path: PathLike) -> None:
+    """A network that is still being trained gives numbers that depend on the batch, or on chance."""
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    constants = {node.output[0]: attribute.t for node in nodes if node.op_type == "Constant"
+                 for attribute in node.attribute if attribute.name == "value"}
+    constants.update((tensor.name, tensor) for tensor in model.graph.initializer)
+    opset = opset_of(model)
+    for node in nodes:
+        settings = {attribute.name: attribute.i for attribute in node.attribute}
+        if node.op_type == "BatchNormalization":
+            trains = settings.get("training_mode", 0) or len(list(filter(None, node.output))) > 1
+        elif node.op_type == "Dropout":  # up to opset 6 an attribute says it, then nothing, from 12 on an input
+            switch = constants.get(node.input[2]) if len(node.input) > 2 else None
+            trains = any(switch.raw_data or switch.int32_data) if switch is not None else \
+                opset < 7 and not settings.get("is_test", 0)
+        else:
+            trains = False
+        if trains:
+            raise UserError(f"{path}: {node.op_type} {node.name or node.output[0]} is in training mode, so its numbers "
+                            "depend on the batch or on chance. Export it again after network.eval()")
 
 
 def sha256_of_model(path: PathLike) -> str:

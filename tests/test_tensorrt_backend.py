@@ -150,7 +150,7 @@ def test_where_memory_is_short_fewer_batches_are_in_flight(plans):
 
 
 def test_bytes_in_and_float16_out(tmp_path):
-    model = typed_model(tmp_path / "m.onnx", "UINT8", "FLOAT16", outputs=2)
+    model = typed_model(tmp_path / "m.onnx", "UINT8", "FLOAT16")
     crops = np.random.default_rng(0).integers(0, 256, (5, 64, 48, 3), np.uint8)
     with gpu(), opened(build_plan(model, tmp_path / "m.engine", [(1, 4, 8)])) as backend:
         assert backend.input_dtype == np.uint8 and backend.input_shape == (None, 64, 48, 3)
@@ -158,6 +158,12 @@ def test_bytes_in_and_float16_out(tmp_path):
     assert heatmaps.dtype == np.float32
     expected = patch_heatmaps(crops.transpose(0, 3, 1, 2))
     np.testing.assert_allclose(heatmaps, expected, rtol=2 ** -10, atol=1e-2)
+
+
+def test_several_outputs_are_refused_by_their_names(tmp_path):
+    plan = build_plan(typed_model(tmp_path / "m.onnx", "FLOAT", outputs=2), tmp_path / "m.engine", [(1, 4, 8)])
+    with gpu(), pytest.raises(UserError, match="gives 2 outputs, output .*, more1 .*extract_model"):
+        Backend(plan)
 
 
 def test_it_takes_float32_and_bytes(tmp_path, plans):

@@ -65,7 +65,7 @@ def test_an_operator_that_tensorrt_does_not_have(build, model):
     ("IBuilderConfig.create_timing_cache", "refuses the timing cache"),
     ("IBuilderConfig.set_timing_cache", "refuses the timing cache"),
     ("Builder.build_serialized_network", "cannot build this network"),
-    ("Runtime.deserialize_cuda_engine", "cannot read the plan"),
+    ("Runtime.deserialize_cuda_engine", "cannot read the plan"), ("Runtime", "gives no runtime"),
     ("cudaSetDevice", "failed with cudaErrorUnknown"), ("cudaGetDeviceProperties", "failed with cudaErrorUnknown")])
 def test_every_failure_is_one_line_and_leaves_nothing(build, model, tmp_path, version, call, words):
     fault = {"call": call, "message": "Error Code 4: of this test", "code": 999}
@@ -73,6 +73,21 @@ def test_every_failure_is_one_line_and_leaves_nothing(build, model, tmp_path, ve
                               errors=[fault]))
     assert words in message and ("Error Code 4: of this test" in message or call.startswith("cuda"))
     assert os.listdir(tmp_path) == ["m.onnx"]
+
+
+WARNINGS = ["Missing scale and zero-point for tensor conv1, expect fall back to non-int8 implementation",
+            "onnx2trt_utils.cpp: Your ONNX model has been generated with INT64 weights"]
+
+
+def test_warnings_reach_a_log_and_those_of_int8_the_user(build, model, tmp_path):
+    output = build(model, "--batch", 2, warnings=[*WARNINGS, WARNINGS[0]])
+    done(output)
+    log = tmp_path / "m_bs2_fp32.engine.log"
+    assert log.read_text().splitlines() == [f"warning: {text}" for text in WARNINGS]
+    assert f"TensorRT gave 2 warnings, 1 of them about int8: {log}" in output.stderr
+    assert WARNINGS[0] in output.stderr and WARNINGS[1] not in output.stderr
+    done(build(model, "--batch", 2, "--tf32"))
+    assert not log.exists()  # it was of another engine
 
 
 def test_a_failed_build_leaves_no_engine_of_an_earlier_one(build, model, tmp_path):

@@ -134,6 +134,12 @@ def test_a_table_that_tensorrt_would_not_take_is_refused_by_name(build, rows, ta
     assert table.read_bytes() == before and not (tmp_path / "m_bs4_int8.engine").exists()
 
 
+def test_a_table_of_tensorrt_7_is_refused_with_the_command_that_makes_ours(build, table):
+    table.write_text("TRT-7202-EntropyCalibration2\nimage: 3c010a14\n")
+    message = one_error(build("--batch", 2))
+    assert "TensorRT 7.2.2" in message and "--precision int8 --calibration BINS" in message
+
+
 def test_without_bins_and_table(build, table):
     assert f"{table}: no such CalibrationTable" in one_error(build("--batch", 2))
 
@@ -145,7 +151,8 @@ def test_bins_that_the_network_does_not_take(build, rows, main, tmp_path):
     large = patch_model(tmp_path / "large.onnx", input_size=(128, 96))
     assert "(3, 128, 96) float32" in one_error(build("--batch", 2, "--calibration", bins, onnx=large))
     of_bytes = typed_model(tmp_path / "bytes.onnx", "UINT8")
-    assert "uint8" in one_error(build("--batch", 2, "--calibration", bins, onnx=of_bytes))
+    assert "uint8 bins, and calibration on them has not been verified" in \
+        one_error(build("--batch", 2, "--calibration", bins, onnx=of_bytes))
     assert "no .bin files" in one_error(build("--batch", 2, "--calibration", tmp_path / "nowhere"))
 
 

@@ -8,15 +8,18 @@ from typing import Any, List, Optional, Tuple
 import numpy as np
 import onnxruntime
 
+from contract.backend import check_one_output
 from contract.errors import UserError
 from contract.files import PathLike
+from contract.onnx_file import load_onnx
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+HAS_TF32_OPTION = (1, 18)  # an older ONNX Runtime refuses use_tf32
 INPUT_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
 
 
 class Backend:
-    """An ONNX file with one input; of several outputs, the first. The batch is None where it is symbolic.
+    """An ONNX file with one input and one output, in evaluation mode. The batch is None where it is symbolic.
 
     `provider` is one of PROVIDERS; `device` says which GPU. float32 without TF32 on all of them.
     """
@@ -38,6 +41,8 @@ class Backend:
         if len(inputs) != 1 or inputs[0].type not in INPUT_TYPES:
             came = ", ".join(f"{tensor.name} {tensor.type}" for tensor in inputs)
             raise UserError(f"{model}: expected one input of {' or '.join(INPUT_TYPES)}, got {came}")
+        check_one_output(model, {tensor.name: _shape(tensor.shape) for tensor in outputs})
+        load_onnx(model, weights=False)  # refuses training mode
         self.model, self.input_name, self.output_name = model, inputs[0].name, outputs[0].name
         self.input_dtype = INPUT_TYPES[inputs[0].type]
         self.input_shape, self.output_shape = _shape(inputs[0].shape), _shape(outputs[0].shape)
@@ -89,12 +94,16 @@ def _providers(provider: str, device: str) -> List[Any]:
                         "onnxruntime-gpu")
     if provider == "cpu":
         return [PROVIDERS["cpu"]]
-    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # all that switches TF32 off in the tensorrt provider
+    # All that switches TF32 off in the tensorrt provider, and in CUDA's before it had an option of its own.
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if hasattr(onnxruntime, "preload_dlls"):  # from 1.21: CUDA and cuDNN of pip's packages
         onnxruntime.preload_dlls()
     number = device.split(":")[1]
     # Algorithms chosen by rule and not by timing, so that a run done again gives the same bytes.
-    cuda = (PROVIDERS["cuda"], {"device_id": number, "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
+    settings = {"device_id": number, "cudnn_conv_algo_search": "HEURISTIC"}
+    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= HAS_TF32_OPTION:
+        settings["use_tf32"] = "0"
+    cuda = (PROVIDERS["cuda"], settings)
     return [cuda] if provider == "cuda" else [(PROVIDERS["tensorrt"], {"device_id": number}), cuda]
 
 

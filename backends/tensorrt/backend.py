@@ -13,6 +13,7 @@ import numpy as np
 from backends.tensorrt import cuda, library, sidecar
 from backends.tensorrt.engine import Engine, Tensor
 from backends.tensorrt.lane import Lane
+from contract.backend import check_one_output
 from contract.errors import UserError
 from contract.files import PathLike
 
@@ -36,7 +37,7 @@ class Slot(NamedTuple):
 
 
 class Backend:
-    """A plan with one input; of several outputs, the first, as float32. With a profile the batch is None, and any
+    """A plan with one input and one output, given as float32. With a profile the batch is None, and any
     number is taken, the largest batch at a time.
 
     `infer` may be called from `slots` threads at once: copies of one batch then overlap the computing of another.
@@ -81,6 +82,7 @@ class Backend:
         return value
 
     def _describe_tensors(self) -> None:
+        check_one_output(self.model, {tensor.name: tensor.shape for tensor in self.engine.outputs})
         self.input, self.output = self.engine.input, self.engine.outputs[0]
         self.largest, self.smallest = self.input.shape[0], self.engine.smallest
         self.input_dtype = self.input.dtype

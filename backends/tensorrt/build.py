@@ -82,8 +82,9 @@ def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: 
         check_autocast(model)
     if args.trtexec:
         check_trtexec(version, table)
-    remove_file(output)
-    remove_file(sidecar.path_of(output))
+    log = f"{output}.log"  # of TensorRT's warnings
+    for path in (output, sidecar.path_of(output), log):
+        remove_file(path)
     scratch, started = output.with_suffix(".build"), time.monotonic()
     make_folder(scratch if args.trtexec or recipe.convert else output.parent)
     print(f"{output}: TensorRT {tensorrt.__version__} builds it for {facts['gpu']}, which takes minutes", flush=True)
@@ -92,7 +93,9 @@ def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: 
         command = build_command(version, onnx, scratch / output.name, source, sizes, recipe, table, args)
         run_trtexec(command, scratch, output, sizes[1])
     else:
-        write_file(output, build_plan(tensorrt, onnx, source, sizes, recipe, calibration, args))
+        logger = library.make_logger(tensorrt)
+        write_file(output, build_plan(tensorrt, logger, onnx, source, sizes, recipe, calibration, args))
+        library.report(logger, log)
     sidecar.write(output, {**facts, "calibration": calibration and calibration.describe(),
                            "build_seconds": round(time.monotonic() - started, 1)})
     print(f"{output}: written")
@@ -106,10 +109,10 @@ def describe_options(recipe: Recipe, args: argparse.Namespace) -> Dict[str, Any]
             "command": shlex.join(["python3", "-m", "backends.tensorrt.build", *sys.argv[1:]])}
 
 
-def build_plan(tensorrt: Any, model: Path, source: Source, sizes: Sizes, recipe: Recipe,
+def build_plan(tensorrt: Any, logger: Any, model: Path, source: Source, sizes: Sizes, recipe: Recipe,
                calibration: Optional[Calibration], args: argparse.Namespace) -> Any:
     """The plan, which TensorRT itself has read once."""
-    builder = Builder(tensorrt, library.make_logger(tensorrt), recipe)
+    builder = Builder(tensorrt, logger, recipe)
     builder.parse(model)
     builder.set_options(args.tf32, args.workspace, args.optimization_level)
     profile = builder.set_sizes(source, sizes) if source.shape[0] is None else None

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Optional
 
+from backends.tensorrt.library import make_runtime
 from backends.tensorrt.precision import Recipe
 from backends.tensorrt.request import Sizes, Source
 from contract.errors import UserError
@@ -94,7 +95,7 @@ class Builder:
 
     def check(self, plan: tensorrt.IHostMemory) -> None:
         """A plan that TensorRT itself does not read is not written."""
-        runtime = self.tensorrt.Runtime(self.logger)
+        runtime = make_runtime(self.tensorrt, self.logger)
         if runtime.deserialize_cuda_engine(plan) is None:
             raise self._failure("cannot read the plan that it has built")
 

@@ -73,8 +73,9 @@ def check_table(path: PathLike, version: Version, method: str) -> None:
     for what, came, expected in (("TensorRT", dotted(table.version), dotted(version)),
                                  ("the algorithm", table.algorithm, ALGORITHMS[method])):
         if came != expected:
-            raise UserError(f"{path}: a CalibrationTable of {what} {came}, and this build is of {expected}. Name "
-                            "another --calibration_table, which is then made from --calibration")
+            raise UserError(f"{path}: a CalibrationTable of {what} {came}, and this build is of {expected}. Make ours: "
+                            "python3 -m backends.tensorrt.build MODEL.onnx --precision int8 --calibration BINS, with "
+                            "another --calibration_table or none")
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

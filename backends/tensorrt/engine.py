@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from backends.tensorrt import sidecar
+from backends.tensorrt import library, sidecar
 from contract.errors import UserError
 from contract.files import PathLike
 
@@ -40,7 +40,7 @@ class Engine:
 
     def __init__(self, tensorrt: Any, logger: Any, plan: PathLike, stream: int):
         self.tensorrt, self.logger, self.plan, self.stream = tensorrt, logger, os.fspath(plan), stream
-        self.runtime = tensorrt.Runtime(logger)
+        self.runtime = library.make_runtime(tensorrt, logger)
         with open(plan, "rb") as file:
             self.engine = self.runtime.deserialize_cuda_engine(file.read())
         if self.engine is None:

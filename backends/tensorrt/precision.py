@@ -62,6 +62,10 @@ def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -
         return Recipe(typed=True)
     if precision == "fp16":
         return Recipe(flags=("FP16",)) if can.half_flag else Recipe(typed=True, convert=True)
+    if source.dtype == "uint8" and can.calibrators and not source.quantized:
+        raise UserError(f"{model}: takes uint8 bins, and calibration on them has not been verified on a GPU. Build "
+                        "int8 from the .onnx of float32 bins, or from one with QuantizeLinear, whose Cast stays "
+                        "outside")
     if source.quantized or can.calibrators:
         return Recipe(flags=("INT8", "FP16"), calibrate=not source.quantized)
     quantize = (f"python3 -m modelopt.onnx.quantization --onnx_path {model} --output_path {model.with_suffix('')}_qdq"

@@ -127,6 +127,8 @@ class Builder(Thing):
         if config._cache is not None:
             config._cache._known.append(hashlib.sha256(network._onnx).hexdigest()[:16])
         here = machine()
+        for warning in here.warnings:
+            self.log(WARNING, warning)
         sharing = here.major >= 10 or any(feature.name == "PROFILE_SHARING_0806" and on
                                           for feature, on in config._previews.items())
         facts = {"tensorrt": here.tensorrt, "gpu": here.gpu, "compute_capability": here.compute_capability,

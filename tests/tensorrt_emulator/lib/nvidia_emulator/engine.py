@@ -24,6 +24,10 @@ class Runtime(Thing):
     engine_host_code_allowed = False
 
     def __init__(self, logger: Any):
+        fault = machine().enter("Runtime")
+        if fault is not None:  # what a driver that is too old comes to
+            logger.log(logger.Severity.ERROR, fault.message)
+            raise TypeError("pybind11::init(): factory function returned nullptr")
         super().__init__(logger)
         if not machine().devices:
             self.log(WARNING, "CUDA initialization failure with error: 35")

@@ -40,6 +40,7 @@ class Machine:
 
     schedule, seed: when asynchronous work is done: late, eager or shuffle, see device.py.
     memory_mb: of each device. profile_sharing: whether contexts may share a profile; None is what the version does.
+    warnings: what a build says that goes well.
     trace: a file; when the process ends a line of JSON says what is open, what was called and what was done wrong.
     """
 
@@ -55,6 +56,7 @@ class Machine:
     memory_mb: int = 40960
     profile_sharing: Optional[bool] = None
     errors: List[Fault] = dataclasses.field(default_factory=list)
+    warnings: List[str] = dataclasses.field(default_factory=list)
     trace: str = ""
 
     def __post_init__(self) -> None:
