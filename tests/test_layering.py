@@ -95,12 +95,13 @@ def needed_by_backend(room: Path) -> Set[Path]:
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=name)
-def test_backends_know_errors_and_files_of_the_contract(room):
+def test_backends_know_models_errors_and_files_of_the_contract(room):
     for path in needed_by_backend(room):
         outside = {module for module in imports(path)
                    if module.split(".")[0] in OURS and not module.startswith(package_of(room) + ".")}
         assert {".".join(module.split(".")[:2]) for module in outside} <= \
-            {"contract.errors", "contract.files", "contract.progress"} | networks_of(room), name(path)
+            {"contract.backend", "contract.errors", "contract.files", "contract.onnx_file", "contract.progress"} \
+            | networks_of(room), name(path)
 
 
 def networks_of(room: Path) -> Set[str]:
