@@ -33,8 +33,9 @@ def choose_limits(gate: str, overrides: List[str], atol: Optional[float], rtol: 
             raise UserError(f"--limit {text}: no such limit. Known are {', '.join(LIMITS)}")
     limits.update({name: value for name, value in (("atol", atol), ("rtol", rtol)) if value is not None})
     for name, value in limits.items():
-        if not math.isfinite(value) or value < 0:
-            raise UserError(f"{name} is {value}, expected a finite number of at least 0")
+        least = 0 if name in ("atol", "rtol") else -math.inf
+        if not math.isfinite(value) or value < least:
+            raise UserError(f"{name} is {value}, expected a finite number" + (" of at least 0" if least == 0 else ""))
     return limits
 
 
