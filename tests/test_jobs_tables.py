@@ -52,6 +52,13 @@ def test_published_figures_are_not_of_another_network_or_of_fewer_photos(job):
     assert [(row["published AP"], row["published crops/s"]) for row in rows] == [("-", "-"), ("-", "1642")]
 
 
+def test_published_figures_do_not_stand_beside_emulated_ones(job):
+    emulated = job("Ascend310P3")
+    emulated.metrics.write_text(json.dumps({**json.loads(emulated.metrics.read_text()), "emulated": True}))
+    row, = cells(results_table([emulated]))
+    assert (row["AP"], row["published AP"], row["published crops/s"]) == ("0.5000 (emulated)", "-", "-")
+
+
 def test_a_row_per_batch_and_a_column_for_several_targets(job):
     one = [job("Ascend310P3", batch) for batch in (1, 16)]
     assert [row["batch"] for row in cells(results_table(one))] == ["1", "16"]
