@@ -15,7 +15,8 @@ from contract.errors import UserError
 from contract.files import PathLike
 from contract.spec import Spec
 
-ROOMS = {"acl": "ascend.backend", "ncnn": "backends.ncnn.backend", "onnxruntime": "backends.onnxruntime.backend",
+ROOMS = {"acl": "ascend.backend", "caffe": "backends.caffe.backend", "ncnn": "backends.ncnn.backend",
+         "onnxruntime": "backends.onnxruntime.backend",
          "pytorch": "backends.pytorch.backend", "tensorrt": "backends.tensorrt.backend"}
 OPTIONS = ("precision", "provider", "cuda_graph")  # of one room or another, as `add_options` names them
 

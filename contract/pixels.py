@@ -13,6 +13,9 @@ DTYPES = (FLOAT32, UINT8)  # of bins: normalised (3, H, W), or the crop's own by
 ALPHAPOSE_MEAN = (0.406, 0.457, 0.480)
 ALPHAPOSE_STD = (1.0, 1.0, 1.0)
 
+# ImageNet's, of R, G, B from 0 to 255, as FastReID's models subtract and divide by them inside.
+FASTREID_MEAN, FASTREID_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
 
 def pixel_constants(mean: Sequence[float], std: Sequence[float]) -> Dict[str, Tuple[float, ...]]:
     """`mean` and `std` of R, G, B in 0..1 -> what normalises a byte: ((pixel - mean_chn) - min_chn) * var_reci_chn.

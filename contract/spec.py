@@ -25,7 +25,7 @@ else:
 Shape = Tuple[int, ...]
 
 # Kind of model, as TASK says it -> module with load_spec(path). A room is imported when a file names its kind.
-KINDS = {"pose": "pose.spec", "detector": "detection.spec"}
+KINDS = {"pose": "pose.spec", "detector": "detection.spec", "reid": "reid.spec"}
 LONGEST_YAML, DEEPEST_YAML = 2 ** 16, 16  # characters, and sections inside sections
 DEFAULT_KIND, DARKNET = "pose", ".cfg"
 

@@ -28,15 +28,18 @@ def load_checkpoint(network: nn.Module, path: PathLike,
     batch norm, which torch has since 0.4.1, may be missing: they count in training alone.
     """
     weights = read_state_dict(path)
-    if rename:
-        weights = rename(weights)
+    fill_network(network, rename(weights) if rename else weights, path)
+
+
+def fill_network(network: nn.Module, weights: Dict[str, Tensor], path: PathLike) -> None:
+    """As `load_checkpoint`, with weights that were already read from `path`."""
     expected = network.state_dict()
     counters = {key: value for key, value in expected.items() if key.endswith(COUNTER)}
     weights = {**counters, **weights}
     complaint = _compare(weights, expected)
     if complaint:
-        raise UserError(f"{path}: not this network's checkpoint: {complaint}. Do NUM_LAYERS, CONV_DIM and WIDTH of the "
-                        "config belong to it?")
+        raise UserError(f"{path}: not this network's checkpoint: {complaint}. Does the MODEL section of "
+                        "the config, such as WIDTH, belong to it?")
     network.load_state_dict(weights)
 
 

@@ -90,8 +90,16 @@ def ncnn_model(folder: Path, batch: object) -> SimpleNamespace:
     return SimpleNamespace(path=folder / "model.param", reference=patch_heatmaps, fixes_batch=False)
 
 
-MODELS = {"acl": acl_model, "ncnn": ncnn_model, "onnxruntime": onnxruntime_model, "pytorch": pytorch_model,
-          "tensorrt": tensorrt_model}
+def caffe_model(folder: Path, batch: object) -> SimpleNamespace:
+    pytest.importorskip("onnxruntime")
+    from backends.caffe.build import build
+
+    build(patch_model(folder / "model.onnx", "batch", CONFIG.input_size))
+    return SimpleNamespace(path=folder / "model.prototxt", reference=patch_heatmaps, fixes_batch=False)
+
+
+MODELS = {"acl": acl_model, "caffe": caffe_model, "ncnn": ncnn_model, "onnxruntime": onnxruntime_model,
+          "pytorch": pytorch_model, "tensorrt": tensorrt_model}
 
 
 def test_every_room_has_a_model_here():

@@ -25,7 +25,7 @@ FIELDS = ("input_name", "input_shape", "dtype", "mean", "std", "outputs", "netwo
                                         (YOLO.with_suffix(".yaml"), DetectorSpec)])
 def test_a_file_says_which_kind_it_is(path, kind):
     spec = load_spec(path)
-    assert type(spec) is kind and set(KINDS) == {"pose", "detector"}
+    assert type(spec) is kind and set(KINDS) == {"pose", "detector", "reid"}
     assert all(hasattr(spec, field) for field in FIELDS)
 
 
@@ -36,7 +36,7 @@ def test_a_detector_and_its_yaml_are_one():
     assert "heatmaps" in PoseSpec().levels and spec.levels == ("tensors",)
 
 
-@pytest.mark.parametrize("text, says", [("TASK: depth", "TASK is 'depth', expected one of pose, detector"),
+@pytest.mark.parametrize("text, says", [("TASK: depth", "TASK is 'depth', expected one of pose, detector, reid"),
                                         ("TASK: detector", "CFG is None"), ("- a\n- b", "sections"),
                                         ("TASK: detector\nCFG: gone.cfg", "gone.cfg"),
                                         ("TASK: detector\nCONFIG: net.cfg", "CONFIG is not supported")])

@@ -1,0 +1,1 @@
+"""Caffe's files, run by OpenCV's reader: the format that atc takes with --framework=0."""
