@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -300,7 +300,7 @@ def scratch(work: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/robustness"), help="folder for everything")
@@ -308,7 +308,7 @@ def parse_args() -> argparse.Namespace:
                         "missing permissions")
     parser.add_argument("--inputs", type=at_least(1), default=200, help="damaged copies for each reader that reads "
                         "text; a fiftieth of it for photos and ONNX files")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def main() -> int:
