@@ -24,6 +24,7 @@ from backends.rooms import given_options
 from contract.errors import UserError, note
 from contract.files import make_folder, sha256_of_file
 from contract.locks import hold
+from contract.onnx_file import sha256_of_model
 from detection.boxes import Thresholds
 from detection.detector import Detector
 from pose.oks import oks_nms, rescore
@@ -59,15 +60,17 @@ def make_finder(args: Namespace, is_live: bool) -> Optional[Finder]:
     room = ("pytorch" if pose_room == "pytorch" and not args.is_sample else "onnxruntime") if is_weights \
         else room_of(args.weights, None)
     alike = room == pose_room
-    detector = Detector(args.weights if is_weights else None, None if is_weights else args.weights, args.yolo_cfg, room,
-                        args.device if alike else None, args.detbatch or (1 if is_live else DETECTOR_BATCH),
-                        given_options(args) if alike else {})
+    file = {"weights" if is_weights else "model": args.weights}
+    usual_batch = DETECTOR_BATCH if is_weights and not is_live else None  # else what the model was made for, or 1
+    detector = Detector(**file, cfg=args.yolo_cfg, backend=room, device=args.device if alike else None,
+                        batch=args.detbatch or usual_batch, options=given_options(args) if alike else {},
+                        person_class=args.person_class)
     return Finder(detector, Thresholds(args.confidence))
 
 
 def make_poser(args: Namespace, is_live: bool) -> Poser:
     return Poser(room_of(args.model, args.backend), args.model, load_spec(args.cfg), args.device, given_options(args),
-                 args.posebatch or (1 if is_live else POSE_BATCH), args.flip)
+                 args.posebatch, 1 if is_live else POSE_BATCH, args.flip)
 
 
 def oks_kept(people: People, crop_areas: np.ndarray) -> People:
@@ -100,7 +103,7 @@ def make_boxes(args: Namespace) -> Optional[Boxes]:
 
 def settings_of(args: Namespace, finder: Optional[Finder], poser: Poser) -> Dict[str, Any]:
     """What the numbers follow from."""
-    return {"model_sha256": sha256_of_file(args.model), "cfg_sha256": sha256_of_file(args.cfg), "backend": poser.room,
+    return {"model_sha256": sha256_of_model(args.model), "cfg_sha256": sha256_of_file(args.cfg), "backend": poser.room,
             "detector": finder.detector.origin() if finder else None, "box": args.box, "confidence": args.confidence,
             "detections_sha256": sha256_of_file(args.detections) if args.detections else None, "flip": args.flip,
             "nms": args.nms, "min_box_area": args.min_box_area, "track": args.track, "options": given_options(args)}

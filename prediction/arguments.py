@@ -61,6 +61,8 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--weights", "--yolo_engine", help="detector: darknet's .weights, or .onnx, .engine or .om made "
                        f"of what python3 -m detection.export writes (default: {YOLO_WEIGHTS})")
     group.add_argument("--yolo_cfg", help=f"darknet's .cfg of the detector (default: {os.path.relpath(SPP_CFG)})")
+    group.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0, of a detector whose "
+                       ".cfg leaves it open")
     group.add_argument("--detector", choices=("yolo", "yolo_trt"), help="yolo takes the default --weights even where "
                        "--yolo_engine is given")
     group.add_argument("--detections", "--detfile", help="boxes of any detector, COCO results JSON, in place of "

@@ -17,7 +17,7 @@ from contract.errors import UserError
 from contract.files import PathLike
 from contract.pixels import FLOAT32
 from detection.boxes import Thresholds, anchor_rows, find_people
-from detection.detector import Detector, open_detector
+from detection.detector import Detector, batch_of, open_detector
 from detection.letterbox import boxes_to_photograph, letterbox, network_input
 from pose.crops import Normalizer, mirror
 from pose.decoders import heatmaps_to_keypoints
@@ -34,17 +34,15 @@ class Finder:
         self.network = self.spec.layers
         self.anchors = anchor_rows(self.network)
         self.opened = contextlib.ExitStack()
-        self.backend: Optional[Backend] = None
+        self.backend: Any = None
+        self.batch = 1
 
     def open(self) -> None:
         self.backend = self.opened.enter_context(open_detector(self.detector, self.spec))
+        self.batch = batch_of(self.backend, self.detector)
 
     def close(self) -> None:
         self.opened.close()
-
-    @property
-    def batch(self) -> int:
-        return self.detector.batch or 1
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB -> the network's (3, height, width) float32."""
@@ -65,19 +63,26 @@ class Finder:
 
 
 class Poser:
-    """A pose network: images and boxes to joints. With `flip`, the mean over each crop and its mirror image."""
+    """A pose network: images and boxes to joints. With `flip`, the mean over each crop and its mirror image.
+
+    `batch` crops at once; None is what the model was made for, or `usual_batch` of one that takes any.
+    """
 
     def __init__(self, room: str, model: PathLike, spec: PoseSpec, device: Optional[str], options: Mapping[str, Any],
-                 batch: int, flip: bool):
+                 batch: Optional[int], usual_batch: int, flip: bool):
         self.room, self.model, self.spec, self.device, self.options = room, model, spec, device, options
-        self.batch, self.flip = batch, flip
+        self.batch_asked, self.batch, self.flip = batch, batch or usual_batch, flip
         self.geometry = GEOMETRIES[spec.geometry]
         self.normalize = Normalizer(spec.mean, spec.std)
-        self.backend: Optional[Backend] = None
+        self.backend: Any = None
 
     def open(self) -> None:
         self.backend = open_pose_backend(self.room, self.model, self.spec, self.device, **self.options)
-        self.batch = self.backend.input_shape[0] or self.batch
+        static = self.backend.input_shape[0]
+        if static and self.batch_asked not in (None, static):
+            raise UserError(f"{self.model}: takes batches of {static}, but --posebatch is {self.batch_asked}. Leave it "
+                            "out")
+        self.batch = static or self.batch
 
     def close(self) -> None:
         if self.backend:

@@ -13,7 +13,7 @@ from tracking.kalman import Motion
 SURE = 0.4  # box score from which somebody unknown is taken for a person
 KEPT = 240  # frames that somebody unseen is remembered
 RECENT = 8  # frames unseen after which the pose is no longer compared
-SIMILAR, OVERLAP = 0.25, 0.3  # least similarity, and least IoU of an unsure box, of the same person
+SIMILAR, OVERLAP = 0.15, 0.3  # least similarity, and least IoU of an unsure box, of the same person
 NEAR = 0.1  # least similarity of place and pose, however alike the looks
 GATE = 9.4877  # squared Mahalanobis distance that 95 % of right boxes keep (chi squared, 4 degrees of freedom)
 LOOKS_WEIGHT = 2  # of the cosine of looks beside place and pose

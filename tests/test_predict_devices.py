@@ -1,0 +1,134 @@
+"""predict.py on every backend, with AlphaPose_TRT's own command lines; GPU and NPU are emulated."""
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT, done, one_error, patch_model
+from test_predict import results
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+from tests.emulator import environment  # noqa: E402
+
+YOLO = ("--yolo_cfg", ROOT / "configs/demo_yolov3_tiny.cfg")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Two drawn scenes, three people or more."""
+    from demo.scenes import render_scene
+
+    folder = tmp_path_factory.mktemp("photos")
+    for number in (15, 18):
+        cv2.imwrite(str(folder / f"{number}.jpg"), render_scene([17, number]).image[:, :, ::-1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(photos, small_cfg, small_model, script, tmp_path_factory):
+    """What onnxruntime finds with the detector's own weights."""
+    folder = tmp_path_factory.mktemp("reference")
+    done(script("predict.py", photos, "--cfg", small_cfg, "--model", small_model, "--weights",
+                ROOT / "demo/yolov3_demo.weights", *YOLO, "--output", folder))
+    assert len(results(folder)) >= 4
+    return results(folder)
+
+
+def same(found, expected) -> None:
+    assert [person["image_id"] for person in found] == [person["image_id"] for person in expected]
+    for one, other in zip(found, expected):
+        difference = np.abs(np.array(one["keypoints"]) - other["keypoints"]).reshape(-1, 3)
+        assert difference[:, :2].max() < 1e-2 and difference[:, 2].max() < 1e-5
+
+
+def test_two_engines(photos, reference, small_cfg, small_model, main, tmp_path):
+    """trt_inference.py --yolo_engine --pose_engine --cfg --save_img --indir --dll_file."""
+    pytest.importorskip("tests.tensorrt_emulator")
+    from tensorrt_cases import build_plan, gpu
+
+    done(main("detection.export", ROOT / "configs/demo_yolov3_tiny.cfg", ROOT / "demo/yolov3_demo.weights",
+              tmp_path / "yolo.onnx", "--batch", 2))
+    yolo = build_plan(tmp_path / "yolo_bs2.onnx", tmp_path / "yolo.engine")
+    pose = build_plan(small_model, tmp_path / "pose.engine", [(1, 4, 8)])
+    with gpu():
+        finished = main("predict", "--yolo_engine", yolo, "--pose_engine", pose, "--cfg", small_cfg, "--save_img",
+                        "--indir", photos, "--dll_file", "build/ScatterND.so", *YOLO, "--output", tmp_path / "out")
+    assert "--dll_file: no plugin is needed" in finished.stderr
+    done(finished)
+    same(results(tmp_path / "out"), reference)
+    assert len(list((tmp_path / "out/vis").iterdir())) == 2
+
+
+def test_detector_yolo_is_the_plain_one_even_beside_an_engine(photos, small_cfg, small_model, main, tmp_path):
+    """--detector yolo --yolo_engine: the default weights, which are not there."""
+    error = one_error(main("predict", "--yolo_engine", tmp_path / "y.engine", "--pose_engine", small_model, "--cfg",
+                           small_cfg, "--indir", photos, "--detector", "yolo", "--output", tmp_path))
+    assert "models/yolov3-spp.weights: no such detector" in error
+
+
+def test_a_checkpoint(photos, main, tmp_path):
+    """inference.py --cfg --checkpoint --save_img --showbox --indir: the results lie in examples/res."""
+    pytest.importorskip("torch")
+    command = [sys.executable, ROOT / "predict.py", "--cfg", ROOT / "configs/demo_fastpose.yaml", "--checkpoint",
+               ROOT / "demo/fastpose_small.pth", "--save_img", "--showbox", "--indir", photos, "--weights",
+               ROOT / "demo/yolov3_demo.weights", *YOLO]
+    done(subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True))
+    assert len(results(tmp_path / "examples/res")) >= 4
+    assert sorted(path.name for path in (tmp_path / "examples/res/vis").iterdir()) == ["15.jpg", "18.jpg"]
+
+
+def test_an_om(photos, small_cfg, main, tmp_path):
+    env = environment()
+
+    def run(*command: object) -> str:
+        return done(subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=env, capture_output=True,
+                                   text=True))
+
+    model = patch_model(tmp_path / "m.onnx", 4)
+    run("-m", "ascend.atc", model, "--soc_version", "Ascend310P3")
+    arguments = (photos, "--cfg", small_cfg, "--box", "20,30,100,200", "--box", "300,100,90,180", "--nms", "none")
+    run("predict.py", *arguments, "--model", tmp_path / "m.om", "--output", tmp_path / "npu")
+    done(main("predict", *arguments, "--model", model, "--output", tmp_path / "cpu"))
+    same(results(tmp_path / "npu"), results(tmp_path / "cpu"))
+
+
+def test_a_model_of_no_known_kind(photos, small_cfg, main, tmp_path):
+    (tmp_path / "m.bin").write_bytes(b"0")
+    assert "expected a model that ends in .pth" in one_error(
+        main("predict", photos, "--cfg", small_cfg, "--model", tmp_path / "m.bin", "--box", "1,2,30,40", "--output",
+             tmp_path / "out"))
+
+
+def test_a_batch_that_the_model_was_not_made_for(photos, small_cfg, main, tmp_path):
+    model = patch_model(tmp_path / "m.onnx", 4)
+    assert "takes batches of 4, but --posebatch is 3" in one_error(
+        main("predict", photos, "--cfg", small_cfg, "--model", model, "--box", "1,2,30,40", "--posebatch", 3,
+             "--output", tmp_path / "out"))
+
+
+def test_the_device_of_each_network_is_used_in_one_thread(small_cfg, small_model, photos, monkeypatch, main, tmp_path):
+    """Opened, run and closed where its context is."""
+    import threading
+
+    from backends.onnxruntime.backend import Backend
+
+    seen = {"open": set(), "infer": set(), "close": set()}
+
+    def watched(name, method):
+        def call(self, *arguments, **options):
+            seen[name].add(threading.get_ident())
+            return method(self, *arguments, **options)
+        return call
+
+    for name, attribute in (("open", "__init__"), ("infer", "infer"), ("close", "close")):
+        monkeypatch.setattr(Backend, attribute, watched(name, getattr(Backend, attribute)))
+    done(main("predict", photos, "--cfg", small_cfg, "--model", small_model, "--box", "20,30,100,200", "--output",
+              tmp_path / "out"))
+    assert seen["open"] == seen["infer"] == seen["close"] and len(seen["open"]) == 1
+    assert threading.get_ident() not in seen["open"]
