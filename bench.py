@@ -26,7 +26,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from comparison.folders import agree, gate_of, measure_folders
+from comparison.folders import agree, measure_folders
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.bins import BinReader
 from contract.dumps import read_settings
@@ -36,7 +36,8 @@ from contract.manifest import save_manifest
 from contract.progress import Progress
 from contract.published import Published
 from contract.records import is_emulated
-from contract.spec import load_spec
+from contract.room import gate_of
+from contract.spec import Spec, load_spec
 from contract.tables import format_table, mark
 from contract.workers import end, start
 
@@ -95,10 +96,10 @@ def parse_run(text: str, batch: int) -> Run:
 
 def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, output: Path) -> Dict[str, Any]:
     """Time every run `repeat` times over the first `people` bins; write and return the report."""
-    config = load_spec(cfg)
+    spec = load_spec(cfg)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        reader, largest = BinReader(bins, config), max(run.batch for run in runs)
+        reader, largest = BinReader(bins, spec), max(run.batch for run in runs)
         count = complete_batches(reader.rows, people, largest)
         if not count:
             raise UserError(f"{min(people, sum(reader.rows))} people of the bins in {bins} do not fill a batch of "
@@ -107,14 +108,13 @@ def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, outpu
         rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
         for run in Progress(interleave(runs, repeat), unit="run", desc="bench"):
             rounds[run].append(time_run(run, work, cfg))
-        shape = next(iter(config.outputs.values()))
-        rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0], shape) for run in runs]
+        rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0], spec) for run in runs]
     report = {"rows": rows, "people": people, "rounds": repeat, "machine": describe_machine(),
-              "unit": "crops" if "keypoints" in config.levels else "photos"}
+              "unit": "crops" if "keypoints" in spec.levels else "photos"}
     make_folder(output)
     write_json(output / "bench.json", report)
     write_file(output / "bench.md", format_report(report).encode())
-    plot(report, config.published, output)
+    plot(report, spec.published, output)
     return report
 
 
@@ -168,16 +168,15 @@ def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:
 
 
 def summarize(run: Run, rounds: List[Dict[str, Any]], base: List[Dict[str, Any]], work: Path, first: Run,
-              shape: Tuple[int, ...]) -> Dict[str, Any]:
+              spec: Spec) -> Dict[str, Any]:
     """Medians and ranges over the rounds; percentiles over all batches of all rounds. `base`: those of `reference_of`.
-    `shape` is that of a row of the dumps.
 
     The ratio is None where the outputs differ.
     """
     milliseconds = np.concatenate([one["npu_compute_time_list"] for one in rounds])
     settings = rounds[0]["settings"]
-    gate = gate_of(settings["precision"], base[0]["settings"]["precision"])
-    measured = measure_folders(work / run.dumps, work / first.dumps, shape, gate)
+    gate = gate_of([settings["precision"], base[0]["settings"]["precision"]])
+    measured = measure_folders(work / run.dumps, work / first.dumps, spec, gate)
     ratios = [theirs / mine for mine, theirs in zip(batch_seconds(rounds), batch_seconds(base))]
     return {
         "label": run.label, "batch": run.batch,

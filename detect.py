@@ -14,7 +14,7 @@ import os
 import sys
 from typing import List, Optional
 
-from backends.rooms import ROOMS, add_options, given_options
+from backends.rooms import ROOMS, add_flags, backend_of, given_flags
 from contract.arguments import at_least
 from detection.boxes import Thresholds
 from detection.detector import SPP_CFG, Detector, detect_folder
@@ -35,9 +35,10 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the weights or model")
     parser.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0: needed where the "
                         "detector of --weights has neither COCO's 80 classes nor one")
-    parser.add_argument("--backend", choices=sorted(ROOMS), default="onnxruntime", help="what runs the network")
-    parser.add_argument("--device", help="the backend's own default if None")
-    add_options(parser)
+    parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the network; by default the first that "
+                        "runs files like --model, and onnxruntime for --weights")
+    parser.add_argument("--device", help="by default the backend's own")
+    add_flags(parser)
     parser.add_argument("--confidence", type=float, default=Thresholds.confidence, help="least objectness of a person")
     parser.add_argument("--nms", type=float, default=Thresholds.nms,
                         help="IoU at which the worse of two boxes goes; 0.05 less where more than 100 stay")
@@ -53,8 +54,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    detector = Detector(args.weights, args.model, args.yolo_cfg, args.backend, args.device, args.batch,
-                        given_options(args), args.person_class)
+    backend = args.backend or (backend_of(args.model) if args.model else Detector.backend)
+    detector = Detector(args.weights, args.model, args.yolo_cfg, backend, args.device, args.batch, given_flags(args),
+                        args.person_class)
     detect_folder(open_photos(args.dataroot, args.images, args.annotations), args.output, detector,
                   Thresholds(args.confidence, args.nms), args.skip_unreadable, args.limit, args.replace)
 

@@ -21,16 +21,15 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 
 import numpy as np
 
-from backends.rooms import ROOMS, add_options, given_options, open_pose_backend
+from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_model
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.backend import Backend, infer_rows
-from contract.bins import BinReader, share_of
+from contract.bins import BinReader, open_bins, share_of
 from contract.dumps import DumpFolder, Span, describe_speed, dump_name, summary_of
 from contract.errors import UserError
 from contract.files import read_json, remove_file, write_file
 from contract.onnx_file import sha256_of_model
 from contract.progress import Progress
-from contract.spec import load_spec
 from contract.workers import describe_exit, run_together
 
 DEFAULT_BATCH = 16  # of a model that takes any
@@ -40,18 +39,19 @@ BATCHES_AHEAD = 3  # being read, in the backend, and being written, each
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--backend", choices=sorted(ROOMS), default="onnxruntime", help="what runs the model")
+    parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the model; by default the first that runs "
+                        "files with its suffix")
     parser.add_argument("--model", required=True, help=".onnx for onnxruntime, .pth for pytorch")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
     parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
-    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the model; darknet's "
-                        ".cfg where the bins are what python3 -m detection.bins writes")
+    parser.add_argument("--cfg", help="config of the model, or darknet's .cfg; by default what the manifest of the "
+                        f"bins says, and {DEFAULT_CONFIG} for bins without one and for checkpoints")
     parser.add_argument("--batchsize", type=at_least(1), help="people at once; by default the model's own, or "
                         f"{DEFAULT_BATCH}")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1: a process each, which share "
                         "the batches; the backend's default if None")
-    add_options(parser)
+    add_flags(parser)
     parser.add_argument("--part", default="0/1", help="K/N: only part K, from 0, of the batches cut into N; for "
                         "machines that share --output, one a part")
     parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
@@ -126,21 +126,19 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
             first += rows
         return first
 
-    timed = backend if hasattr(backend, "times") else TimedBackend(backend)
-    slots = getattr(backend, "slots", 1)
     if groups:
         rows = bins.read(groups[0])
-        for _ in range(2 * slots):  # warm-up of each: a second run captures what the first has set up
-            infer_rows(timed, rows, batch)
-    timed.times.clear()
+        for _ in range(2 * backend.slots):  # warm-up of each: a second run captures what the first has set up
+            infer_rows(backend, rows, batch)
+    backend.times.clear()
     total, start = sum(bins.rows[number] for group in groups for number in group), time.time()
-    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(slots) as inferring, \
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(backend.slots) as inferring, \
             ThreadPoolExecutor(1) as writing, Progress(total=total, unit="person", desc="infer") as bar:
         rows = in_order(reading, bins.read, groups)
-        heatmaps = in_order(inferring, lambda rows: infer_rows(timed, rows, batch), rows)
+        heatmaps = in_order(inferring, lambda rows: infer_rows(backend, rows, batch), rows)
         for people in in_order(writing, write, zip(groups, heatmaps)):
             bar.update(people)
-    return [(total, start, time.time())], [timed.times]
+    return [(total, start, time.time())], [backend.times]
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -154,19 +152,6 @@ def in_order(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterab
         yield waiting.popleft().result()
 
 
-class TimedBackend:
-    """A backend that notes how long each batch took, in milliseconds."""
-
-    def __init__(self, backend: Backend):
-        self.backend, self.times, self.input_shape = backend, [], backend.input_shape
-
-    def infer(self, rows: np.ndarray) -> np.ndarray:
-        start = time.perf_counter()
-        heatmaps = self.backend.infer(rows)
-        self.times.append(1000 * (time.perf_counter() - start))
-        return heatmaps
-
-
 def choose_batch(backend: Backend, batchsize: Optional[int], model: str) -> int:
     fixed = backend.input_shape[0]
     if fixed is not None and batchsize not in (None, fixed):
@@ -176,12 +161,12 @@ def choose_batch(backend: Backend, batchsize: Optional[int], model: str) -> int:
 
 def main() -> None:
     args = parse_args()
-    bins = BinReader(Path(args.input), load_spec(args.cfg))
+    name = args.backend or backend_of(args.model)
+    bins = open_bins(Path(args.input), args.cfg or (DEFAULT_CONFIG if ROOMS[name].needs_spec else None))
     devices = (args.device or "").split(",")
-    with closing(open_pose_backend(args.backend, args.model, bins.spec, devices[0] or None,
-                                   **given_options(args))) as backend:
+    with closing(open_model(name, args.model, bins.spec, devices[0] or None, **given_flags(args))) as backend:
         batch = choose_batch(backend, args.batchsize, args.model)
-        settings = {"backend": args.backend, **backend.describe(), "model": os.path.basename(args.model),
+        settings = {"backend": name, **backend.describe(), "model": os.path.basename(args.model),
                     "model_sha256": sha256_of_model(args.model), "batch": batch,
                     "processes": len(devices) * int(args.part.split("/")[1]),
                     **bins.origin()}

@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 
-from backends.rooms import given_options
+from backends.rooms import backend_of, given_flags
 from contract.errors import UserError, note
 from contract.files import make_folder, sha256_of_file
 from contract.locks import hold
@@ -39,38 +39,31 @@ from prediction.results import RESULTS, Results
 from prediction.run import VIS, Output, Run
 from prediction.sources import Sample, Video, find_sources
 
-ROOM_OF = {".pth": "pytorch", ".onnx": "onnxruntime", ".engine": "tensorrt", ".plan": "tensorrt", ".om": "acl"}
 WEIGHTS = ".weights"
 POSE_BATCH, DETECTOR_BATCH = 8, 2  # where the user and the model file do not say
-
-
-def room_of(model: str, named: Optional[str]) -> str:
-    room = named or ROOM_OF.get(Path(model).suffix)
-    if room is None:
-        raise UserError(f"{model}: expected a model that ends in {', '.join(ROOM_OF)}, or its --backend")
-    return room
 
 
 def make_finder(args: Namespace, is_live: bool) -> Optional[Finder]:
     """The detector that the arguments name; None where boxes are given."""
     if args.detections or args.box:
         return None
-    pose_room = room_of(args.model, args.backend)
+    pose_room = args.backend or backend_of(args.model)
     is_weights = args.weights.endswith(WEIGHTS)
     room = ("pytorch" if pose_room == "pytorch" and not args.is_sample else "onnxruntime") if is_weights \
-        else room_of(args.weights, None)
+        else backend_of(args.weights)
     alike = room == pose_room
     file = {"weights" if is_weights else "model": args.weights}
     usual_batch = DETECTOR_BATCH if is_weights and not is_live else None  # else what the model was made for, or 1
     detector = Detector(**file, cfg=args.yolo_cfg, backend=room, device=args.device if alike else None,
-                        batch=args.detbatch or usual_batch, options=given_options(args) if alike else {},
+                        batch=args.detbatch or usual_batch, options=given_flags(args) if alike else {},
                         person_class=args.person_class)
     return Finder(detector, Thresholds(args.confidence))
 
 
 def make_poser(args: Namespace, is_live: bool) -> Poser:
-    return Poser(room_of(args.model, args.backend), args.model, load_spec(args.cfg), args.device, given_options(args),
-                 args.posebatch, 1 if is_live else POSE_BATCH, args.flip)
+    room = args.backend or backend_of(args.model)
+    return Poser(room, args.model, load_spec(args.cfg), args.device, given_flags(args), args.posebatch,
+                 1 if is_live else POSE_BATCH, args.flip)
 
 
 def oks_kept(people: People, crop_areas: np.ndarray) -> People:
@@ -106,7 +99,7 @@ def settings_of(args: Namespace, finder: Optional[Finder], poser: Poser) -> Dict
     return {"model_sha256": sha256_of_model(args.model), "cfg_sha256": sha256_of_file(args.cfg), "backend": poser.room,
             "detector": finder.detector.origin() if finder else None, "box": args.box, "confidence": args.confidence,
             "detections_sha256": sha256_of_file(args.detections) if args.detections else None, "flip": args.flip,
-            "nms": args.nms, "min_box_area": args.min_box_area, "track": args.track, "options": given_options(args)}
+            "nms": args.nms, "min_box_area": args.min_box_area, "track": args.track, "options": given_flags(args)}
 
 
 def predict(args: Namespace) -> None:

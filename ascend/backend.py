@@ -11,6 +11,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from ascend import cann
+from ascend.options import ROOM
 from ascend.pyacl import (
     DEVICE_TO_HOST,
     HOST_TO_DEVICE,
@@ -64,7 +65,7 @@ class Backend:
 
     slots = SLOTS
 
-    def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None):
+    def __init__(self, model: PathLike, device: Optional[str] = None, spec: Any = None):
         if not str(device or 0).isdigit():
             raise UserError(f"--device {device}: the acl backend takes the id of a device, such as 0")
         if not os.path.isfile(model):
@@ -232,8 +233,8 @@ class Backend:
             self.acl.rt.synchronize_stream(stream)
 
     def describe(self) -> dict:
-        return {"device": self.acl.get_soc_name(), "precision": self.built.get("precision"), "cann": cann.version(),
-                "emulated": emulated()}
+        return {"device": self.acl.get_soc_name(), **ROOM.precision(self.built.get("precision")),
+                "cann": cann.version(), "emulated": emulated()}
 
     def close(self) -> None:
         self.resources.close()

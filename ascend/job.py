@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
 from ascend import cann
+from ascend.options import ROOM
 from ascend.precision import PRECISION_MODES
 from contract.stage import Stage, stage
 
@@ -26,7 +27,7 @@ def missing_packages(runner: str) -> List[str]:
 
 
 def precision(job: Job) -> str:
-    return job.options.get("precision_mode", "force_fp16")
+    return ROOM.words[job.options.get("precision_mode", "force_fp16")]
 
 
 def check(job: Job) -> List[Stage]:

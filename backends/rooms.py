@@ -1,69 +1,93 @@
-"""The rooms of backends, and how one is opened by name.
+"""The rooms of backends by name, and how one is opened.
 
-A room is a folder of its own with a `backend.py`, which is imported when it is asked for and not before, so that no
-machine needs the packages of another.
+A room is a folder: `options.py` says what it runs, needs and takes, and `backend.py` is imported when it is asked for
+and not before, so that no machine needs the packages of another.
 """
 from __future__ import annotations
 
 import argparse
 import importlib
-import inspect
+from pathlib import Path
 from typing import Any, Dict, Optional
 
+from ascend.options import ROOM as ACL
+from backends.caffe.options import ROOM as CAFFE
+from backends.ncnn.options import ROOM as NCNN
+from backends.onnxruntime.options import ROOM as ONNXRUNTIME
+from backends.pytorch.options import ROOM as PYTORCH
+from backends.tensorrt.options import ROOM as TENSORRT
 from contract.backend import Backend, check_backend
 from contract.errors import UserError
 from contract.files import PathLike
+from contract.room import Room
 from contract.spec import Spec
 
-ROOMS = {"acl": "ascend.backend", "caffe": "backends.caffe.backend", "ncnn": "backends.ncnn.backend",
-         "onnxruntime": "backends.onnxruntime.backend",
-         "pytorch": "backends.pytorch.backend", "tensorrt": "backends.tensorrt.backend"}
-OPTIONS = ("precision", "provider", "cuda_graph")  # of one room or another, as `add_options` names them
+# --backend -> room. Of several that run a file, the first does where no --backend is given.
+ROOMS: Dict[str, Room] = {"onnxruntime": ONNXRUNTIME, "pytorch": PYTORCH, "tensorrt": TENSORRT, "ncnn": NCNN,
+                          "caffe": CAFFE, "acl": ACL}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The flags of OPTIONS. None is a room's own default, and the only value that a room without the option takes."""
-    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="of pytorch, which takes fp32 if None; "
-                        "other models have theirs built in")
-    parser.add_argument("--provider", choices=("cpu", "cuda", "tensorrt"), help="of onnxruntime, which takes cpu if "
-                        "None")
-    parser.add_argument("--cuda_graph", action=argparse.BooleanOptionalAction, help="of pytorch on CUDA and tensorrt: "
-                        "replay a captured graph; they do where they can if None")
+def backend_of(model: PathLike) -> str:
+    """The room that runs a model file, by the file's suffix."""
+    suffix = Path(model).suffix
+    for name, room in ROOMS.items():
+        if suffix in room.suffixes:
+            return name
+    known = ", ".join(f"{', '.join(room.suffixes)} ({name})" for name, room in ROOMS.items())
+    raise UserError(f"{model}: its name does not tell what runs it. Give --backend, or a file of {known}")
 
 
-def given_options(args: argparse.Namespace) -> Dict[str, Any]:
-    """Those of OPTIONS that the user gave."""
-    return {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+def add_flags(parser: Any) -> None:
+    """A flag for every option of any room, in a parser or a group of it; who takes it stands in its help."""
+    for flag in dict.fromkeys(flag for room in ROOMS.values() for flag in room.flags):
+        takers = {name: room.flags[flag] for name, room in ROOMS.items() if flag in room.flags}
+        first = dict(next(iter(takers.values())))
+        if "choices" in first:
+            first["choices"] = tuple(dict.fromkeys(word for taker in takers.values() for word in taker["choices"]))
+        first["help"] = "; ".join(f"{name}: {taker['help']}" for name, taker in takers.items())
+        parser.add_argument(f"--{flag}", **first)
 
 
-def import_room(name: str) -> Any:
+def given_flags(args: argparse.Namespace) -> Dict[str, Any]:
+    """Those of rooms' flags that the user gave."""
+    flags = dict.fromkeys(flag for room in ROOMS.values() for flag in room.flags)
+    return {flag: getattr(args, flag) for flag in flags if getattr(args, flag) is not None}
+
+
+def import_backend(name: str) -> Any:
+    """The room's module with the class Backend. Raises UserError where its packages are not installed."""
     try:
-        return importlib.import_module(ROOMS[name])
+        return importlib.import_module(f"{ROOMS[name].module}.backend")
     except ModuleNotFoundError as error:
-        raise UserError(f"--backend {name} needs the Python package {error.name}, which is not installed. "
-                        f"Install it, or choose another of {', '.join(ROOMS)}") from None
-
-
-def open_backend(name: str, model: PathLike, device: Optional[str] = None, config: Any = None,
-                 **options: Any) -> Backend:
-    """Load `model` in the room called `name`. `device` None is the room's own default; `config` describes the network
-    to rooms whose model files do not. Raises UserError for one of `options` that the room has not."""
-    room = import_room(name)
-    for option in options:
-        if option not in inspect.signature(room.Backend).parameters:
-            raise UserError(f"--{option}: the {name} backend has no such option. Leave it out, or choose another "
-                            "--backend")
-    return room.Backend(model, device=device, config=config, **options)
+        raise UserError(f"--backend {name} needs the Python package {error.name}, which is not installed. Install it "
+                        f"({ROOMS[name].install}), or choose another of {', '.join(ROOMS)}") from None
 
 
 def is_emulated(name: str) -> bool:
     """Whether what the room called `name` runs on is an emulator of the tests."""
-    return getattr(import_room(name), "is_emulated", bool)()
+    return getattr(import_backend(name), "is_emulated", bool)()
 
 
-def open_pose_backend(name: str, model: PathLike, spec: Spec, device: Optional[str] = None,
-                      **options: Any) -> Backend:
-    """As `open_backend`, for a model of bins: refuses one whose shapes or dtype are not those of `spec`."""
-    backend = open_backend(name, model, device, spec, **options)
+def open_backend(name: str, model: PathLike, device: Optional[str] = None, spec: Optional[Spec] = None,
+                 **flags: Any) -> Backend:
+    """Load `model` in the room called `name`. `device` None is the room's own default; `spec` describes the network to
+    rooms whose model files do not. Raises UserError for one of `flags` that the room does not take."""
+    room = ROOMS[name]
+    for flag, value in flags.items():
+        takers = [other for other, one in ROOMS.items() if flag in one.flags]
+        if name not in takers:
+            raise UserError(f"--{flag}: the {name} backend has no such option; {' and '.join(takers)} "
+                            f"{'have' if len(takers) > 1 else 'has'}. Leave it out, or choose another --backend")
+        words = room.flags[flag].get("choices")
+        if words and value not in words:
+            raise UserError(f"--{flag} {value}: the {name} backend takes {', '.join(words)}")
+    if room.needs_spec and spec is None:
+        raise UserError(f"{model}: the {name} backend needs the --cfg of this model")
+    return import_backend(name).Backend(model, device=device, spec=spec, **flags)
+
+
+def open_model(name: str, model: PathLike, spec: Spec, device: Optional[str] = None, **flags: Any) -> Backend:
+    """As `open_backend`; refuses a model whose shapes or dtype are not those of `spec`."""
+    backend = open_backend(name, model, device, spec, **flags)
     check_backend(backend, model, spec)
     return backend

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from contract.script import exit_code  # noqa: E402
 
-from backends.rooms import open_pose_backend  # noqa: E402
+from backends.rooms import open_model  # noqa: E402
 from contract.arguments import DEFAULT_CONFIG  # noqa: E402
 from contract.backend import Backend, infer_rows  # noqa: E402
 from contract.bins import BinReader  # noqa: E402
@@ -165,9 +165,9 @@ def table(columns: List[str], rows: Iterator[List[str]]) -> None:
 
 
 def accuracy_rows(args: argparse.Namespace, config: PoseSpec, crops: np.ndarray) -> Iterator[List[str]]:
-    reference = infer_rows(open_pose_backend("pytorch", args.model, config), crops, REFERENCE_BATCH)
+    reference = infer_rows(open_model("pytorch", args.model, config), crops, REFERENCE_BATCH)
     for precision in PRECISIONS:
-        backend = open_pose_backend("pytorch", args.model, config, DEVICE, precision=precision)
+        backend = open_model("pytorch", args.model, config, DEVICE, precision=precision)
         measured = compare(infer_rows(backend, crops, REFERENCE_BATCH), reference)
         backend.close()
         limits = LIMITS[precision]
@@ -179,7 +179,7 @@ def accuracy_rows(args: argparse.Namespace, config: PoseSpec, crops: np.ndarray)
 
 def time_precisions(args: argparse.Namespace, config: PoseSpec, crops: np.ndarray) -> Iterator[Speed]:
     for precision, graph in itertools.product(PRECISIONS, (False, True)):
-        backend = open_pose_backend("pytorch", args.model, config, DEVICE, precision=precision, cuda_graph=graph)
+        backend = open_model("pytorch", args.model, config, DEVICE, precision=precision, cuda_graph=graph)
         for batch in sorted(args.batch):
             model, whole = time_batches(backend, np.resize(crops, (batch, *crops.shape[1:])), args.repeat)
             yield Speed(precision, backend.describe()["cuda_graph"], batch, model, whole)
@@ -214,7 +214,7 @@ def report_speed(args: argparse.Namespace, config: PoseSpec, crops: np.ndarray, 
 def profile(args: argparse.Namespace, config: PoseSpec, crops: np.ndarray) -> None:
     from torch.profiler import ProfilerActivity, profile
 
-    backend = open_pose_backend("pytorch", args.model, config, DEVICE, precision="fp16", cuda_graph=False)
+    backend = open_model("pytorch", args.model, config, DEVICE, precision="fp16", cuda_graph=False)
     rows = np.resize(crops, (max(args.batch), *crops.shape[1:]))
     backend.infer(rows)
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:

@@ -2,32 +2,24 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict
 
 import numpy as np
 
 from comparison.gates import GATES, LIMITS
+from contract.spec import Spec
 from pose.metrics import cosines, tensor_metrics, tensor_sums
 
 SAME = 1e-3  # largest difference of two float32 runs, of the largest value of the reference
 
 
-def gate_of(*precisions: object) -> str:
-    """The gate of the lowest of some precisions, as backends name them: float32, float16, force_fp16, int8, or None,
-    where nothing tells: an .om or engine that another tool built, of which float16 is usual."""
-    gates = ["int8" if "int8" in name else "fp16" if re.search("16|mix|None", name) else "fp32"
-             for name in map(str, precisions)]
-    return max(gates, key=list(GATES).index)
-
-
-def measure_folders(dumps: Path, reference: Path, shape: Tuple[int, ...], gate: str) -> Dict[str, float]:
+def measure_folders(dumps: Path, reference: Path, spec: Spec, gate: str) -> Dict[str, float]:
     """How all values differ, by the names of comparison.gates, and `largest`, the largest difference as a share of the
-    largest value of the reference. `shape` is a row's: (K, h, w), or (rows, columns) of a detector, whose raw numbers
-    have neither highest cells nor the scale that the gates' tolerances of single elements are made for."""
-    is_pose = len(shape) == 3
-    maps = shape[0] if is_pose else 1
+    largest value of the reference. Of heatmaps each is a vector; the raw numbers of a detector have neither highest
+    cells nor the scale that the gates' tolerances of single elements are made for."""
+    shape, of_heatmaps = next(iter(spec.outputs.values())), "heatmaps" in spec.levels
+    maps = shape[0] if of_heatmaps else 1
     elements = math.prod(shape) // maps
     sums, same, biggest = [], [], 0.0
     for path in sorted(reference.glob("*.bin")):
@@ -40,7 +32,7 @@ def measure_folders(dumps: Path, reference: Path, shape: Tuple[int, ...], gate: 
     metrics = tensor_metrics(every, elements)
     measured = {"largest": metrics["MaxAbsoluteError"] / biggest, "cosine": metrics["CosineSimilarity"],
                 "cosine_worst": float(cosines(every.sum(axis=1)).min())}
-    if is_pose:
+    if of_heatmaps:
         measured.update(mismatched=metrics["Mismatched"], argmax=float(np.concatenate(same).mean()))
     return measured
 

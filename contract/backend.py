@@ -1,7 +1,7 @@
 """What a backend is: it turns rows of bins into rows of dumps on one kind of device."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -22,19 +22,22 @@ class Backend(Protocol):
     """A loaded model. Shapes are as the model file states them, batch first; a batch of None takes any number.
 
     `infer` takes contiguous or strided rows of `input_shape` and `input_dtype`, float32 or uint8, exactly the batch
-    where there is one, and returns float32 rows of `output_shape` that are the caller's to keep. A room may have more:
-    `slots`, the threads that may call `infer` at once and gain by it, and `times`, the milliseconds that each batch
-    took on the device alone.
+    where there is one, and returns float32 rows of `output_shape` that are the caller's to keep. `slots` threads may
+    call it at once and gain by it. `times` has one entry for each call of `infer`: the milliseconds that the device
+    took for it, copies left out where the device tells.
     """
 
     input_dtype: np.dtype
     input_shape: ModelShape
     output_shape: ModelShape
+    slots: int
+    times: List[float]
 
     def infer(self, rows: np.ndarray) -> np.ndarray: ...
 
     def describe(self) -> dict:
-        """What decides its numbers: device, precision, versions."""
+        """What decides its numbers: device, versions, precision (one of contract.room.PRECISIONS) and
+        vendor_precision, the vendor's own word for it or None."""
 
     def close(self) -> None: ...
 

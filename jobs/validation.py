@@ -5,6 +5,7 @@ from typing import Dict, List, Sequence
 
 from contract.files import read_json, remove_file
 from contract.records import is_emulated
+from contract.room import gate_of
 from contract.stage import Stage, stage
 from contract.tables import format_table, mark
 from jobs.job import Job
@@ -28,10 +29,8 @@ def by_batch(jobs: Sequence[Job]) -> List[tuple]:
 
 
 def _compare(reference: Job, job: Job) -> Stage:
-    from comparison.folders import gate_of
-
     sides = [f"{one.target}={one.dumps()},{one.dumps(True)}" for one in (reference, job)]
-    gate = gate_of(room_of(job.target, job.runner).precision(job))
+    gate = gate_of([room_of(job.target, job.runner).precision(job)])
     return stage("compare.py", *sides, "--manifest", job.manifest, "--dataroot", job.dataroot, "--gate", gate,
                  "--explain", "--json", job.verdict, "--report", job.page,
                  reads=(reference.dumps(), reference.dumps(True), job.dumps(), job.dumps(True)),

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import List, Optional, Tuple
 
-from backends.rooms import ROOMS, add_options
+from backends.rooms import ROOMS, add_flags
 from contract.arguments import DEFAULT_CONFIG, at_least
 from contract.errors import UserError, note
 from detection.boxes import Thresholds
@@ -75,7 +75,7 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
                        "for, or 2; 1 of a camera)")
     group.add_argument("--posebatch", type=at_least(1), help="crops at once in the pose model (default: what it was "
                        "made for, or 8; 1 of a camera)")
-    add_options(group)
+    add_flags(group)
 
 
 def add_people(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from backends.rooms import open_pose_backend
+from backends.rooms import open_model
 from contract.backend import Backend, infer_rows, pad_rows
 from contract.errors import UserError
 from contract.files import PathLike
@@ -77,7 +77,7 @@ class Poser:
         self.backend: Any = None
 
     def open(self) -> None:
-        self.backend = open_pose_backend(self.room, self.model, self.spec, self.device, **self.options)
+        self.backend = open_model(self.room, self.model, self.spec, self.device, **self.options)
         static = self.backend.input_shape[0]
         if static and self.batch_asked not in (None, static):
             raise UserError(f"{self.model}: takes batches of {static}, but --posebatch is {self.batch_asked}. Leave it "

@@ -4,6 +4,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -16,9 +18,10 @@ import numpy as np
 import pytest
 from conftest import patch_heatmaps, patch_model
 
-from backends.rooms import ROOMS, open_backend, open_pose_backend
+from backends.rooms import ROOMS, backend_of, open_backend, open_model
 from contract.backend import infer_rows
 from contract.errors import UserError
+from contract.room import PRECISIONS
 from pose.spec import PoseSpec
 from tests.emulator import environment
 from tests.tensorrt_emulator import emulated
@@ -126,7 +129,7 @@ def model(room, tmp_path) -> SimpleNamespace:
 
 @pytest.fixture()
 def backend(room, model):
-    backend = open_pose_backend(room, model.path, CONFIG)
+    backend = open_model(room, model.path, CONFIG)
     yield backend
     backend.close()
 
@@ -181,7 +184,7 @@ def test_results_are_the_callers_to_keep(backend, rows):
 
 
 def test_two_runs_are_equal(backend, room, model, rows):
-    again = open_pose_backend(room, model.path, CONFIG)
+    again = open_model(room, model.path, CONFIG)
     np.testing.assert_array_equal(backend.infer(rows), backend.infer(rows))
     np.testing.assert_array_equal(backend.infer(rows), again.infer(rows))
     again.close()
@@ -190,7 +193,7 @@ def test_two_runs_are_equal(backend, room, model, rows):
 @pytest.mark.parametrize("batch", [1, 2, 4, 16])
 def test_a_short_last_batch_is_padded_where_needed_and_the_padding_not_returned(room, tmp_path, rows, batch):
     model = MODELS[room](tmp_path, batch)
-    backend = open_pose_backend(room, model.path, CONFIG)
+    backend = open_model(room, model.path, CONFIG)
     assert backend.input_shape[0] == backend.output_shape[0] == (batch if model.fixes_batch else None)
     seen = []
     spy = SimpleNamespace(input_shape=backend.input_shape, infer=lambda part: seen.append(len(part)) or
@@ -205,18 +208,42 @@ def test_a_short_last_batch_is_padded_where_needed_and_the_padding_not_returned(
 def test_other_heatmaps_than_the_configs_are_refused_with_both_shapes(room, model):
     other = dataclasses.replace(CONFIG, heatmap_size=(32, 16))
     with pytest.raises(UserError, match="N x 17 x 16 x 8.*N x 17 x 32 x 16") as caught:
-        open_pose_backend(room, model.path, other)
+        open_model(room, model.path, other)
     assert str(model.path) in str(caught.value) and "--cfg" in str(caught.value)
 
 
 def test_another_input_than_the_configs_is_refused_with_both_shapes(room, model):
     other = dataclasses.replace(CONFIG, input_size=(128, 64))
     with pytest.raises(UserError, match="N x 3 x 64 x 32.*N x 3 x 128 x 64|N x 17 x 32 x 16.*N x 17 x 16 x 8"):
-        open_pose_backend(room, model.path, other)
+        open_model(room, model.path, other)
 
 
 def test_it_says_what_decides_its_numbers(backend):
-    assert {"device", "precision"} < backend.describe().keys()
+    described = backend.describe()
+    assert {"device", "precision", "vendor_precision"} < described.keys() and described["precision"] in PRECISIONS
+
+
+def test_a_time_for_each_call(backend, rows):
+    """However many parts a room makes of a call, and whoever calls: rates are batches over times."""
+    assert backend.slots >= 1 and len(backend.times) == 0
+    for people in (1, PEOPLE, 2):
+        backend.infer(rows[:people])
+    assert len(backend.times) == 3 and min(backend.times) > 0
+
+
+def test_a_room_says_what_it_is_without_its_packages(room, model):
+    """Its own flags, by which it is opened; the suffix of its model; and its words, in the vocabulary of all."""
+    said = ROOMS[room]
+    assert model.path.suffix in said.suffixes and backend_of(model.path) == room
+    assert set(said.words.values()) <= set(PRECISIONS) and said.packages and said.install
+    backend = importlib.import_module(f"{said.module}.backend").Backend
+    assert set(said.flags) == set(inspect.signature(backend).parameters) - {"model", "device", "spec"}
+
+
+@pytest.mark.parametrize("name", ["model.xyz", "model"])
+def test_a_file_that_no_room_runs_is_refused_with_what_they_run(name):
+    with pytest.raises(UserError, match=f"^{name}: [^\n]*--backend[^\n]*.onnx [^\n]*.om"):
+        backend_of(name)
 
 
 def test_an_unknown_device_is_refused_by_name(room, model):
@@ -242,10 +269,10 @@ def test_a_model_cut_short_is_refused(room, model):
 
 @pytest.mark.parametrize("room, package", [("onnxruntime", "onnxruntime"), ("pytorch", "torch")])
 def test_a_missing_package_is_named_in_one_line(monkeypatch, tmp_path, room, package):
-    monkeypatch.delitem(sys.modules, ROOMS[room], raising=False)
+    monkeypatch.delitem(sys.modules, f"{ROOMS[room].module}.backend", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=f"^--backend {room} [^\n]* {package}[^\n]*$"):
-        open_backend(room, tmp_path / "model")
+        open_backend(room, tmp_path / "model", None, CONFIG)
 
 
 def test_an_onnx_file_that_loads_and_cannot_be_run_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,13 +10,15 @@ from conftest import ROOT, done, one_error, patch_model
 from detection_cases import random_weights, tiny_cfg
 
 from bench import Run, complete_batches, interleave, published_rates, reference_of, summarize
-from comparison.folders import agree, gate_of, measure_folders
+from comparison.folders import agree, measure_folders
 from comparison.gates import GATES
+from contract.room import gate_of
 from contract.spec import load_spec
 from detection.bins import write_letterboxed
 from detection.darknet import read_cfg, write_weights
 from detection.letterbox import letterbox, network_input
 from pose.crops import read_photograph
+from pose.spec import PoseSpec
 
 pytest.importorskip("onnxruntime")
 
@@ -90,9 +93,12 @@ def test_rounds_are_interleaved_and_every_other_goes_backwards():
     assert reference_of(RUNS[3], RUNS) == RUNS[2] and reference_of(RUNS[1], RUNS) == RUNS[0]
 
 
+FOUR = SimpleNamespace(outputs={"output": (4,)}, levels=("tensors",))  # a model of four numbers
+
+
 def rounds_of(*milliseconds: list) -> list:
     return [{"npu_compute_time_list": times, "end_to_end": {"people_per_second": 1}, "peak_mib": 1,
-             "settings": {"precision": "float32"}} for times in milliseconds]
+             "settings": {"precision": "fp32"}} for times in milliseconds]
 
 
 def test_a_ratio_is_taken_within_each_round(tmp_path):
@@ -102,13 +108,13 @@ def test_a_ratio_is_taken_within_each_round(tmp_path):
     for run in RUNS[2:]:
         (tmp_path / run.dumps).mkdir()
         np.ones(4, np.float32).tofile(tmp_path / run.dumps / "a.bin")
-    row = summarize(RUNS[3], faster, base, tmp_path, RUNS[2], (4,))
+    row = summarize(RUNS[3], faster, base, tmp_path, RUNS[2], FOUR)
     assert row["ratio"] == {"median": 2.0, "lowest": 2.0, "highest": 2.0}
     assert row["rows_per_second"] == {"median": 400.0, "lowest": 200.0, "highest": 800.0}
-    uneven = summarize(RUNS[3], rounds_of([5], [16], [20]), base, tmp_path, RUNS[2], (4,))["ratio"]
+    uneven = summarize(RUNS[3], rounds_of([5], [16], [20]), base, tmp_path, RUNS[2], FOUR)["ratio"]
     assert uneven == {"median": 2.0, "lowest": 1.25, "highest": 2.0}
     np.full(4, 1.1, np.float32).tofile(tmp_path / RUNS[3].dumps / "a.bin")
-    assert summarize(RUNS[3], faster, base, tmp_path, RUNS[2], (4,))["ratio"] is None
+    assert summarize(RUNS[3], faster, base, tmp_path, RUNS[2], FOUR)["ratio"] is None
 
 
 def test_a_run_that_fails_is_named(script, models, prepared, small_cfg, tmp_path):
@@ -162,10 +168,10 @@ def test_detectors_are_timed_on_letterboxed_bins(script, detector, tmp_path):
 
 
 @pytest.mark.parametrize("precisions, gate", [
-    (["float32"], "fp32"), (["float32", "fp16"], "fp16"), (["bfloat16", "float32"], "fp16"), (["int8", "fp16"], "int8"),
-    (["allow_fp32_to_fp16", "force_fp32"], "fp16"), ([None, "float32"], "fp16")])
+    (["fp32"], "fp32"), (["fp32", "fp16"], "fp16"), (["bf16", "fp32"], "fp16"), (["int8", "fp16"], "int8"),
+    (["mixed", "fp32"], "fp16"), (["unknown", "fp32"], "fp16")])
 def test_the_gate_is_that_of_the_lowest_precision(precisions, gate):
-    assert gate_of(*precisions) == gate
+    assert gate_of(precisions) == gate
 
 
 @pytest.mark.parametrize("relative, gates", [(1e-5, {"fp32", "fp16", "int8"}), (2e-3, {"fp16", "int8"}),
@@ -173,14 +179,15 @@ def test_the_gate_is_that_of_the_lowest_precision(precisions, gate):
 def test_what_each_gate_lets_pass(tmp_path, relative, gates):
     """Values from 0 to 1 with a peak of 1.2 in each heatmap, and noise as a share of that."""
     rng = np.random.default_rng(0)
-    reference = rng.uniform(0, 1, (4, 3, 16, 12)).astype(np.float32)
+    reference = rng.uniform(0, 1, (4, 17, 16, 12)).astype(np.float32)
     reference[:, :, 8, 6] = 1.2
     noisy = (reference + 1.2 * relative * rng.uniform(-1, 1, reference.shape)).astype(np.float32)
     for name, values in (("a", reference), ("b", noisy)):
         (tmp_path / name).mkdir()
         for number, row in enumerate(values):
             row.tofile(tmp_path / name / f"{number}_0.bin")
-    measured = {gate: measure_folders(tmp_path / "b", tmp_path / "a", (3, 16, 12), gate) for gate in GATES}
+    spec = PoseSpec(heatmap_size=(16, 12))
+    measured = {gate: measure_folders(tmp_path / "b", tmp_path / "a", spec, gate) for gate in GATES}
     assert {gate for gate in GATES if agree(measured[gate], gate)} == gates
     assert measured["fp16"]["largest"] == pytest.approx(np.abs(noisy - reference).max() / reference.max(), rel=1e-5)
-    assert measured["fp16"]["argmax"] == (noisy.reshape(12, -1).argmax(1) == 8 * 12 + 6).mean()
+    assert measured["fp16"]["argmax"] == (noisy.reshape(4 * 17, -1).argmax(1) == 8 * 12 + 6).mean()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import done, one_error, write_config
 
-from backends.rooms import open_pose_backend
+from backends.rooms import open_model
 from benchmarks import gpu
 from pose.spec import load_spec
 
@@ -42,7 +42,7 @@ class Timed:
     """A backend of the CPU that says what one on CUDA would."""
 
     def __init__(self, name, model, config, device=None, precision="fp32", cuda_graph=None):
-        self.backend, self.times = open_pose_backend(name, model, config, device, precision=precision), []
+        self.backend, self.times = open_model(name, model, config, device, precision=precision), []
         self.input_shape, self.close, self.graph = self.backend.input_shape, self.backend.close, cuda_graph
 
     def infer(self, rows):
@@ -69,7 +69,7 @@ def test_the_tables_on_a_stand_in(monkeypatch, main, tmp_path):
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **options: empty(*shape, **options))
     for name, value in (("DEVICE", "cpu"), ("MATRIX_SIZES", (8, 16)), ("COPY_BYTES", 1 << 10),
-                        ("open_pose_backend", Timed)):
+                        ("open_model", Timed)):
         monkeypatch.setattr(gpu, name, value)
     output = done(main("benchmarks.gpu", "--model", tmp_path / "model.pth", "--cfg", cfg, "--input",
                        tmp_path / "bins", "--batch", 1, 4, "--repeat", 2, "--people", 6))

@@ -40,8 +40,8 @@ def test_a_plan_of_this_machine_is_taken_and_described(tmp_path, model):
     plan = build_plan(model, tmp_path / "m.engine", record=COMMAND)
     with emulated() as machine:
         backend = Backend(plan)
-        assert backend.describe() == {"device": machine.gpu, "precision": "fp32", "tf32": False, "tensorrt": "10.3.0",
-                                      "emulated": True}
+        assert backend.describe() == {"device": machine.gpu, "precision": "fp32", "vendor_precision": "fp32",
+                                      "tf32": False, "tensorrt": "10.3.0", "emulated": True}
         backend.close()
     record = json.loads(Path(f"{plan}.json").read_text())
     assert record["compute_capability"] == "8.0" and record["cuda_driver"] == "12.8"

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from backends.caffe.messages import WEIGHTS_LINE, message_classes
+from backends.caffe.options import ROOM
 from contract.errors import UserError
 from contract.files import PathLike, sha256_of_file
 
@@ -22,8 +23,9 @@ class Backend:
     """
 
     input_dtype = np.dtype(np.float32)
+    slots = 1
 
-    def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None):
+    def __init__(self, model: PathLike, device: Optional[str] = None, spec: Any = None):
         if device not in (None, "cpu"):
             raise UserError(f"--device {device}: the caffe backend runs on cpu")
         check_reader()
@@ -56,7 +58,7 @@ class Backend:
         return outputs
 
     def describe(self) -> dict:
-        return {"device": "cpu", "precision": "fp32", "weights_sha256": self.weights_sha256,
+        return {"device": "cpu", **ROOM.precision("float32"), "weights_sha256": self.weights_sha256,
                 "opencv": cv2.__version__}
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -16,11 +17,11 @@ import ncnn
 import numpy as np
 
 from backends.ncnn.model_file import Layer, bin_of, precision_of, read_param
+from backends.ncnn.options import ROOM
 from backends.ncnn.pair import param_path, read_facts
 from contract.errors import UserError
 from contract.files import PathLike, sha256_of_file
 
-PRECISIONS = ("fp32", "fp16", "bf16")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -65,21 +66,21 @@ class Backend:
     None is ncnn's own choice, one for each fast core.
     """
 
-    def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None, precision: str = "fp32",
+    slots = 1
+
+    def __init__(self, model: PathLike, device: Optional[str] = None, spec: Any = None, precision: str = "fp32",
                  threads: Optional[int] = None):
         if device not in (None, "cpu"):
             raise UserError(f"--device {device}: the ncnn backend runs on cpu. Its Vulkan code is not offered")
-        if precision not in PRECISIONS:
-            raise UserError(f"--precision {precision}: of ncnn it is one of {', '.join(PRECISIONS)}. int8 is in the "
-                            "file: python3 -m backends.ncnn.quantize makes one")
         self.param = param_path(model)
         layers = read_param(self.param)
         self.facts = read_facts(self.param)
         self.stored = precision_of(layers)
-        shape = _input_shape(layers, self.param, config)
+        shape = _input_shape(layers, self.param, spec)
         output_shape = try_model(self.param, shape)
         self.precision, self.net = precision, Net(self.param, precision, threads)
         self.weights_sha256 = self.facts.get("bin_sha256") or sha256_of_file(bin_of(self.param))
+        self.times: List[float] = []
         self.input_dtype, self.row, self.output_row = np.dtype(np.float32), shape, output_shape
         self.input_shape: Tuple[Optional[int], ...] = (None, *shape)
         self.output_shape: Tuple[Optional[int], ...] = (None, *output_shape)
@@ -89,21 +90,23 @@ class Backend:
         if rows.shape[1:] != self.row:
             raise UserError(f"{self.param}: takes rows of {self.row}, got {rows.shape[1:]}")
         output = np.empty((len(rows), *self.output_row), np.float32)
+        started = time.perf_counter()
         for number, row in enumerate(rows):
             output[number], = self.net.run(row, self.net.outputs[:1])
+        self.times.append(1000 * (time.perf_counter() - started))
         return output
 
     def describe(self) -> Dict[str, Any]:
         precision = self.stored if self.stored != "fp32" else self.facts.get("precision", "fp32") \
             if self.precision == "fp32" else self.precision
-        return {"device": "cpu", "precision": precision, "options": self.precision, "threads": self.net.threads,
+        return {"device": "cpu", **ROOM.precision(precision), "options": self.precision, "threads": self.net.threads,
                 "weights_sha256": self.weights_sha256, "ncnn": ncnn.__version__}
 
     def close(self) -> None:
         self.net = None  # type: ignore[assignment]
 
 
-def _input_shape(layers: Sequence[Layer], param: Path, config: Any) -> Tuple[int, ...]:
+def _input_shape(layers: Sequence[Layer], param: Path, spec: Any) -> Tuple[int, ...]:
     """(C, H, W) as the one Input layer says, or the config where it does not."""
     inputs = [layer for layer in layers if layer.kind == "Input"]
     read = {name for layer in layers for name in layer.inputs}
@@ -114,9 +117,9 @@ def _input_shape(layers: Sequence[Layer], param: Path, config: Any) -> Tuple[int
     shape = tuple(inputs[0].number(key) for key in ("2", "1", "0"))
     if all(shape):
         return shape
-    if config is None:
+    if spec is None:
         raise UserError(f"{param}: does not say the size of its input. Give the --cfg of this model")
-    return tuple(config.input_shape)
+    return tuple(spec.input_shape)
 
 
 def try_model(param: Path, shape: Sequence[int]) -> Tuple[int, ...]:

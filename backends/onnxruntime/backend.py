@@ -3,17 +3,18 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import Any, List, Optional, Tuple
 
 import numpy as np
 import onnxruntime
 
+from backends.onnxruntime.options import PROVIDERS, ROOM
 from contract.backend import check_one_output
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.onnx_file import load_onnx
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 HAS_TF32_OPTION = (1, 18)  # an older ONNX Runtime refuses use_tf32
 INPUT_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
 
@@ -21,10 +22,13 @@ INPUT_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(
 class Backend:
     """An ONNX file with one input and one output, in evaluation mode. The batch is None where it is symbolic.
 
-    `provider` is one of PROVIDERS; `device` says which GPU. float32 without TF32 on all of them.
+    `provider` is one of PROVIDERS; `device` says which GPU. float32 without TF32 on all of them. `times` include the
+    copies to a GPU.
     """
 
-    def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None, provider: str = "cpu"):
+    slots = 1
+
+    def __init__(self, model: PathLike, device: Optional[str] = None, spec: Any = None, provider: str = "cpu"):
         self.provider, self.device = provider, _device(device, provider)
         if not os.path.isfile(model):
             raise UserError(f"{model}: no such model file")
@@ -43,6 +47,7 @@ class Backend:
             raise UserError(f"{model}: expected one input of {' or '.join(INPUT_TYPES)}, got {came}")
         check_one_output(model, {tensor.name: _shape(tensor.shape) for tensor in outputs})
         load_onnx(model, weights=False)  # refuses training mode
+        self.times: List[float] = []
         self.model, self.input_name, self.output_name = model, inputs[0].name, outputs[0].name
         self.input_dtype = INPUT_TYPES[inputs[0].type]
         self.input_shape, self.output_shape = _shape(inputs[0].shape), _shape(outputs[0].shape)
@@ -50,7 +55,10 @@ class Backend:
     def infer(self, rows: np.ndarray) -> np.ndarray:
         try:
             rows = np.ascontiguousarray(rows, self.input_dtype)
-            return self.session.run([self.output_name], {self.input_name: rows})[0]
+            started = time.perf_counter()
+            outputs = self.session.run([self.output_name], {self.input_name: rows})[0]
+            self.times.append(1000 * (time.perf_counter() - started))
+            return outputs
         except Exception as error:  # of the same many kinds: an operator that this release does not take so
             raise UserError(f"{self.model}: ONNX Runtime {onnxruntime.__version__} cannot run it: "
                             f"{' '.join(str(error).split())}") from None
@@ -66,7 +74,7 @@ class Backend:
                             "TensorRT libraries of the versions that it was built with on LD_LIBRARY_PATH")
 
     def describe(self) -> dict:
-        return {"device": self.device, "provider": self.provider, "precision": "float32",
+        return {"device": self.device, "provider": self.provider, **ROOM.precision("float32"),
                 "onnxruntime": onnxruntime.__version__}
 
     def close(self) -> None:

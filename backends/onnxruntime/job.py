@@ -3,14 +3,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Dict, List, Sequence
 
-from contract.packages import not_importable
+from backends.onnxruntime.options import ROOM
 from contract.stage import Stage
 
 if TYPE_CHECKING:
     from jobs.job import Job
 
 MODELS = (".onnx",)  # files that --model may name
-PACKAGES = {"onnxruntime": "onnxruntime"}
 
 
 def options(target: str) -> Dict[str, Sequence[str]]:
@@ -18,7 +17,7 @@ def options(target: str) -> Dict[str, Sequence[str]]:
 
 
 def missing_packages(runner: str) -> List[str]:
-    return not_importable(PACKAGES)
+    return ROOM.missing_packages()
 
 
 def precision(job: Job) -> str:

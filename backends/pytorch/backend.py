@@ -1,13 +1,15 @@
 """A checkpoint in PyTorch, on the CPU or on CUDA: what every other device is compared with."""
 from __future__ import annotations
 
-from typing import Any, Optional
+import time
+from typing import Any, List, Optional
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from backends.pytorch.cuda_graph import CudaRunner
+from backends.pytorch.options import ROOM
 from contract.errors import UserError
 from contract.files import PathLike
 from networks.fastpose import PixelInput
@@ -19,31 +21,30 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 class Backend:
     """The checkpoint of a network with its spec. Any batch, float32 out.
 
-    `precision` is that of the weights and of the arithmetic between. `cuda_graph` counts on CUDA alone, where `times`
-    has the milliseconds of each batch.
+    `precision` is that of the weights and of the arithmetic between. `cuda_graph` counts on CUDA alone.
 
     cuDNN's benchmark mode stays off: it chooses algorithms by timing them, and a run that is continued, or done again,
     must give the same bytes.
     """
 
-    def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None, precision: str = "fp32",
+    slots = 1
+
+    def __init__(self, model: PathLike, device: Optional[str] = None, spec: Any = None, precision: str = "fp32",
                  cuda_graph: bool = True):
-        if config is None:
-            raise UserError(f"{model}: the pytorch backend needs the --cfg of this checkpoint")
         self.device, self.dtype = _open_device(device or "cpu"), PRECISIONS[precision]
         # TF32 keeps 10 bits of a float32's 23; a baseline keeps them all.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        self.input_dtype = np.dtype(config.dtype)
+        self.input_dtype = np.dtype(spec.dtype)
         takes_bytes = self.input_dtype == np.uint8
-        self.normalize = PixelInput(config.mean, config.std).to(self.device) if takes_bytes else nn.Identity()
+        self.normalize = PixelInput(spec.mean, spec.std).to(self.device) if takes_bytes else nn.Identity()
         # Half precision runs on tensor cores, which take channels last; float32 keeps the layout of the checkpoint.
         self.layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
-        self.network = load_network(config, model).to(self.device, self.dtype, memory_format=self.layout)
+        self.network = load_network(spec, model).to(self.device, self.dtype, memory_format=self.layout)
         self.runner = CudaRunner(self._forward, self.device, cuda_graph) if self.device.type == "cuda" else None
-        if self.runner:
-            self.times = self.runner.times
-        self.input_shape = (None, *config.input_shape)
-        self.output_shape = (None, *self.infer(np.zeros((1, *config.input_shape), self.input_dtype)).shape[1:])
+        self.times: List[float] = self.runner.times if self.runner else []
+        self.input_shape = (None, *spec.input_shape)
+        self.output_shape = (None, *self.infer(np.zeros((1, *spec.input_shape), self.input_dtype)).shape[1:])
+        self.times.clear()
 
     def _forward(self, rows: Tensor) -> Tensor:
         crops = self.normalize(rows).to(self.dtype, memory_format=self.layout)
@@ -54,8 +55,11 @@ class Backend:
         try:
             if self.runner:
                 return self.runner(rows)
+            started = time.perf_counter()
             with torch.inference_mode():
-                return self._forward(torch.from_numpy(rows)).numpy()
+                outputs = self._forward(torch.from_numpy(rows)).numpy()
+            self.times.append(1000 * (time.perf_counter() - started))
+            return outputs
         except torch.cuda.OutOfMemoryError:
             raise UserError(f"a batch of {len(rows)} does not fit into the memory of {self.device}. Choose a smaller "
                             "--batchsize, or give --no-cuda_graph: a capture that fails may keep memory") from None
@@ -63,7 +67,7 @@ class Backend:
     def describe(self) -> dict:
         on = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         graphs = {"cuda_graph": self.runner.capturing} if self.runner else {}
-        return {"device": on, "precision": str(self.dtype).split(".")[1], **graphs, "torch": torch.__version__}
+        return {"device": on, **ROOM.precision(str(self.dtype).split(".")[1]), **graphs, "torch": torch.__version__}
 
     def close(self) -> None:
         self.network = self.runner = None

@@ -3,14 +3,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Dict, List, Sequence
 
-from contract.packages import not_importable
+from backends.pytorch.options import ROOM
 from contract.stage import Stage, stage
 
 if TYPE_CHECKING:
     from jobs.job import Job
 
 MODELS = ()  # it runs the checkpoint
-PACKAGES = {"torch": "torch"}
 PRECISIONS = ("fp32", "fp16", "bf16")
 GPU = "gpu"
 
@@ -21,7 +20,7 @@ def options(target: str) -> Dict[str, Sequence[str]]:
 
 
 def missing_packages(runner: str) -> List[str]:
-    return not_importable(PACKAGES)
+    return ROOM.missing_packages()
 
 
 def precision(job: Job) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from backends.tensorrt import cuda, library, sidecar
 from backends.tensorrt.engine import Engine, Tensor
 from backends.tensorrt.lane import Lane
+from backends.tensorrt.options import ROOM
 from contract.backend import check_one_output
 from contract.errors import UserError
 from contract.files import PathLike
@@ -41,10 +42,10 @@ class Backend:
     number is taken, the largest batch at a time.
 
     `infer` may be called from `slots` threads at once: copies of one batch then overlap the computing of another.
-    `times` has the milliseconds that each batch took on the device, copies left out.
+    `times` has the milliseconds that each call took on the device, copies left out.
     """
 
-    def __init__(self, model: PathLike, device: Optional[str] = None, config: Any = None, cuda_graph: bool = True):
+    def __init__(self, model: PathLike, device: Optional[str] = None, spec: Any = None, cuda_graph: bool = True):
         self.model, self.device, self.cuda_graph = os.fspath(model), cuda.parse_device(device), cuda_graph
         if not os.path.isfile(model):
             raise UserError(f"{model}: no such model file")
@@ -181,7 +182,7 @@ class Backend:
             cuda.runtime().cudaStreamSynchronize(stream)
 
     def describe(self) -> dict:
-        return {"device": self.machine["gpu"], "precision": self.facts.get("precision"),
+        return {"device": self.machine["gpu"], **ROOM.precision(self.facts.get("precision")),
                 "tf32": self.facts.get("tf32"), "tensorrt": self.machine["tensorrt"],
                 "emulated": self.machine["emulated"]}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Sequence
 
-from contract.packages import not_importable
+from backends.tensorrt.options import ROOM
 from contract.stage import Stage, stage
 
 if TYPE_CHECKING:
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 ENGINE = ".engine"
 MODELS = (ENGINE, ".onnx")  # files that --model may name; an engine is built of the latter
-PACKAGES = {"tensorrt": "tensorrt", "cuda": "cuda-python"}
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
@@ -21,7 +20,7 @@ def options(target: str) -> Dict[str, Sequence[str]]:
 
 
 def missing_packages(runner: str) -> List[str]:
-    return not_importable(PACKAGES)
+    return ROOM.missing_packages()
 
 
 def precision(job: Job) -> str:

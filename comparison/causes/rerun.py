@@ -7,7 +7,7 @@ from typing import Callable
 
 import numpy as np
 
-from backends.rooms import open_pose_backend
+from backends.rooms import open_model
 from comparison.causes.finding import REPRODUCED, remainder
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader
@@ -42,7 +42,7 @@ class Rerun:
 def open_rerun(model: str, folder: Path, spec: PoseSpec) -> Rerun:
     """The model takes float32, whatever the bins hold. Raises UserError when model or bins do not fit `spec`."""
     bins = BinReader(folder, spec)
-    return Rerun(open_pose_backend("onnxruntime", model, dataclasses.replace(spec, dtype=FLOAT32)), bins)
+    return Rerun(open_model("onnxruntime", model, dataclasses.replace(spec, dtype=FLOAT32)), bins)
 
 
 @dataclasses.dataclass

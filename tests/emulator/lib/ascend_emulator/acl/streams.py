@@ -51,10 +51,11 @@ class Context:
 
 
 def streams_of(device: int) -> List[Stream]:
-    contexts = [context for context in (*STATE.devices.values(), *STATE.handles.values())
+    handles = list(STATE.handles.values())  # at once: other threads make and free handles meanwhile
+    contexts = [context for context in (*STATE.devices.values(), *handles)
                 if isinstance(context, Context) and context.device == device]
     return [context.default_stream for context in contexts] + [
-        stream for stream in STATE.handles.values() if isinstance(stream, Stream) and stream.context.device == device]
+        stream for stream in handles if isinstance(stream, Stream) and stream.context.device == device]
 
 
 def stream_of(handle: int) -> Stream:

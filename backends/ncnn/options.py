@@ -1,0 +1,16 @@
+"""What the room of ncnn runs, needs and takes."""
+from __future__ import annotations
+
+from contract.arguments import at_least
+from contract.room import BF16, FP16, FP32, INT8, Room
+
+ROOM = Room(
+    module="backends.ncnn",
+    packages={"ncnn": "ncnn"},
+    install="python3 -m pip install -r requirements-ncnn.txt",
+    suffixes=(".param",),
+    flags={"precision": {"choices": (FP32, FP16, BF16), "help": "of values between layers and float weights in memory; "
+                         "by default fp32"},
+           "threads": {"type": at_least(1), "help": "by default ncnn's own choice, one for each fast core"}},
+    words={word: word for word in (FP32, FP16, BF16, INT8)},
+)

@@ -1,0 +1,15 @@
+"""What the room of ONNX Runtime runs, needs and takes."""
+from __future__ import annotations
+
+from contract.room import FP32, Room
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+
+ROOM = Room(
+    module="backends.onnxruntime",
+    packages={"onnxruntime": "onnxruntime"},
+    install="python3 -m pip install -r requirements-no-torch.txt",
+    suffixes=(".onnx",),
+    flags={"provider": {"choices": tuple(PROVIDERS), "help": "what computes; by default cpu"}},
+    words={"float32": FP32},
+)

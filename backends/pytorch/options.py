@@ -1,0 +1,18 @@
+"""What the room of PyTorch runs, needs and takes."""
+from __future__ import annotations
+
+import argparse
+
+from contract.room import BF16, FP16, FP32, Room
+
+ROOM = Room(
+    module="backends.pytorch",
+    packages={"torch": "torch"},
+    install="python3 -m pip install -r requirements.txt",
+    suffixes=(".pth", ".pt", ".weights"),
+    flags={"precision": {"choices": (FP32, FP16, BF16), "help": "of weights and arithmetic; by default fp32"},
+           "cuda_graph": {"action": argparse.BooleanOptionalAction,
+                          "help": "on CUDA, replay a captured graph; by default where it can"}},
+    words={"float32": FP32, "float16": FP16, "bfloat16": BF16},
+    needs_spec=True,
+)

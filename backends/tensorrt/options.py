@@ -1,0 +1,16 @@
+"""What the room of TensorRT runs, needs and takes."""
+from __future__ import annotations
+
+import argparse
+
+from contract.room import FP16, FP32, INT8, Room
+
+ROOM = Room(
+    module="backends.tensorrt",
+    packages={"tensorrt": "tensorrt", "cuda": "cuda-python"},
+    install="python3 -m pip install -r requirements-tensorrt.txt",
+    suffixes=(".engine", ".plan"),
+    flags={"cuda_graph": {"action": argparse.BooleanOptionalAction,
+                          "help": "replay a captured graph; by default where it can"}},
+    words={"fp32": FP32, "fp16": FP16, "int8": INT8},
+)
