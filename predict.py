@@ -31,7 +31,7 @@ from pose.oks import oks_nms, rescore
 from pose.pose_nms import pose_nms
 from pose.poses import People
 from pose.spec import load_spec
-from prediction.arguments import parse_args
+from prediction.arguments import complete, parse_args
 from prediction.boxes import detected_boxes, typed_boxes
 from prediction.networks import Finder, Poser
 from prediction.pipeline import Boxes, Pipeline, Settings
@@ -141,7 +141,7 @@ def tell(run: Run, output: Path, profile: bool) -> None:
 
 
 def main() -> None:
-    predict(parse_args())
+    predict(complete(parse_args()))
 
 
 if __name__ == "__main__":

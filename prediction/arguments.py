@@ -37,9 +37,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add_people(parser)
     add_outputs(parser)
     given = sys.argv[1:] if argv is None else argv
-    args = parser.parse_args(["--sep_json" if flag == "--sep-json" else flag for flag in given])  # as AlphaPose has it
-    complete(args)
-    return args
+    return parser.parse_args(["--sep_json" if flag == "--sep-json" else flag for flag in given])  # as AlphaPose has it
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -127,8 +125,8 @@ def box(text: str) -> Tuple[float, float, float, float]:
     return x, y, width, height
 
 
-def complete(args: argparse.Namespace) -> None:
-    """Fill in what follows from other arguments; notes for flags that are not needed."""
+def complete(args: argparse.Namespace) -> argparse.Namespace:
+    """Fill in what follows from other arguments; notes for flags that are not needed. Raises UserError."""
     given = [name for name in IGNORED if getattr(args, name)]
     if given:
         note("; ".join(f"--{name}: {IGNORED[name]}" for name in given))
@@ -151,6 +149,7 @@ def complete(args: argparse.Namespace) -> None:
     args.cfg = args.cfg or (str(SAMPLE_CONFIG) if args.is_sample else DEFAULT_CONFIG)
     args.model = args.model or str(SAMPLE_MODEL)
     complete_detector(args)
+    return args
 
 
 def complete_detector(args: argparse.Namespace) -> None:

@@ -147,10 +147,10 @@ def test_oks_nms_and_coco_are_what_postprocess_writes(prepared, coco, small_cfg,
 
 
 def test_the_sample_and_its_networks(main, tmp_path):
-    """No input, no model: everything that comes with the project, detector too. It has three people."""
+    """No input, no model: everything that comes with the project, detector too. It has four people."""
     said = done(main("predict", "--output", tmp_path / "out"))
-    assert "3 people on 1 images" in said
-    assert cv2.imread(str(tmp_path / "out/vis/sample.jpg")).shape == (427, 640, 3)
+    assert "4 people on 1 images" in said
+    assert cv2.imread(str(tmp_path / "out/vis/sample.jpg")).shape == (480, 640, 3)
     warned = main("predict", noise(tmp_path / "photo.jpg", 1), "--output", tmp_path / "photo")
     assert warned.stderr.count("trained on drawn people only") == 1 and "on 1 images" in done(warned)
 
