@@ -5,15 +5,15 @@ An annotation file or a detections file names photos by `file_name`. Where neith
 """
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import struct
-import tempfile
 import zlib
 from pathlib import Path, PurePosixPath
-from threading import Lock
-from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from threading import Condition
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ JPEG_START, JPEG_END, PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
 START_OF_SCAN = 0xDA
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG segments that begin with the size of the photo
 DAMAGE = re.compile(rb"(Corrupt JPEG data|Premature end of JPEG file)[^\n]*\n?")  # as libjpeg says it
-STDERR, _STDERR_IN_USE = 2, Lock()
+STDERR = 2
 
 
 class Photos:
@@ -152,7 +152,7 @@ def read_photograph(path: PathLike) -> np.ndarray:
         raise UserError(f"{path}: {len(encoded)} bytes that are no JPEG or PNG photo")
     if size[0] * size[1] > MOST_PIXELS:
         raise UserError(f"{path}: {size[0]}x{size[1]} pixels, expected at most {MOST_PIXELS} in all. Scale it down")
-    image, damage = _decode(encoded)
+    image, damage = _DECODER.decode(encoded)
     if image is None or damage or not _is_whole(content):
         said = f" (libjpeg: {damage})" if damage else ""
         raise UserError(f"{path}: {len(encoded)} bytes that OpenCV cannot decode as a whole photo{said}. Fetch it "
@@ -202,32 +202,66 @@ def _is_whole(content: memoryview) -> bool:
     return False
 
 
-@functools.lru_cache(maxsize=1)
-def _listener() -> IO[bytes]:
-    return tempfile.TemporaryFile(buffering=0)
+class _Decoder:
+    """Decodes photos, several at a time, and hears what libjpeg says of damage.
 
-
-def _decode(encoded: np.ndarray) -> Tuple[Optional[np.ndarray], str]:
-    """(H, W, 3) BGR, None where OpenCV gives none, and what libjpeg said of damage.
-
-    libjpeg says it on the stderr of the process and nowhere else, so one photo is decoded at a time; what others write
-    there meanwhile is passed on.
+    libjpeg says it on the stderr of the process and nowhere else, and names no photo. So every photo that was being
+    decoded when damage was heard is decoded again, alone. What others write there meanwhile is passed on.
     """
-    with _STDERR_IN_USE:
-        heard, before = _listener(), os.dup(STDERR)
-        os.dup2(heard.fileno(), STDERR)
+
+    def __init__(self) -> None:
+        self.turn = Condition()
+        self.decoding = 0  # photos at this moment
+        self.alone = 0  # photos that are to be the only one; the others wait for them
+        self.damage: List[str] = []  # all that was heard
+        self.ear = self.stderr = self.position = 0  # file descriptors while photos are decoded, and what was read
+
+    def decode(self, encoded: np.ndarray) -> Tuple[Optional[np.ndarray], str]:
+        """(H, W, 3) BGR, None where OpenCV gives none, and what libjpeg said of damage."""
+        image, damage = self._decode(encoded, alone=False)
+        return self._decode(encoded, alone=True) if damage else (image, damage)
+
+    def _decode(self, encoded: np.ndarray, alone: bool) -> Tuple[Optional[np.ndarray], str]:
+        with self._taking_part(alone) as earlier:
+            try:
+                image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+            except cv2.error:  # a size that OpenCV does not take
+                image = None
+            with self.turn:
+                self._listen()
+                return image, "; ".join(self.damage[earlier:])
+
+    @contextlib.contextmanager
+    def _taking_part(self, alone: bool) -> Iterator[int]:
+        """While this photo is decoded; how much damage was heard before."""
+        with self.turn:
+            self.alone += alone
+            self.turn.wait_for(lambda: not (self.decoding if alone else self.alone))
+            if not self.decoding:
+                self.ear, self.stderr, self.position = os.memfd_create("libjpeg"), os.dup(STDERR), 0
+                os.dup2(self.ear, STDERR)
+            self.decoding += 1
+            self._listen()
+            earlier = len(self.damage)
         try:
-            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-        except cv2.error:  # a size that OpenCV does not take
-            image = None
+            yield earlier
         finally:
-            os.dup2(before, STDERR)
-            os.close(before)
-        heard.seek(0)
-        said = heard.read()
+            with self.turn:
+                self.alone -= alone
+                self.decoding -= 1
+                if not self.decoding:
+                    os.dup2(self.stderr, STDERR)
+                    self._listen()
+                    os.close(self.stderr)
+                    os.close(self.ear)
+                self.turn.notify_all()
+
+    def _listen(self) -> None:
+        said = os.pread(self.ear, os.fstat(self.ear).st_size - self.position, self.position)
         if said:
-            heard.seek(0)
-            heard.truncate()
-            os.write(STDERR, DAMAGE.sub(b"", said))
-    damage = DAMAGE.search(said)
-    return image, damage[0].decode().strip() if damage else ""
+            self.position += len(said)
+            self.damage += [match[0].decode().strip() for match in DAMAGE.finditer(said)]
+            os.write(self.stderr, DAMAGE.sub(b"", said))
+
+
+_DECODER = _Decoder()

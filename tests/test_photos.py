@@ -151,6 +151,28 @@ def test_damaged_photos_are_named(tmp_path, suffix, end, capfd):
     assert "Corrupt" not in capfd.readouterr().err, "in the one line of the error, and not beside it"
 
 
+def test_damage_is_told_of_the_right_photo_among_many(tmp_path, capfd):
+    """Eight threads decode at once, and libjpeg names no photo."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    whole = picture(2)
+    for number in range(80):
+        middle = len(whole) // 2 if number % 5 == 0 else len(whole)
+        end = bytes(1200) + whole[middle + 1200:] if number % 5 == 0 else b""
+        (tmp_path / f"{number}.jpg").write_bytes(whole[:middle] + end)
+
+    def is_refused(number: int) -> bool:
+        try:
+            read_photograph(tmp_path / f"{number}.jpg")
+        except UserError as error:
+            return "Corrupt JPEG data" in str(error)
+        return False
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(is_refused, range(80))) == [number % 5 == 0 for number in range(80)]
+    assert capfd.readouterr().err == ""
+
+
 def test_what_others_say_on_stderr_is_passed_on(tmp_path, capfd, monkeypatch):
     (tmp_path / "a.jpg").write_bytes(picture())
     imdecode = cv2.imdecode
