@@ -27,7 +27,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from comparison.folders import agree, measure_folders
-from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
 from contract.bins import BinReader
 from contract.dumps import read_settings
 from contract.errors import UserError
@@ -70,14 +70,15 @@ class Run:
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--run", action="append", required=True, metavar="BACKEND:MODEL[:DEVICE] [--FLAG ...]",
-                        help="what to time, once for each; {batch} in MODEL stands for the batch size, and flags, such "
+                        help="what to time; give it once per run; {batch} in MODEL stands for the batch size, and "
+                        "flags, such "
                         "as --precision fp16, are those of infer.py; ratios are to the first")
     parser.add_argument("--batch", type=at_least(1), nargs="+", default=[1, 4, 8, 16], help="batch sizes")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
-    parser.add_argument("--people", type=at_least(1), default=128, help="how many of those in the bins, down to a "
-                        "multiple of the largest batch")
+    parser.add_argument("--people", type=at_least(1), default=128, help="how many people of the bins, rounded down "
+                        "to a multiple of the largest batch")
     parser.add_argument("--repeat", type=at_least(1), default=5, help="rounds")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the models; darknet's "
                         ".cfg where the bins are what python3 -m detection.bins writes")

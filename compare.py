@@ -30,7 +30,7 @@ from comparison.results import (
     parse_result,
     read_results,
 )
-from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
 from contract.errors import DIFFERS, DONE, UserError
 from contract.files import write_json
 from contract.manifest import Manifest
@@ -44,7 +44,7 @@ REPLICATES = 500  # the ends of the interval then move by about an eighth of the
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog="limits: " + "; ".join(
         f"{name}: {limit.meaning}" for name, limit in LIMITS.items()),
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("results", nargs="+", metavar="[LABEL=]RESULT",
                         help="dumps, keypoints.json, or DUMPS,DUMPS_OF_MIRRORED,KEYPOINTS.json; the reference first")
     parser.add_argument("--manifest", help="manifest.json beside the bins; without it dumps have no photographs and "
@@ -54,8 +54,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean", help="as in postprocess.py")
     parser.add_argument("--gate", choices=list(GATES), default="fp16", help="set of limits that the results must keep")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="replace one limit")
-    parser.add_argument("--atol", type=float, help="an element mismatches beyond both tolerances; the gate's if None")
-    parser.add_argument("--rtol", type=float, help="relative to the reference; the gate's if None")
+    parser.add_argument("--atol", type=float, help="an element mismatches beyond both tolerances (default: the gate's)")
+    parser.add_argument("--rtol", type=float, help="relative to the reference (default: the gate's)")
     parser.add_argument("--bootstrap", type=at_least(0), default=REPLICATES,
                         help="replicates of the interval; 0 for none")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")

@@ -4,7 +4,7 @@
     python3 compare_layers.py models/fast_res50_256x192.onnx models/of_another_tool.onnx --input ./prep_data
     python3 compare_layers.py models/fast_res50_256x192.onnx ./dumps_of_layers --input ./prep_data
 
-The first is the reference. It is held against another ONNX file, a folder of .npy files dumped on a card, or itself in
+The first is the reference. It is compared with another ONNX file, a folder of .npy files dumped on a card, or itself in
 float16 or int8. Exit code 0: the outputs agree; 1: they differ; 2: bad input.
 """
 from __future__ import annotations
@@ -18,31 +18,31 @@ from pathlib import Path
 from typing import List, Optional
 
 from comparison.gates import GATES, LIMITS, choose_limits
-from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
 from contract.errors import DIFFERS, DONE, UserError
 from pose.spec import load_spec
 
-OUTPUT_LIMITS = ("cosine", "cosine_worst", "max_abs", "mismatched", "argmax")  # what one output can be held against
+OUTPUT_LIMITS = ("cosine", "cosine_worst", "max_abs", "mismatched", "argmax")  # what one output can be judged by
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0],
         epilog="limits: " + "; ".join(f"{name}: {LIMITS[name].meaning}" for name in OUTPUT_LIMITS),
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=HelpFormatter)
     parser.add_argument("a", metavar="A.onnx", help="the reference")
     parser.add_argument("b", nargs="?", metavar="B", help="another .onnx, or a folder of .npy named after tensors")
     parser.add_argument("--against", choices=("fp16", "int8"), help="in place of B: A with float16 arithmetic "
                         "emulated, or quantised")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
-    parser.add_argument("--people", type=at_least(1), default=8, help="how many of the bins, the first ones")
+    parser.add_argument("--people", type=at_least(1), default=8, help="how many crops, the first ones of the bins")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the network")
-    parser.add_argument("--gate", choices=list(GATES), help="limits of the output; if None, --against, or else fp16")
+    parser.add_argument("--gate", choices=list(GATES), help="limits of the output (default: --against, or fp16)")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="replace one limit")
-    parser.add_argument("--atol", type=float, help="as in compare.py; the gate's if None")
-    parser.add_argument("--rtol", type=float, help="as in compare.py; the gate's if None")
-    parser.add_argument("--layer_limit", type=float, help="most that a layer may add; by the gate if None")
-    parser.add_argument("--growth", type=float, help="of dumps, least growth that a layer is blamed for; 5 if None")
+    parser.add_argument("--atol", type=float, help="as in compare.py (default: the gate's)")
+    parser.add_argument("--rtol", type=float, help="as in compare.py (default: the gate's)")
+    parser.add_argument("--layer_limit", type=float, help="most that a layer may add (default: by the gate)")
+    parser.add_argument("--growth", type=float, help="of dumps, least growth that a layer is blamed for (default: 5)")
     parser.add_argument("--calibrate", type=at_least(1), default=64, help="bins that --against int8 is calibrated on")
     parser.add_argument("--keep_budget", type=at_least(0), default=16, help="most layers to keep; 0 seeks none, and "
                         "lists those where the error grows")

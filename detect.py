@@ -15,7 +15,7 @@ import sys
 from typing import List, Optional
 
 from backends.rooms import ROOMS, add_flags, backend_of, given_flags
-from contract.arguments import at_least
+from contract.arguments import HelpFormatter, at_least
 from detection.boxes import Thresholds
 from detection.detector import SPP_CFG, Detector, detect_folder
 from pose.annotations import open_photos
@@ -23,7 +23,7 @@ from pose.annotations import open_photos
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--dataroot", default="./data/coco", help="folder with val2017/")
     parser.add_argument("--images", help="folder of photos, in place of DATAROOT/val2017")
     parser.add_argument("--annotations", help="file whose file_name says which photo is which, in place of that of "
@@ -31,24 +31,23 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", default="./detections.json", help="COCO results JSON")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", help="darknet's .weights of --yolo_cfg, for onnxruntime and pytorch")
-    source.add_argument("--model", help="the backend's model file, made of what python3 -m detection.export writes")
+    source.add_argument("--model", help="model file of the backend, built from what python3 -m detection.export writes")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the weights or model")
     parser.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0: needed where the "
                         "detector of --weights has neither COCO's 80 classes nor one")
-    parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the network; by default the first that "
-                        "runs files like --model, and onnxruntime for --weights")
-    parser.add_argument("--device", help="by default the backend's own")
+    parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the network (default: by the suffix of "
+                        "--model; onnxruntime for --weights)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or 0 (default: the backend's)")
     add_flags(parser)
     parser.add_argument("--confidence", type=float, default=Thresholds.confidence, help="least objectness of a person")
     parser.add_argument("--nms", type=float, default=Thresholds.nms,
-                        help="IoU at which the worse of two boxes goes; 0.05 less where more than 100 stay")
-    parser.add_argument("--batch", type=at_least(1), help="photographs at a time; by default what --model was made "
-                        "for, or 1")
-    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photographs, by ascending id")
+                        help="IoU from which the worse of two boxes is dropped; 0.05 lower where more than 100 remain")
+    parser.add_argument("--batch", type=at_least(1), help="photos per batch (default: that of --model, or 1)")
+    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photos, by ascending id")
     parser.add_argument("--replace", action="store_true",
                         help="remove detections of other settings instead of refusing")
     parser.add_argument("--skip_unreadable", action="store_true",
-                        help="leave out photographs that cannot be read and list them at the end")
+                        help="leave out photos that cannot be read and list them at the end")
     return parser.parse_args(argv)
 
 

@@ -22,7 +22,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 import numpy as np
 
 from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_model
-from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, open_bins, share_of
 from contract.dumps import DumpFolder, Span, describe_speed, dump_name, summary_of
@@ -38,22 +38,22 @@ BATCHES_AHEAD = 3  # being read, in the backend, and being written, each
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the model; by default the first that runs "
-                        "files with its suffix")
-    parser.add_argument("--model", required=True, help=".onnx for onnxruntime, .pth for pytorch")
+                                     formatter_class=HelpFormatter)
+    parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the model (default: by the suffix of the "
+                        "model file)")
+    parser.add_argument("--model", required=True, help="model file: .onnx, .pth, .engine, .om, ...")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
     parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
-    parser.add_argument("--cfg", help="config of the model, or darknet's .cfg; by default what the manifest of the "
-                        f"bins says, and {DEFAULT_CONFIG} for bins without one and for checkpoints")
-    parser.add_argument("--batchsize", type=at_least(1), help="people at once; by default the model's own, or "
-                        f"{DEFAULT_BATCH}")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1: a process each, which share "
-                        "the batches; the backend's default if None")
+    parser.add_argument("--cfg", help="config of the model, or darknet's .cfg (default: what the manifest of the bins "
+                        f"says; without a manifest, and for checkpoints, {DEFAULT_CONFIG})")
+    parser.add_argument("--batchsize", type=at_least(1), help="people per batch (default: the model's, or "
+                        f"{DEFAULT_BATCH})")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1, with one process per device "
+                        "(default: the backend's)")
     add_flags(parser)
-    parser.add_argument("--part", default="0/1", help="K/N: only part K, from 0, of the batches cut into N; for "
-                        "machines that share --output, one a part")
+    parser.add_argument("--part", default="0/1", help="K/N: only part K (counted from 0) of N equal parts; for "
+                        "several machines that share --output")
     parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
     args = parser.parse_args(argv)
     devices = (args.device or "").split(",")

@@ -2,7 +2,7 @@
 
     python3 postprocess.py --dataroot ./data/coco --dump_dir ./results/bs16 --dump_dir_flip ./results/bs16_flip
 
-Takes the dumps of ais_bench or of infer.py as they are, float32 or float16, and opens no photograph.
+Reads the dumps of ais_bench or infer.py, float32 or float16, and opens no photo.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
 from contract.dumps import DumpReader
 from contract.errors import UserError, note
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
@@ -45,11 +45,11 @@ PEOPLE_AT_ONCE = 16  # two stacks of heatmaps this long stay in a core's cache
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--dataroot", default="./data/coco", help="folder with annotations/")
     parser.add_argument("--annotations", help="file of annotations, in place of that of DATAROOT")
-    parser.add_argument("--no_score", action="store_true", help="write keypoints.json alone, as for photos that nobody "
-                        "has annotated")
+    parser.add_argument("--no_score", action="store_true", help="only write keypoints.json, for photos without "
+                        "annotations")
     parser.add_argument("--dump_dir", required=True, help="dumps of the normal bins")
     parser.add_argument("--dump_dir_flip", help="dumps of the mirrored bins; without them there is no flip test")
     parser.add_argument("--manifest", default="./prep_data/manifest.json", help="what preprocess.py wrote")
@@ -57,7 +57,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--person_category", type=int, default=PERSON, help="category_id of a person in --detections")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the model, whose published figures stand "
                         "beside the scores; read with --detections also for the crops")
-    parser.add_argument("--output", help="folder for keypoints.json and metrics.json (DUMP_DIR_score if None)")
+    parser.add_argument("--output", help="folder for keypoints.json and metrics.json (default: DUMP_DIR_score)")
     parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean",
                         help="original: AlphaPose's shift as it runs on a CPU, with its overlapping copy")
     parser.add_argument("--nms", choices=sorted(NMS), default="greedy", help="soft: AlphaPose's unused variant")

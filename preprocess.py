@@ -19,7 +19,7 @@ from typing import Dict, List, Optional, Tuple
 
 import cv2
 
-from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
 from contract.bins import BinFolder, RowWriter
 from contract.errors import UserError, note
 from contract.files import make_folder, sha256_of_file, sha256_of_rows
@@ -39,7 +39,7 @@ from pose.spec import PoseSpec, load_spec
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--dataroot", default="./data/coco", help="folder with annotations/ and val2017/")
     parser.add_argument("--images", help="folder of photos, in place of DATAROOT/val2017")
     parser.add_argument("--annotations", help="file of annotations, in place of that of DATAROOT; its file_name says "
@@ -57,8 +57,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--person_category", type=int, default=PERSON, help="category_id of a person in --detections")
     parser.add_argument("--dtype", choices=list(DTYPES), default=FLOAT32, help="float32: normalised (3, H, W); uint8: "
                         "(H, W, 3), a quarter of the bytes, for models that normalise")
-    parser.add_argument("--batch", type=at_least(1), default=1, help="people in one file; ais_bench groups files of 1")
-    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photographs, by ascending id")
+    parser.add_argument("--batch", type=at_least(1), default=1, help="people per file; ais_bench needs 1")
+    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photos, by ascending id")
     parser.add_argument("--replace", action="store_true", help="remove bins of other settings instead of refusing")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that decode and crop")
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Export a FastPose checkpoint to ONNX: one file that takes any batch, and one simplified file a batch size.
+"""Export a FastPose checkpoint to ONNX: one file that takes any batch, and one simplified file per batch size.
 
     python3 pth2onnx.py configs/256x192_res50_lr1e-3_1x.yaml models/fast_res50_256x192.pth \\
         models/fast_res50_256x192.onnx --batch 1 16
@@ -22,6 +22,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
+from contract.arguments import HelpFormatter
 from contract.errors import UserError
 from contract.export import IR_VERSIONS, MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from contract.files import make_folder, sha256_of_file, write_file
@@ -36,7 +37,7 @@ ARITHMETIC_ON_SHAPES = {"Shape", "Gather", "ConstantOfShape", "Range", "NonZero"
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("config", help="AlphaPose's YAML or ours")
     parser.add_argument("checkpoint", help="state_dict, such as fast_res50_256x192.pth")
     add_arguments(parser)

@@ -23,7 +23,7 @@ from ascend.backend import Backend
 from ascend.generations import NEW, check_paths, find_generation
 from ascend.pyacl import call
 from ascend.shares import Share, read_times, run_shares, share_dumps, share_out
-from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
 from contract.backend import check_backend
 from contract.bins import BinReader, open_bins
 from contract.dumps import SETTINGS, DumpFolder, describe_speed, dump_name, read_settings
@@ -36,15 +36,15 @@ READ_BY_AIS_BENCH = (".bin", ".BIN", ".npy", ".NPY")
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m ascend.ais_bench", description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--model", required=True, help=".om")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
     parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
-    parser.add_argument("--cfg", help=f"config of the model; by default what the manifest of the bins says, and "
-                        f"{DEFAULT_CONFIG} for bins without one")
-    parser.add_argument("--batchsize", type=at_least(1), help="people at once; the model's own if None")
-    parser.add_argument("--device", default="0", help="id, or several, such as 0,1,2,3, which share the batches")
+    parser.add_argument("--cfg", help="config of the model (default: what the manifest of the bins says; "
+                        f"without a manifest {DEFAULT_CONFIG})")
+    parser.add_argument("--batchsize", type=at_least(1), help="people per batch (default: the model's)")
+    parser.add_argument("--device", default="0", help="device id, or several that share the batches, such as 0,1,2,3")
     parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
     args = parser.parse_args(argv)
     if not re.fullmatch(r"\d+(,\d+)*", args.device) or len(set(args.device.split(","))) < args.device.count(",") + 1:
@@ -144,7 +144,7 @@ def run_and_check(model: str, shares: List[Share], dumps: DumpFolder, batch: int
     if broken:
         name = output / dump_name(bins.names[min(broken)])
         raise UserError(f"ais_bench succeeded, but {len(broken)} of {len(bins)} dumps are missing or not of "
-                        f"{dumps.row_bytes} bytes a person ({name}). Run the same command again")
+                        f"{dumps.row_bytes} bytes per person ({name}). Run the same command again")
     spans = [(sum(bins.rows[number] for number in share.numbers), watches[share.device].started,
               watches[share.device].ended) for share in shares]
     return dumps.finish(batch, times, spans)

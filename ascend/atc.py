@@ -23,6 +23,7 @@ from ascend.codes import explain_output
 from ascend.precision import PRECISION_MODES, PRECISION_MODES_V2
 from ascend.request import Input, check_opset, check_precision, choose_batch, read_input
 from ascend.soc import check_soc_version
+from contract.arguments import HelpFormatter
 from contract.errors import UserError
 from contract.files import FILE_MODE, make_folder, remove_file, sha256_of_file, write_file, write_json
 from contract.locks import hold
@@ -54,20 +55,23 @@ _BUILT_FOR = re.compile(r"soc[_ ]version:\s*(\w[\w-]*)")  # in what --mode=6 pri
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m ascend.atc", description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("model", help=".onnx")
-    parser.add_argument("--soc_version", required=True, help="the chip, such as Ascend310P3; python3 -m ascend.soc")
-    parser.add_argument("--output", help="the .om; if None, named after the model and beside it")
+    parser.add_argument("--soc_version", required=True, help="the chip, such as Ascend310P3; python3 -m ascend.soc "
+                        "prints it")
+    parser.add_argument("--output", help="the .om to write (default: beside the model, with its name)")
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--batch", type=int, help="people at once; the model's own if None")
-    sizes.add_argument("--gears", help="batch sizes of one .om that takes several, such as 1,4,8,16")
+    sizes.add_argument("--batch", type=int, help="people per batch (default: the model's)")
+    sizes.add_argument("--gears", help="batch sizes of one .om with dynamic batch, such as 1,4,8,16")
     precision = parser.add_mutually_exclusive_group()
-    precision.add_argument("--precision_mode", choices=PRECISION_MODES, help="atc's own default if None: force_fp16")
-    precision.add_argument("--precision_mode_v2", choices=PRECISION_MODES_V2, help="the same in the words of new CANN")
-    parser.add_argument("--output_type", choices=("FP32", "FP16"), help="of the heatmaps; the model's own if None")
+    precision.add_argument("--precision_mode", choices=PRECISION_MODES, help="default: atc's own, force_fp16")
+    precision.add_argument("--precision_mode_v2", choices=PRECISION_MODES_V2, help="the same, in the words of newer "
+                           "CANN")
+    parser.add_argument("--output_type", choices=("FP32", "FP16"), help="type of the heatmaps (default: the model's)")
     parser.add_argument("--extra", action="append", default=[], metavar="OPTION",
                         help="one more option for atc, such as --extra=--keep_dtype=FILE")
-    parser.add_argument("--uint8", action="store_true", help="take uint8 HWC crops; AIPP normalises them on the chip")
+    parser.add_argument("--uint8", action="store_true", help="for bins of --uint8: AIPP normalises the uint8 HWC "
+                        "crops on the chip")
     return parser.parse_args(argv)
 
 

@@ -110,5 +110,5 @@ def ask_python() -> Dict[str, Any]:
     try:
         done = subprocess.run([PYTHON, "-c", _PROBE], capture_output=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        raise UserError(f"{PYTHON} on PATH does not run ({error}). atc and ais_bench need it: mend PATH") from None
+        raise UserError(f"{PYTHON} on PATH does not run ({error}). atc and ais_bench need it: correct PATH") from None
     return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Check that this machine can run a model on its NPU, and say how to mend what is wrong.
+"""Check that this machine can run a model on its NPU, and say what to do about each problem.
 
     python3 -m ascend.doctor --soc_version Ascend310P3
 
@@ -22,6 +22,7 @@ from ascend.generations import NEW, find_generation
 from ascend.pyacl import call, close_device, initialise, open_device
 from ascend.soc import check_soc_version, detect, npu_smi, parse_board, parse_npu_smi, parse_versions
 from ascend.toolkit_checks import check_python, check_set_env
+from contract.arguments import HelpFormatter
 from contract.errors import BAD_INPUT, DONE, UserError
 
 NODES = ("davinci_manager", "devmm_svm", "hisi_hdc")  # in /dev, besides davinci0, davinci1, ...
@@ -31,11 +32,11 @@ ACLRUNTIME = "0.0.2"  # the version that both generations of ais_bench expect
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m ascend.doctor", description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--soc_version", help="the chip that is meant; compared with the one that is there")
-    parser.add_argument("--device", default="0", help="id, or several, such as 0,1, that are meant to be used")
+                                     formatter_class=HelpFormatter)
+    parser.add_argument("--soc_version", help="the expected chip, which is compared with the installed one")
+    parser.add_argument("--device", default="0", help="device id to use, or several, such as 0,1")
     parser.add_argument("--runner", choices=("ais_bench", "acl"), default="ais_bench",
-                        help="what will run the model; a missing ais_bench is a problem to the first only")
+                        help="what will run the model; acl does not need ais_bench")
     return parser.parse_args(argv)
 
 

@@ -32,7 +32,7 @@ def find_generation() -> str:
 
 
 def check_paths(paths: Iterable[PathLike]) -> None:
-    """Raises UserError for the first that ais_bench would refuse, with the command that mends it."""
+    """Raises UserError for the first that ais_bench would refuse, with the command that fixes it."""
     groups = {os.getgid(), *os.getgroups()}
     for path in map(os.fspath, paths):
         problem = _problem(path, os.lstat(path), groups)

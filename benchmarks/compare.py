@@ -24,6 +24,7 @@ from contract.script import exit_code  # noqa: E402
 
 from stages import POSTPROCESS_FLOOR, WORKERS, run  # noqa: E402
 
+from contract.arguments import HelpFormatter  # noqa: E402
 from contract.dumps import dump_name  # noqa: E402
 from contract.files import make_folder, write_json  # noqa: E402
 from contract.manifest import Manifest, save_manifest  # noqa: E402
@@ -79,10 +80,10 @@ def annotations(manifest: Manifest, keypoints: np.ndarray) -> Dict[str, List[dic
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--people", type=int, default=10000, help="rows of each folder")
     parser.add_argument("--repeat", type=int, default=3, help="interleaved repetitions")
-    parser.add_argument("--work", help="folder for the temporary data; the system's if None")
+    parser.add_argument("--work", help="folder for the temporary data (default: the system's)")
     return parser.parse_args(argv)
 
 

@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from contract.script import exit_code  # noqa: E402
 
+from contract.arguments import HelpFormatter  # noqa: E402
 from detection.blocks import Convolution, Network, Shortcut  # noqa: E402
 from detection.boxes import Thresholds, anchor_rows, find_people  # noqa: E402
 from detection.darknet import Arrays, read_cfg, write_weights  # noqa: E402
@@ -48,11 +49,11 @@ OBJECTNESS = -7.0  # bias of random heads: some dozens of 22,743 rows pass 0.1, 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--images", default="./data/coco/val2017", help="folder of photographs")
+                                     formatter_class=HelpFormatter)
+    parser.add_argument("--images", default="./data/coco/val2017", help="folder of photos")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg")
-    parser.add_argument("--weights", help="darknet's .weights of --yolo_cfg; random numbers if None")
-    parser.add_argument("--photographs", type=int, default=10, help="photographs in a turn, the first by id")
+    parser.add_argument("--weights", help="darknet's .weights of --yolo_cfg (default: random numbers)")
+    parser.add_argument("--photographs", type=int, default=10, help="photos per turn, the first ones by id")
     parser.add_argument("--turns", type=int, default=5, help="turns of each runtime; the median is printed")
     return parser.parse_args(argv)
 

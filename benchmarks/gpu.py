@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from contract.script import exit_code  # noqa: E402
 
 from backends.rooms import open_model  # noqa: E402
-from contract.arguments import DEFAULT_CONFIG  # noqa: E402
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter  # noqa: E402
 from contract.backend import Backend, infer_rows  # noqa: E402
 from contract.bins import BinReader  # noqa: E402
 from contract.errors import UserError  # noqa: E402
@@ -57,7 +57,7 @@ class Speed(NamedTuple):
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--model", default="models/fast_res50_256x192.pth", help="checkpoint")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="its config")
     parser.add_argument("--input", type=Path, default=Path("./prep_data"), help="folder of bins")

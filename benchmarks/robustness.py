@@ -34,7 +34,7 @@ from contract.script import exit_code  # noqa: E402
 from backends.tensorrt.calibration import read_table  # noqa: E402
 from backends.tensorrt.trtexec import read_times  # noqa: E402
 from comparison.results import load_keypoints  # noqa: E402
-from contract.arguments import at_least  # noqa: E402
+from contract.arguments import HelpFormatter, at_least  # noqa: E402
 from contract.dumps import read_settings  # noqa: E402
 from contract.errors import DONE, MISSED, UserError  # noqa: E402
 from contract.files import make_folder, write_file  # noqa: E402
@@ -302,7 +302,7 @@ def scratch(work: Path) -> Iterator[Path]:
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/robustness"), help="folder for everything")
     parser.add_argument("--kills", type=at_least(1), default=5, help="of each stage; a tenth of it full disks and "
                         "missing permissions")

@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from contract.script import exit_code  # noqa: E402
 
+from contract.arguments import HelpFormatter  # noqa: E402
 from contract.dumps import dump_name  # noqa: E402
 from contract.files import make_folder, write_json  # noqa: E402
 from contract.manifest import load_manifest  # noqa: E402
@@ -110,9 +111,9 @@ def run(command: List[str]) -> Tuple[float, float]:
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--dataroot", type=Path, default=Path("./data/demo"), help="where the photographs come from")
-    parser.add_argument("--work", type=Path, help="where 1.3 GB are written; a temporary folder if None")
+                                     formatter_class=HelpFormatter)
+    parser.add_argument("--dataroot", type=Path, default=Path("./data/demo"), help="folder with the photos")
+    parser.add_argument("--work", type=Path, help="where 1.3 GB are written (default: a temporary folder)")
     parser.add_argument("--repeat", type=int, default=5, help="interleaved repetitions; medians are printed")
     return parser.parse_args(argv)
 

@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from contract.script import exit_code  # noqa: E402
 
+from contract.arguments import HelpFormatter  # noqa: E402
 from contract.tables import format_table  # noqa: E402
 from demo.walks import Film, Frame  # noqa: E402
 from pose.pose_nms import pose_nms  # noqa: E402
@@ -175,7 +176,7 @@ def measure(seed: int, frames: int, people: int, find: Any, looks: Any) -> Dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--films", type=int, default=6, help="their seeds are 13, 14, ...")
     parser.add_argument("--frames", type=int, default=450, help="of each, 30 a second")
     parser.add_argument("--people", type=int, default=4, help="in each")

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
+from contract.arguments import HelpFormatter
 from contract.files import make_folder, read_json, remove_file, write_file, write_json
 from contract.progress import Progress
 from demo.scenes import Scene, render_scene
@@ -86,7 +87,7 @@ def render(output: Path, images: int, seed: int) -> None:
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--images", type=int, default=60, help="number of pictures")
     parser.add_argument("--seed", type=int, default=TEST_SEED, help="another seed gives other pictures")

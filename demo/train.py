@@ -23,6 +23,7 @@ from numpy.random import Generator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from contract.arguments import HelpFormatter
 from demo.scenes import render_scene
 from demo.training import Trainer, save_whole
 from networks.fastpose import build
@@ -123,7 +124,7 @@ def train(output: Path, config: PoseSpec, steps: int, state: Path, workers: int)
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--output", type=Path, default="demo/fastpose_small.pth", help="checkpoint to write")
     parser.add_argument("--cfg", default="configs/demo_fastpose.yaml", help="network and input size")
     parser.add_argument("--steps", type=int, default=5200, help="batches; 33 minutes at 2.6 a second on 2 cores")

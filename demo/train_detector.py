@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import Dataset
 
+from contract.arguments import HelpFormatter
 from demo.scenes import MAX_PEOPLE, render_scene
 from demo.training import Trainer
 from detection.blocks import Network
@@ -135,7 +136,7 @@ def train(output: Path, cfg: Path, steps: int, state: Path, workers: int) -> Non
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--output", type=Path, default="demo/yolov3_demo.weights", help="darknet weights to write")
     parser.add_argument("--yolo_cfg", type=Path, default="configs/demo_yolov3_tiny.cfg", help="network to train")
     parser.add_argument("--steps", type=int, default=4000, help="batches; each takes 0.3 s of a core")

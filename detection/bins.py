@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from contract.arguments import at_least
+from contract.arguments import HelpFormatter, at_least
 from contract.files import PathLike, make_folder, write_file
 from contract.locks import hold
 from contract.manifest import bins_in
@@ -29,11 +29,11 @@ from detection.detector import SPP_CFG, find_photographs, read_letterboxed
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m detection.bins", description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("images", help="folder of photographs named by their ids")
-    parser.add_argument("output", type=Path, help="folder of bins, of this network alone")
+                                     formatter_class=HelpFormatter)
+    parser.add_argument("images", help="folder of photos named by their ids")
+    parser.add_argument("output", type=Path, help="folder for the bins")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg")
-    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photographs, by ascending id")
+    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photos, by ascending id")
     return parser.parse_args(argv)
 
 

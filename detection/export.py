@@ -16,7 +16,7 @@ from typing import List, Optional, Sequence
 
 import numpy as np
 
-from contract.arguments import at_least
+from contract.arguments import HelpFormatter, at_least
 from contract.errors import UserError
 from contract.export import MAX_RELATIVE_ERROR, add_arguments, parse_export_args, paths_by_batch
 from contract.files import PathLike, make_folder, sha256_of_file, write_file
@@ -28,7 +28,7 @@ from detection.darknet import Arrays, read_cfg, read_weights
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m detection.export", description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("cfg", help="darknet's .cfg")
     parser.add_argument("weights", help="darknet's .weights of that cfg")
     parser.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0: needed where the "

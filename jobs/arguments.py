@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="run.py --targets TARGET ... [--batch N ...] [options], or bash scripts/run_bs16.sh TARGET [options]",
-        description="From photographs and a checkpoint to a row of the result table, for each target and batch size.\n"
+        description="From photos and a checkpoint to a row of the result table, for each target and batch size.\n"
                     "Stages whose inputs have not changed are skipped.", epilog=TARGETS_HELP)
     _add_what_to_do(parser.add_argument_group("what to do"))
     _add_inputs(parser.add_argument_group("inputs"))
@@ -101,7 +101,7 @@ def _add_inputs(group: Any) -> None:
     group.add_argument("--gt_boxes", action="store_true", help="annotated boxes instead")
     group.add_argument("--boxes", nargs="+", choices=(ANNOTATED, DETECTED), help="which boxes; both give one table "
                        f"with the AP of each (default: {DETECTED})")
-    group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photographs")
+    group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photos")
     group.add_argument("--uint8", action="store_true", help="bins of bytes, a quarter of the size, which the model "
                        "normalises")
     group.add_argument("--work", type=path, metavar="DIR", help="bins, models and results (default: runs/NAME, of the "

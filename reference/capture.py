@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from contract.arguments import HelpFormatter
 from contract.dumps import dump_name
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.manifest import remove_bins
@@ -29,7 +30,7 @@ CAPTURED = "captured.json"
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("alphapose", help="tree of the pinned commit with AlphaPose.patch")
     parser.add_argument("--cfg", required=True, help="AlphaPose's YAML")
     parser.add_argument("--checkpoint", required=True, help="trained weights")
@@ -37,7 +38,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", required=True, help="folder for heatmaps, digests of crops and keypoints")
     parser.add_argument("--flip_shift", choices=("clean", "original"), default="clean", help="as AlphaPose.patch says")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
-    parser.add_argument("--batch", type=int, default=16, help="people at once")
+    parser.add_argument("--batch", type=int, default=16, help="people per batch")
     return parser.parse_args(argv)
 
 

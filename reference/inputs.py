@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from contract.arguments import at_least
+from contract.arguments import HelpFormatter, at_least
 from contract.errors import UserError
 from contract.files import make_folder, read_json, remove_file, write_file
 from pose.annotations import annotations_path, load_annotations
@@ -25,11 +25,11 @@ from pose.photos import Photos
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--dataroot", required=True, help="folder with annotations/ and val2017/")
     parser.add_argument("--detections", required=True, help="COCO results JSON with person boxes")
     parser.add_argument("--output", required=True, help="folder for the data root and its detections.json")
-    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photographs, by ascending id")
+    parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photos, by ascending id")
     return parser.parse_args(argv)
 
 

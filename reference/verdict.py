@@ -18,6 +18,7 @@ import numpy as np
 
 from comparison.people import match_people, people_of_keypoints
 from comparison.results import load_keypoints
+from contract.arguments import HelpFormatter
 from contract.errors import DIFFERS, DONE, UserError
 from contract.files import read_json, sha256_of_file
 from contract.manifest import bins_in, load_manifest
@@ -34,7 +35,7 @@ DECIMALS = 4
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--original", required=True, help="folder of reference.capture")
     parser.add_argument("--ours", required=True, help="folder with detected/ and annotated/")
     return parser.parse_args(argv)

@@ -127,7 +127,7 @@ def test_a_python_on_path_that_does_not_run(tmp_path):
     (tmp_path / "bin" / "python3").write_text("#!/bin/sh\nexit 3\n")
     (tmp_path / "bin" / "python3").chmod(0o755)
     env["PATH"] = f"{tmp_path}/bin:{env['PATH']}"
-    assert "mend PATH" in one_error(run(env, "-m", "ascend.doctor"))
+    assert "correct PATH" in one_error(run(env, "-m", "ascend.doctor"))
 
 
 @pytest.mark.parametrize("gigabytes, told, state", [row(12, 4, "", "note"), (4, "1", "ok"), (16, "", "ok")])

@@ -1,7 +1,9 @@
 """Who imports whom, what --help needs, what names are taken, and how long a function may be: read from the sources."""
 from __future__ import annotations
 
+import argparse
 import ast
+import re
 import subprocess
 import sys
 import sysconfig
@@ -10,6 +12,8 @@ from typing import Iterator, List, Set
 
 import pytest
 from conftest import ROOT
+
+from contract.arguments import HelpFormatter
 
 OUTPUTS = {"data", "models", "runs", "results", "prep_data", "prep_data_flip"}  # what a clone fills, ignored by git
 SOURCES = sorted(path for path in ROOT.rglob("*.py")
@@ -192,7 +196,18 @@ def test_help_shows_defaults_and_flags_have_underscores(path, bare):
     text = subprocess.run([sys.executable, str(path), "--help"], env=bare, capture_output=True, text=True).stdout
     flags = {word.strip("[],") for word in text.split() if word.strip("[],").startswith("--")}
     assert not [flag for flag in flags if "-" in flag.replace("--no-", "--", 1)[2:]]  # --no-NAME is argparse's
-    assert "(default: " in " ".join(text.split())
+    assert "(default: " in " ".join(text.split()) and "None" not in text
+
+
+def test_defaults_that_say_nothing_are_not_shown():
+    parser = argparse.ArgumentParser(formatter_class=HelpFormatter)
+    parser.add_argument("--limit", help="first")
+    parser.add_argument("--replace", action="store_true", help="second")
+    parser.add_argument("--extra", action="append", default=[], help="third")
+    parser.add_argument("--batch", default=0, help="fourth")
+    assert re.findall(r"\(default: (.*)\)", parser.format_help()) == ["0"]
+    users = [name(path) for path in SOURCES if "ArgumentDefaultsHelpFormatter" in path.read_text(encoding="utf-8")]
+    assert users == ["contract/arguments.py", "tests/test_layering.py"]
 
 
 @pytest.mark.parametrize("backend, package", [("onnxruntime", "onnxruntime"), ("pytorch", "torch"),

@@ -20,6 +20,7 @@ import numpy as np
 from backends.caffe.backend import check_reader
 from backends.caffe.layers import WRITERS, LayerWriter
 from backends.caffe.messages import WEIGHTS_LINE, message_classes
+from contract.arguments import HelpFormatter
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, sha256_of_file, write_file
 from contract.onnx_file import load_onnx, only_input
@@ -29,9 +30,9 @@ LEAST_COSINE = 0.999999  # of the whole output, OpenCV against ONNX Runtime, bot
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m backends.caffe.build", description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("model", help=".onnx of float32, simplified by onnxsim")
-    parser.add_argument("--output", help="path without suffix; default: the model's")
+    parser.add_argument("--output", help="path without suffix (default: the model's)")
     return parser.parse_args(argv)
 
 

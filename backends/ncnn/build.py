@@ -24,6 +24,7 @@ import numpy as np
 
 from backends.ncnn.model_file import QUANTIZABLE, Layer, Weights, read_param, read_weights
 from backends.ncnn.pair import param_path, read_facts, write_pair
+from contract.arguments import HelpFormatter
 from contract.errors import UserError
 from contract.files import make_folder, sha256_of_file
 from contract.onnx_file import load_onnx, only_input
@@ -34,7 +35,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m backends.ncnn.build", description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("model", help=".onnx with one float32 input")
     parser.add_argument("output", help=".param to write; the .bin lies beside it")
     parser.add_argument("--precision", choices=list(MAX_RELATIVE_ERROR), default="fp32", help="of the stored weights; "

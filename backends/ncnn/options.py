@@ -9,8 +9,8 @@ ROOM = Room(
     packages={"ncnn": "ncnn"},
     install="python3 -m pip install -r requirements-ncnn.txt",
     suffixes=(".param",),
-    flags={"precision": {"choices": (FP32, FP16, BF16), "help": "of values between layers and float weights in memory; "
-                         "by default fp32"},
-           "threads": {"type": at_least(1), "help": "by default ncnn's own choice, one for each fast core"}},
+    flags={"precision": {"choices": (FP32, FP16, BF16), "help": "activations and float weights in memory (default: "
+                         "fp32)"},
+           "threads": {"type": at_least(1), "help": "default: ncnn's own choice, one for each fast core"}},
     words={word: word for word in (FP32, FP16, BF16, INT8)},
 )

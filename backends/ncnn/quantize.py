@@ -20,7 +20,7 @@ import numpy as np
 
 from backends.ncnn.model_file import INT8_TERM, QUANTIZABLE, Layer, Weights, bin_of, read_param, read_weights
 from backends.ncnn.pair import param_path, read_facts, write_pair
-from contract.arguments import DEFAULT_CONFIG
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter
 from contract.bins import BinReader, spread
 from contract.errors import UserError
 from contract.files import write_file
@@ -45,17 +45,19 @@ class Scales(NamedTuple):
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m backends.ncnn.quantize", description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("model", help="float .param, with its .bin beside it")
     parser.add_argument("output", help="int8 .param to write; .bin and .table lie beside it")
-    parser.add_argument("--calibration", required=True, help="folder of bins, of other photos than are measured")
+    parser.add_argument("--calibration", required=True, help="folder of bins, made from other photos than those that "
+                        "are scored")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the bins")
-    parser.add_argument("--people", type=int, default=64, help="how many of them, spread evenly over the bins")
+    parser.add_argument("--people", type=int, default=64, help="how many crops, spread evenly over the bins")
     parser.add_argument("--method", choices=list(METHODS), default="percentile", help="how a range is chosen")
     parser.add_argument("--keep", nargs="*", default=["upsampled", "last"], metavar="LAYER",
                         help="layers to keep in float, by name, or in words: " +
                         "; ".join(f"{word}: {what}" for word, what in KEEP.items()))
-    parser.add_argument("--keep_list", metavar="FILE", help="more of them, one a line, as compare_layers.py writes it")
+    parser.add_argument("--keep_list", metavar="FILE", help="more layers to keep, one per line, as compare_layers.py "
+                        "writes it")
     parser.add_argument("--weight_bits", type=int, choices=(6, 8), default=6, help="of 3x3 convolutions of stride 1; 8 "
                         "is safe on x86 alone")
     return parser.parse_args(argv)

@@ -10,6 +10,6 @@ ROOM = Room(
     packages={"onnxruntime": "onnxruntime"},
     install="python3 -m pip install -r requirements-no-torch.txt",
     suffixes=(".onnx",),
-    flags={"provider": {"choices": tuple(PROVIDERS), "help": "what computes; by default cpu"}},
+    flags={"provider": {"choices": tuple(PROVIDERS), "help": "execution provider (default: cpu)"}},
     words={"float32": FP32},
 )

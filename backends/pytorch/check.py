@@ -7,14 +7,15 @@ import argparse
 import sys
 from typing import List, Optional
 
+from contract.arguments import HelpFormatter
 from contract.errors import UserError
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m backends.pytorch.check", description=__doc__,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--device", default="0", help="id, or several, such as 0,1")
-    parser.add_argument("--precision", default="fp16", help="for the message")
+                                     formatter_class=HelpFormatter)
+    parser.add_argument("--device", default="0", help="device id, or several, such as 0,1")
+    parser.add_argument("--precision", default="fp16", help="shown in the message")
     return parser.parse_args(argv)
 
 

@@ -10,9 +10,9 @@ ROOM = Room(
     packages={"torch": "torch"},
     install="python3 -m pip install -r requirements.txt",
     suffixes=(".pth", ".pt", ".weights"),
-    flags={"precision": {"choices": (FP32, FP16, BF16), "help": "of weights and arithmetic; by default fp32"},
+    flags={"precision": {"choices": (FP32, FP16, BF16), "help": "weights and arithmetic (default: fp32)"},
            "cuda_graph": {"action": argparse.BooleanOptionalAction,
-                          "help": "on CUDA, replay a captured graph; by default where it can"}},
+                          "help": "replay a captured CUDA graph (default: where one can be captured)"}},
     words={"float32": FP32, "float16": FP16, "bfloat16": BF16},
     needs_spec=True,
 )

@@ -25,7 +25,7 @@ from backends.tensorrt.calibrator import Calibration, open_calibrator, plan_cali
 from backends.tensorrt.precision import PRECISIONS, Recipe, abilities_of, autocast, check_autocast, choose_recipe
 from backends.tensorrt.request import Sizes, Source, choose_sizes, describe_sizes, read_source
 from backends.tensorrt.trtexec_build import build_command, check_trtexec, print_commands, run_trtexec
-from contract.arguments import DEFAULT_CONFIG
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter
 from contract.errors import UserError
 from contract.files import make_folder, remove_file, sha256_of_file, write_file
 from contract.locks import hold
@@ -38,26 +38,29 @@ LEVELS = range(6)  # of builder_optimization_level
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m backends.tensorrt.build", description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("model", help=".onnx")
-    parser.add_argument("--output", help="the .engine; if None, named after model, batch and precision")
+    parser.add_argument("--output", help="the .engine to write (default: named after model, batch and precision)")
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--batch", type=int, help="people at once; the model's own if None")
-    sizes.add_argument("--profile", metavar="MIN,OPT,MAX", help="batches of an engine that takes any between, such as "
-                       "1,16,64")
+    sizes.add_argument("--batch", type=int, help="people per batch (default: the model's)")
+    sizes.add_argument("--profile", metavar="MIN,OPT,MAX", help="an engine for any batch size from MIN to MAX, tuned "
+                       "for OPT, such as 1,16,64")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
-    parser.add_argument("--tf32", action="store_true", help="let float32 layers round their factors to 10 bits")
-    parser.add_argument("--calibration", metavar="FOLDER", help="bins that int8 is calibrated on, up to TensorRT 10")
-    parser.add_argument("--calibration_table", metavar="FILE", help="CalibrationTable to use, or to write; if None, "
-                        "named after the engine")
+    parser.add_argument("--tf32", action="store_true", help="let float32 layers use TF32, which rounds their factors "
+                        "to 10 bits")
+    parser.add_argument("--calibration", metavar="FOLDER", help="bins to calibrate int8 with, up to TensorRT 10")
+    parser.add_argument("--calibration_table", metavar="FILE", help="CalibrationTable to use or to write (default: "
+                        "named after the engine)")
     parser.add_argument("--calibration_method", choices=tuple(ALGORITHMS), default="entropy")
-    parser.add_argument("--calibration_people", type=int, default=512, help="how many, spread evenly over the bins")
+    parser.add_argument("--calibration_people", type=int, default=512, help="how many crops, spread evenly over the "
+                        "bins")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the bins")
-    parser.add_argument("--device", type=int, default=0, help="GPU that the engine is built on, and for")
+    parser.add_argument("--device", type=int, default=0, help="GPU that builds and runs the engine")
     parser.add_argument("--timing_cache", metavar="FILE", help="kernel timings to use and to extend")
-    parser.add_argument("--workspace", type=int, metavar="MIB", help="scratch memory for kernels; all there is if None")
-    parser.add_argument("--optimization_level", type=int, choices=LEVELS, help="TensorRT's own default if None: 3")
-    parser.add_argument("--trtexec", choices=("print", "run"), help="leave the work to the trtexec on PATH")
+    parser.add_argument("--workspace", type=int, metavar="MIB", help="scratch memory for kernels (default: all)")
+    parser.add_argument("--optimization_level", type=int, choices=LEVELS, help="default: TensorRT's own, 3")
+    parser.add_argument("--trtexec", choices=("print", "run"), help="print the equivalent trtexec command, or build "
+                        "with trtexec")
     return parser.parse_args(argv)
 
 

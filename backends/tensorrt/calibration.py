@@ -14,6 +14,7 @@ import struct
 import sys
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+from contract.arguments import HelpFormatter
 from contract.errors import UserError
 from contract.files import PathLike
 
@@ -81,7 +82,7 @@ def check_table(path: PathLike, version: Version, method: str) -> None:
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m backends.tensorrt.calibration",
                                      description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("table", help="CalibrationTable")
     return parser.parse_args(argv)
 

@@ -9,14 +9,15 @@ from typing import List, Optional
 
 from backends.tensorrt import cuda, library
 from backends.tensorrt.precision import PRECISIONS, check_precision
+from contract.arguments import HelpFormatter
 from contract.errors import UserError
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m backends.tensorrt.check", description=__doc__,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--device", default="0", help="id, or several, such as 0,1")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp16", help="what engines are to compute in")
+                                     formatter_class=HelpFormatter)
+    parser.add_argument("--device", default="0", help="device id, or several, such as 0,1")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp16", help="precision of the engines to build")
     return parser.parse_args(argv)
 
 

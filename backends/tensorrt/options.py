@@ -11,6 +11,6 @@ ROOM = Room(
     install="python3 -m pip install -r requirements-tensorrt.txt",
     suffixes=(".engine", ".plan"),
     flags={"cuda_graph": {"action": argparse.BooleanOptionalAction,
-                          "help": "replay a captured graph; by default where it can"}},
+                          "help": "replay a captured CUDA graph (default: where one can be captured)"}},
     words={"fp32": FP32, "fp16": FP16, "int8": INT8},
 )

@@ -20,6 +20,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from backends.tensorrt.calibration import Version, decode_version, dotted
+from contract.arguments import HelpFormatter
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, read_text, write_file
 from contract.tables import format_table
@@ -160,12 +161,12 @@ def _ms(value: Optional[float]) -> str:
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m backends.tensorrt.trtexec", description=__doc__.split("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("log", help="what trtexec printed")
-    parser.add_argument("--times", help="of --exportTimes; its medians and percentiles replace the log's")
-    parser.add_argument("--batch", type=int, help="people in a query; if None, of the --shapes in the log")
-    parser.add_argument("--output", help="of --exportOutput, to be written as a dump")
-    parser.add_argument("--dump", help="the dump, such as results/trtexec/000000000000_0.bin")
+    parser.add_argument("--times", help="file of --exportTimes, whose percentiles replace those of the log")
+    parser.add_argument("--batch", type=int, help="people per query (default: from --shapes in the log)")
+    parser.add_argument("--output", help="file of --exportOutput to convert to a dump")
+    parser.add_argument("--dump", help="the dump to write, such as results/trtexec/000000000000_0.bin")
     args = parser.parse_args(argv)
     if bool(args.output) != bool(args.dump):
         parser.error("--output and --dump go together")

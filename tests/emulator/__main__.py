@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+from contract.arguments import HelpFormatter
 from tests.emulator import CANN, environment
 
 BANNER = """
@@ -16,7 +17,7 @@ BANNER = """
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m tests.emulator", description=__doc__,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--soc", default="Ascend310P3", help="soc version of the emulated machine")
     parser.add_argument("--devices", type=int, default=1, help="number of its devices")
     parser.add_argument("--cann", default=CANN, help="its CANN release")
