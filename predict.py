@@ -27,9 +27,9 @@ from contract.locks import hold
 from contract.onnx_file import sha256_of_model
 from detection.boxes import Thresholds
 from detection.detector import Detector
-from pose.oks import oks_nms, rescore
 from pose.pose_nms import pose_nms
-from pose.poses import People
+from pose.poses import People, oks_kept
+from pose.skeleton import Skeleton
 from pose.spec import load_spec
 from prediction.arguments import complete, parse_args
 from prediction.boxes import detected_boxes, typed_boxes
@@ -66,16 +66,11 @@ def make_poser(args: Namespace, is_live: bool) -> Poser:
                  1 if is_live else POSE_BATCH, args.flip)
 
 
-def oks_kept(people: People, crop_areas: np.ndarray) -> People:
-    """Those that OKS-NMS keeps, as postprocess.py does."""
-    scores = rescore(people.scores, people.box_scores.astype(np.float64))
-    return people.take(oks_nms(people.keypoints, scores, crop_areas))
-
-
-def make_nms(args: Namespace) -> Callable[[People, np.ndarray], People]:
+def make_nms(args: Namespace, skeleton: Skeleton) -> Callable[[People, np.ndarray], People]:
     """(people, areas of their crops) -> those that stay."""
     return {"parametric": lambda people, areas: pose_nms(people, args.min_box_area),
-            "oks": oks_kept, "none": lambda people, areas: people}[args.nms]
+            "oks": lambda people, areas: oks_kept(people, areas, skeleton),
+            "none": lambda people, areas: people}[args.nms]
 
 
 def make_tracker(name: Optional[str]) -> Any:
@@ -111,8 +106,8 @@ def predict(args: Namespace) -> None:
         note("the networks that come with the project were trained on drawn people only and find few others. Give "
              "--model and --weights for photos")
     results = Results(output, settings_of(args, finder, poser), len(poser.spec.skeleton))
-    settings = Settings(make_nms(args), draw=args.show or (args.save_img, args.save_video) != (False, False),
-                        show_boxes=args.showbox)
+    draw = args.show or (args.save_img, args.save_video) != (False, False)
+    settings = Settings(make_nms(args, poser.spec.skeleton), draw, show_boxes=args.showbox)
     with hold(output), Pipeline(finder, poser, settings, make_boxes(args)) as pipeline:
         results.begin(may_continue=not args.track and not any(isinstance(source, Video) for source in sources),
                       replace=args.replace)

@@ -29,6 +29,12 @@ def box_to_center_scale(bbox_xyxy: np.ndarray, aspect_ratio: float) -> Tuple[np.
     return center, np.where(center[:, :1] != NO_CENTER, padded, scale)
 
 
+def areas_of(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """(N, 4) corners -> (N,) float64."""
+    low, high = np.split(boxes_xyxy.astype(np.float64), 2, axis=1)
+    return (high - low).prod(axis=1)
+
+
 def center_scale_to_xyxy(center: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """(N, 2) centres and (N, 2) widths and heights -> (N, 4) float32 corners, computed in float64 as AlphaPose does."""
     low = center.astype(np.float64) - scale.astype(np.float64) * 0.5

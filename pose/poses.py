@@ -6,6 +6,9 @@ from typing import Optional, Sequence, Union
 
 import numpy as np
 
+from pose.oks import oks_nms, rescore
+from pose.skeleton import Skeleton
+
 
 @dataclasses.dataclass(frozen=True)
 class People:
@@ -50,6 +53,12 @@ class People:
         taken = {name: None if values is None else values[np.asarray(rows, np.int64)]
                  for name, values in vars(self).items()}
         return People(**taken)
+
+
+def oks_kept(people: People, crop_areas: np.ndarray, skeleton: Skeleton) -> People:
+    """Those that OKS-NMS keeps, best first, as postprocess.py does. `crop_areas` (N,) float64."""
+    scores = rescore(people.scores, people.box_scores.astype(np.float64))
+    return people.take(oks_nms(people.keypoints, scores, crop_areas, skeleton))
 
 
 def nobody(joints: int) -> People:

@@ -9,6 +9,7 @@ from typing import Any, Dict, List
 import numpy as np
 
 from contract.manifest import Manifest
+from pose.boxes import areas_of
 from pose.coco import PERSON
 from pose.oks import nms_per_photograph, rescore
 from pose.people import GROUND_TRUTH, spec_of
@@ -24,8 +25,7 @@ def results_of(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray,
 
 def detection_results(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray, nms: str) -> List[Dict[str, Any]]:
     """COCO results of the people that OKS-NMS keeps. Boxes and scores are rounded to float32, as AlphaPose's are."""
-    low, high = np.split(manifest["crop_xyxy"].astype(np.float64), 2, axis=1)
-    areas = (high - low).prod(axis=1)
+    areas = areas_of(manifest["crop_xyxy"])
     person_scores = rescore(scores, manifest["score"].astype(np.float32).astype(np.float64))
     keep = nms_per_photograph(manifest["image_id"], keypoints, person_scores, areas, nms, spec_of(manifest).skeleton)
     columns = zip(manifest["bbox_xywh"].astype(np.float32)[keep].tolist(), manifest["image_id"][keep].tolist(),

@@ -52,14 +52,18 @@ class Finder:
         return fixed_batches(self.backend, np.stack(tensors), self.batch)
 
     def boxes(self, rows: np.ndarray, image: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """The network's rows of an image -> (N, 4) corners and (N,) scores, float32, best first."""
+        """The network's rows of an image -> (N, 4) float64 corners and (N,) float32 scores, best first.
+
+        The corners are those of the float32 xywh that a detections file holds, so that both ways crop the same.
+        """
         if not np.isfinite(rows).all():
             raise UserError("the detector's output holds NaN or infinite values. Are these the weights of its cfg? In "
                             "float16, do they need more range?")
         people = find_people(rows, self.anchors, self.thresholds)
         height, width = image.shape[:2]
-        return boxes_to_photograph(people[:, :4], (self.network.width, self.network.height), (width, height)), \
-            people[:, 4]
+        boxes = boxes_to_photograph(people[:, :4], (self.network.width, self.network.height), (width, height))
+        low, sizes = boxes[:, :2].astype(np.float64), boxes[:, 2:] - boxes[:, :2]
+        return np.concatenate([low, low + sizes], axis=1), people[:, 4]
 
 
 class Poser:
@@ -111,8 +115,8 @@ class Poser:
         maps = np.stack(heatmaps)
         flipped = maps[len(crop_xyxy):] if self.flip else None
         keypoints, joint_scores = heatmaps_to_keypoints(maps[:len(crop_xyxy)], flipped, crop_xyxy, self.spec)
-        boxes = boxes_xyxy.astype(np.float32)
-        boxes[:, 2:] -= boxes[:, :2]
+        low, high = np.split(boxes_xyxy.astype(np.float64), 2, axis=1)
+        boxes = np.concatenate([low, high - low], axis=1).astype(np.float32)
         return People(boxes, scores.astype(np.float32), keypoints, joint_scores)
 
 

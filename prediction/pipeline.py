@@ -16,6 +16,7 @@ from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional, Tup
 import numpy as np
 
 from contract.threads import in_order
+from pose.boxes import areas_of
 from pose.drawing import draw_people
 from pose.poses import People, nobody
 from prediction.networks import Finder, Poser
@@ -129,7 +130,7 @@ class Pipeline:
         people = nobody(len(self.poser.spec.skeleton))
         if len(work.boxes_xyxy):
             people = self.poser.people(work.heatmaps, work.crop_xyxy, work.boxes_xyxy, work.box_scores)
-            people = self.settings.nms(people, (work.crop_xyxy[:, 2:] - work.crop_xyxy[:, :2]).prod(axis=1))
+            people = self.settings.nms(people, areas_of(work.crop_xyxy))
             work.heatmaps = []
         if tracker is not None and work.is_readable:
             ids = tracker.update(work.frame.image, people)
