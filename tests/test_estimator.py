@@ -24,15 +24,16 @@ def demo(tmp_path_factory, script) -> Path:
     """Photos of the demo, its network for batches of 4, and the people that the stages find, in keypoints.json."""
     pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("demo")
-    render(folder / "data", IMAGES, TEST_SEED)
+    data, prep, dumps = folder / "data", folder / "prep", folder / "dumps"
+    render(data, IMAGES, TEST_SEED)
     done(script("pth2onnx.py", CFG, CHECKPOINT, folder / "pose.onnx", "--batch", 4))
-    done(script("preprocess.py", "--dataroot", folder / "data", "--weights", YOLO_WEIGHTS, "--yolo_cfg", YOLO_CFG, "--cfg", CFG,
-                "--output", folder / "prep", "--output_flip", folder / "prep_flip"))
+    done(script("preprocess.py", "--dataroot", data, "--weights", YOLO_WEIGHTS, "--yolo_cfg", YOLO_CFG, "--cfg", CFG,
+                "--output", prep, "--output_flip", f"{prep}_flip"))
     for flip in ("", "_flip"):
-        done(script("infer.py", "--model", folder / "pose_bs4.onnx", "--input", f"{folder}/prep{flip}", "--output",
-                    folder, "--output_dirname", f"dumps{flip}"))
-    done(script("postprocess.py", "--dataroot", folder / "data", "--manifest", folder / "prep" / "manifest.json", "--dump_dir",
-                folder / "dumps", "--dump_dir_flip", folder / "dumps_flip", "--output", folder / "score"))
+        done(script("infer.py", "--model", folder / "pose_bs4.onnx", "--input", f"{prep}{flip}", "--output", folder,
+                    "--output_dirname", f"dumps{flip}"))
+    done(script("postprocess.py", "--dataroot", data, "--manifest", prep / "manifest.json", "--dump_dir", dumps,
+                "--dump_dir_flip", f"{dumps}_flip", "--output", folder / "score"))
     return folder
 
 
