@@ -100,7 +100,7 @@ def test_an_om(photos, small_cfg, main, tmp_path):
 
 def test_a_model_of_no_known_kind(photos, small_cfg, main, tmp_path):
     (tmp_path / "m.bin").write_bytes(b"0")
-    assert "expected a model that ends in .pth" in one_error(
+    assert "does not tell what runs it" in one_error(
         main("predict", photos, "--cfg", small_cfg, "--model", tmp_path / "m.bin", "--box", "1,2,30,40", "--output",
              tmp_path / "out"))
 
