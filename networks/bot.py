@@ -10,6 +10,7 @@ from typing import Any, Dict, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from contract.errors import UserError
 from contract.pixels import FASTREID_MEAN, FASTREID_STD
@@ -29,17 +30,19 @@ OTHER_HEADS = {"heads.pool_layer.p": "GeM pooling (AGW and SBS)", "heads.bottlen
 
 
 class BagTricks(nn.Module):
-    """(B, 3, H, W) float32 RGB from 0 to 255 -> (B, D) features after the neck, not normalised; D is 2048 at width 1.
+    """(B, 3, H, W) float32 RGB from 0 to 255 -> (B, D) features after the neck; D is 2048 at width 1.
 
-    The pixels are normalised inside, by buffers that a state_dict does not hold. H and W are multiples of 16.
+    The pixels are normalised inside, by buffers that a state_dict does not hold. H and W are multiples of 16. With `l2`
+    the features have length 1, which FastReID leaves to who uses them.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
 
     def __init__(self, num_layers: int = 50, ibn: bool = False, non_local: bool = False, last_stride: int = 1,
-                 width: float = 1.0, identities: int = 751, stem_pool: str = CEIL):
+                 width: float = 1.0, identities: int = 751, stem_pool: str = CEIL, l2: bool = False):
         super().__init__()
+        self.l2 = l2
         if num_layers not in STAGE_BLOCKS:
             raise UserError(f"DEPTH is {num_layers}x, expected one of {', '.join(f'{n}x' for n in STAGE_BLOCKS)}")
         for name, values in (("pixel_mean", FASTREID_MEAN), ("pixel_std", FASTREID_STD)):
@@ -48,7 +51,8 @@ class BagTricks(nn.Module):
         self.heads = EmbeddingHead(self.backbone.out_channels, identities)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.heads(self.backbone((pixels - self.pixel_mean) / self.pixel_std))
+        features = self.heads(self.backbone((pixels - self.pixel_mean) / self.pixel_std))
+        return functional.normalize(features) if self.l2 else features
 
 
 class ResNet(nn.Module):
@@ -157,7 +161,7 @@ def build(spec: Any, identities: int = 751, stem_pool: str = CEIL) -> BagTricks:
     """The network that a ReID spec describes, in eval mode. Weights are random."""
     own = parameters_of(spec)
     return BagTricks(own["NUM_LAYERS"], own["IBN"], own["NON_LOCAL"], own["LAST_STRIDE"], own["WIDTH"], identities,
-                     stem_pool).eval()
+                     stem_pool, own["L2"]).eval()
 
 
 def load(spec: Any, checkpoint: PathLike) -> BagTricks:

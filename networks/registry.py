@@ -22,7 +22,7 @@ class Network(NamedTuple):
 # MODEL.TYPE -> network
 NETWORKS = {"FastPose": Network("networks.fastpose", {"NUM_LAYERS": 50, "CONV_DIM": 128, "WIDTH": 1.0}),
             "BagTricks": Network("networks.bot", {"NUM_LAYERS": 50, "IBN": False, "NON_LOCAL": False, "LAST_STRIDE": 1,
-                                                  "WIDTH": 1.0}),
+                                                  "WIDTH": 1.0, "L2": False}),
             "darknet": Network("networks.darknet")}
 
 

@@ -1,7 +1,8 @@
 """What a re-identification model is: one frozen record, read from FastReID's YAML files or from ours.
 
-Ours are FastReID's with TASK: reid and, where needed, MODEL.BACKBONE.WIDTH, INPUT.MEAN and INPUT.STD (of R, G, B in
-0..1, for an ONNX file that expects normalised crops), INPUT.RESIZE, WEIGHTS and PUBLISHED.
+Ours are FastReID's with TASK: reid and, where needed, MODEL.BACKBONE.WIDTH, MODEL.HEADS.L2 (features of length 1),
+INPUT.MEAN and INPUT.STD (of R, G, B in 0..1, for an ONNX file that expects normalised crops), INPUT.RESIZE, WEIGHTS and
+PUBLISHED.
 """
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ SUPPORTED = {("MODEL", "META_ARCHITECTURE"): ("Baseline",),
              ("MODEL.BACKBONE", "WITH_SE"): (False,), ("MODEL.BACKBONE", "WITH_IBN"): (True, False),
              ("MODEL.BACKBONE", "WITH_NL"): (True, False), ("MODEL.BACKBONE", "LAST_STRIDE"): (1, 2),
              ("MODEL.HEADS", "POOL_LAYER"): ("GlobalAvgPool", "avgpool"), ("MODEL.HEADS", "WITH_BNNECK"): (True,),
-             ("MODEL.HEADS", "EMBEDDING_DIM"): (0,)}
+             ("MODEL.HEADS", "EMBEDDING_DIM"): (0,), ("MODEL.HEADS", "L2"): (False, True)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +145,8 @@ def _from_sections(content: Dict[str, Any]) -> ReidSpec:
         std=_numbers("INPUT.STD", images.get("STD", ReidSpec.std), 3),
         parameters={"NUM_LAYERS": int(str(backbone.get("DEPTH", "50x")).rstrip("x")),
                     "IBN": backbone.get("WITH_IBN", False), "NON_LOCAL": backbone.get("WITH_NL", False),
-                    "LAST_STRIDE": backbone.get("LAST_STRIDE", 1), "WIDTH": width},
+                    "LAST_STRIDE": backbone.get("LAST_STRIDE", 1), "WIDTH": width,
+                    "L2": _section(content, "MODEL.HEADS").get("L2", False)},
         geometry=one_of(RESIZES, images.get("RESIZE", ReidSpec.geometry), "INPUT.RESIZE"),
         weights=read_weights_name(content), published=read_published(content.get("PUBLISHED")))
 

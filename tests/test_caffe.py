@@ -54,7 +54,7 @@ LAYERS = {
 }
 
 
-def export(network: nn.Module, shape: tuple, path, simplified: bool = True):
+def export(network: nn.Module, shape: tuple, path):
     """An ONNX file of `network` with weights that leave nothing at zero or one."""
     onnxsim = pytest.importorskip("onnxsim")
     with torch.random.fork_rng(), warnings.catch_warnings():
@@ -68,7 +68,7 @@ def export(network: nn.Module, shape: tuple, path, simplified: bool = True):
         torch.onnx.export(network.eval(), torch.rand(1, *shape), stream, opset_version=13, input_names=["image"],
                           output_names=["output"], dynamo=False, dynamic_axes={"image": {0: "batch"}})
     model = onnx.load_from_string(stream.getvalue())
-    path.write_bytes((onnxsim.simplify(model)[0] if simplified else model).SerializeToString())
+    path.write_bytes(onnxsim.simplify(model)[0].SerializeToString())
     return path
 
 

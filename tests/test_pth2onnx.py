@@ -16,7 +16,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxsim")
 
-import pth2onnx  # noqa: E402
+from networks import onnx_export  # noqa: E402
 from networks.registry import build_network, load_network  # noqa: E402
 from pose.spec import PoseSpec, load_spec  # noqa: E402
 
@@ -142,7 +142,7 @@ def test_a_second_run_keeps_what_is_there_and_makes_what_is_new(narrow, tmp_path
     path = tmp_path / "m.onnx"
     for source in narrow.folder.iterdir():
         (tmp_path / source.name.replace("narrow", "m")).write_bytes(source.read_bytes())
-    monkeypatch.setattr(pth2onnx, "export", None)  # an export would fail
+    monkeypatch.setattr(onnx_export, "export", None)  # an export would fail
     before = tree(tmp_path)
     assert done(main("pth2onnx", narrow.cfg, narrow.checkpoint, path, "--batch", 1, 4)).count("kept") == 3
     monkeypatch.undo()
@@ -168,7 +168,7 @@ def test_an_onnx_file_that_differs_from_torch_is_not_left(narrow, tmp_path, main
         weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
         return model
 
-    monkeypatch.setattr(pth2onnx, "simplify", wrong)
+    monkeypatch.setattr(onnx_export, "simplify", wrong)
     error = one_error(main("pth2onnx", narrow.cfg, narrow.checkpoint, tmp_path / "m.onnx"))
     assert "differs from torch" in error and not list(tmp_path.glob("m*"))
 
@@ -178,7 +178,7 @@ def test_a_graph_that_computes_shapes_is_not_left(narrow, tmp_path, main, monkey
         model.graph.node.append(onnx.helper.make_node("Shape", ["image"], ["shape"]))
         return model
 
-    monkeypatch.setattr(pth2onnx, "simplify", leave_shapes)
+    monkeypatch.setattr(onnx_export, "simplify", leave_shapes)
     assert "Shape" in one_error(main("pth2onnx", narrow.cfg, narrow.checkpoint, tmp_path / "m.onnx", "--batch", 1))
     assert not (tmp_path / "m_bs1.onnx").exists()
 

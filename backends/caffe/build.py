@@ -31,7 +31,7 @@ LEAST_COSINE = 0.999999  # of the whole output, OpenCV against ONNX Runtime, bot
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m backends.caffe.build", description=__doc__.split("\n")[0],
                                      formatter_class=HelpFormatter)
-    parser.add_argument("model", help=".onnx of float32, simplified by onnxsim")
+    parser.add_argument("model", help=".onnx of float32")
     parser.add_argument("--output", help="path without suffix (default: the model's)")
     return parser.parse_args(argv)
 
@@ -62,16 +62,19 @@ def convert(model: Any, path: PathLike, name: str) -> Tuple[bytes, bytes]:
                         "float32: Caffe has no other input. Export it without --dtype uint8")
     if not size[0].dim_value:
         size[0].dim_value = 1
+    if operators_that_lack(model):  # as of shapes that are computed, which a fixed batch folds
+        import onnxsim
+
+        model = onnxsim.simplify(model)[0]
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     weights.update({node.output[0]: onnx.numpy_helper.to_array(node.attribute[0].t)
                     for node in model.graph.node if node.op_type == "Constant"})
     if len(model.graph.output) != 1:
         raise UserError(f"{path}: has outputs {', '.join(value.name for value in model.graph.output)}, expected one")
-    lacking = sorted({node.op_type for node in model.graph.node} - WRITERS.keys() - {"Constant"})
+    lacking = operators_that_lack(model)
     if lacking:
-        raise UserError(f"{path}: holds {', '.join(lacking)}, which Caffe lacks. Simplify it with onnxsim, or use it "
-                        "in ONNX Runtime")
+        raise UserError(f"{path}: holds {', '.join(lacking)}, which Caffe lacks. Use it in ONNX Runtime")
     classes = message_classes()
     readers = Counter(name for node in model.graph.node for name in node.input)
     writer = LayerWriter(classes["LayerParameter"], _shapes(model), weights, readers)
@@ -81,6 +84,10 @@ def convert(model: Any, path: PathLike, name: str) -> Tuple[bytes, bytes]:
             WRITERS[node.op_type](writer, node)
     writer.rename(writer.top(model.graph.output[0].name), model.graph.output[0].name)
     return _files(classes["NetParameter"], writer.layers, name)
+
+
+def operators_that_lack(model: Any) -> List[str]:
+    return sorted({node.op_type for node in model.graph.node} - WRITERS.keys() - {"Constant"})
 
 
 def _shapes(model: Any) -> Dict[str, Tuple[int, ...]]:

@@ -76,8 +76,7 @@ class LayerWriter:
 
 
 def refusal(node: Any, why: str) -> UserError:
-    return UserError(f"{node.op_type} {node.output[0]}: {why}. Caffe has no such layer; simplify the ONNX file with "
-                     "onnxsim, or use it in ONNX Runtime")
+    return UserError(f"{node.op_type} {node.output[0]}: {why}. Caffe has no such layer. Use ONNX Runtime")
 
 
 def attributes(node: Any) -> Dict[str, Any]:
