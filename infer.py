@@ -21,7 +21,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 
 import numpy as np
 
-from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_model
+from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_model, room
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, open_bins, share_of
@@ -162,7 +162,7 @@ def choose_batch(backend: Backend, batchsize: Optional[int], model: str) -> int:
 def main() -> None:
     args = parse_args()
     name = args.backend or backend_of(args.model)
-    bins = open_bins(Path(args.input), args.cfg or (DEFAULT_CONFIG if ROOMS[name].needs_spec else None))
+    bins = open_bins(Path(args.input), args.cfg or (DEFAULT_CONFIG if room(name).needs_spec else None))
     devices = (args.device or "").split(",")
     with closing(open_model(name, args.model, bins.spec, devices[0] or None, **given_flags(args))) as backend:
         batch = choose_batch(backend, args.batchsize, args.model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 from contract.room import FP16, FP32, MIXED, Room
 
 ROOM = Room(
-    module="ascend",
     packages={"acl": "acl"},
     install="source the set_env.sh of CANN, which brings it",
     suffixes=(".om",),

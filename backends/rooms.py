@@ -8,39 +8,38 @@ from __future__ import annotations
 import argparse
 import importlib
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
-from ascend.options import ROOM as ACL
-from backends.caffe.options import ROOM as CAFFE
-from backends.ncnn.options import ROOM as NCNN
-from backends.onnxruntime.options import ROOM as ONNXRUNTIME
-from backends.pytorch.options import ROOM as PYTORCH
-from backends.tensorrt.options import ROOM as TENSORRT
 from contract.backend import Backend, check_backend
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.room import Room
 from contract.spec import Spec
 
-# --backend -> room. Of several that run a file, the first does where no --backend is given.
-ROOMS: Dict[str, Room] = {"onnxruntime": ONNXRUNTIME, "pytorch": PYTORCH, "tensorrt": TENSORRT, "ncnn": NCNN,
-                          "caffe": CAFFE, "acl": ACL}
+# --backend -> the room's package. Of several that run a file, the first does where no --backend is given.
+ROOMS = {"onnxruntime": "backends.onnxruntime", "pytorch": "backends.pytorch", "tensorrt": "backends.tensorrt",
+         "ncnn": "backends.ncnn", "caffe": "backends.caffe", "acl": "ascend"}
+
+
+def room(name: str) -> Room:
+    """What the room called `name` says of itself."""
+    return importlib.import_module(f"{ROOMS[name]}.options").ROOM
 
 
 def backend_of(model: PathLike) -> str:
     """The room that runs a model file, by the file's suffix."""
     suffix = Path(model).suffix
-    for name, room in ROOMS.items():
-        if suffix in room.suffixes:
+    for name in ROOMS:
+        if suffix in room(name).suffixes:
             return name
-    known = ", ".join(f"{', '.join(room.suffixes)} ({name})" for name, room in ROOMS.items())
+    known = ", ".join(f"{', '.join(room(name).suffixes)} ({name})" for name in ROOMS)
     raise UserError(f"{model}: its name does not tell what runs it. Give --backend, or a file of {known}")
 
 
 def add_flags(parser: Any) -> None:
     """A flag for every option of any room, in a parser or a group of it; who takes it stands in its help."""
-    for flag in dict.fromkeys(flag for room in ROOMS.values() for flag in room.flags):
-        takers = {name: room.flags[flag] for name, room in ROOMS.items() if flag in room.flags}
+    for flag in _all_flags():
+        takers = {name: room(name).flags[flag] for name in ROOMS if flag in room(name).flags}
         first = dict(next(iter(takers.values())))
         if "choices" in first:
             first["choices"] = tuple(dict.fromkeys(word for taker in takers.values() for word in taker["choices"]))
@@ -50,17 +49,21 @@ def add_flags(parser: Any) -> None:
 
 def given_flags(args: argparse.Namespace) -> Dict[str, Any]:
     """Those of rooms' flags that the user gave."""
-    flags = dict.fromkeys(flag for room in ROOMS.values() for flag in room.flags)
-    return {flag: getattr(args, flag) for flag in flags if getattr(args, flag) is not None}
+    return {flag: getattr(args, flag) for flag in _all_flags() if getattr(args, flag) is not None}
+
+
+def _all_flags() -> List[str]:
+    """Those of all rooms, each once."""
+    return list(dict.fromkeys(flag for name in ROOMS for flag in room(name).flags))
 
 
 def import_backend(name: str) -> Any:
     """The room's module with the class Backend. Raises UserError where its packages are not installed."""
     try:
-        return importlib.import_module(f"{ROOMS[name].module}.backend")
+        return importlib.import_module(f"{ROOMS[name]}.backend")
     except ModuleNotFoundError as error:
         raise UserError(f"--backend {name} needs the Python package {error.name}, which is not installed. Install it "
-                        f"({ROOMS[name].install}), or choose another of {', '.join(ROOMS)}") from None
+                        f"({room(name).install}), or choose another of {', '.join(ROOMS)}") from None
 
 
 def is_emulated(name: str) -> bool:
@@ -72,16 +75,15 @@ def open_backend(name: str, model: PathLike, device: Optional[str] = None, spec:
                  **flags: Any) -> Backend:
     """Load `model` in the room called `name`. `device` None is the room's own default; `spec` describes the network to
     rooms whose model files do not. Raises UserError for one of `flags` that the room does not take."""
-    room = ROOMS[name]
     for flag, value in flags.items():
-        takers = [other for other, one in ROOMS.items() if flag in one.flags]
+        takers = [other for other in ROOMS if flag in room(other).flags]
         if name not in takers:
             raise UserError(f"--{flag}: the {name} backend has no such option; {' and '.join(takers)} "
                             f"{'have' if len(takers) > 1 else 'has'}. Leave it out, or choose another --backend")
-        words = room.flags[flag].get("choices")
+        words = room(name).flags[flag].get("choices")
         if words and value not in words:
             raise UserError(f"--{flag} {value}: the {name} backend takes {', '.join(words)}")
-    if room.needs_spec and spec is None:
+    if room(name).needs_spec and spec is None:
         raise UserError(f"{model}: the {name} backend needs the --cfg of this model")
     return import_backend(name).Backend(model, device=device, spec=spec, **flags)
 

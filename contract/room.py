@@ -16,7 +16,6 @@ GATES_BY_WIDTH = ("fp32", "fp16", "int8")
 class Room(NamedTuple):
     """One way to run models.
 
-    module      the room's package; its `backend` has the class Backend
     packages    names in an import -> names for pip, of what it needs beyond requirements-no-torch.txt
     install     how the user gets them
     suffixes    of the model files that it runs
@@ -25,7 +24,6 @@ class Room(NamedTuple):
     needs_spec  whether its model files do not describe the network, so that the config must be given
     """
 
-    module: str
     packages: Dict[str, str]
     install: str
     suffixes: Tuple[str, ...]

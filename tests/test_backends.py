@@ -19,6 +19,7 @@ import pytest
 from conftest import patch_heatmaps, patch_model
 
 from backends.rooms import ROOMS, backend_of, open_backend, open_model
+from backends.rooms import room as room_named
 from contract.backend import infer_rows
 from contract.errors import UserError
 from contract.room import PRECISIONS
@@ -233,10 +234,10 @@ def test_a_time_for_each_call(backend, rows):
 
 def test_a_room_says_what_it_is_without_its_packages(room, model):
     """Its own flags, by which it is opened; the suffix of its model; and its words, in the vocabulary of all."""
-    said = ROOMS[room]
+    said = room_named(room)
     assert model.path.suffix in said.suffixes and backend_of(model.path) == room
     assert set(said.words.values()) <= set(PRECISIONS) and said.packages and said.install
-    backend = importlib.import_module(f"{said.module}.backend").Backend
+    backend = importlib.import_module(f"{ROOMS[room]}.backend").Backend
     assert set(said.flags) == set(inspect.signature(backend).parameters) - {"model", "device", "spec"}
 
 
@@ -269,7 +270,7 @@ def test_a_model_cut_short_is_refused(room, model):
 
 @pytest.mark.parametrize("room, package", [("onnxruntime", "onnxruntime"), ("pytorch", "torch")])
 def test_a_missing_package_is_named_in_one_line(monkeypatch, tmp_path, room, package):
-    monkeypatch.delitem(sys.modules, f"{ROOMS[room].module}.backend", raising=False)
+    monkeypatch.delitem(sys.modules, f"{ROOMS[room]}.backend", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=f"^--backend {room} [^\n]* {package}[^\n]*$"):
         open_backend(room, tmp_path / "model", None, CONFIG)

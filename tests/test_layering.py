@@ -124,13 +124,12 @@ def test_rooms_know_no_other_room_and_no_stage(room):
 
 
 def test_rooms_are_loaded_by_name_alone():
-    """Nothing names a room in an import but its options: backends/rooms.py loads it when it is asked for."""
+    """Nothing names a room in an import: backends/rooms.py loads it when it is asked for."""
     names = tuple(f"{package_of(room)}." for room in ROOMS)
     for path in SOURCES:
         if not path.is_relative_to(ROOT / "tests") and not any(path.is_relative_to(room) for room in ROOMS) and \
                 path.relative_to(ROOT).parts[0] != "benchmarks":
-            assert not [module for module in imports(path) if module.startswith(names) and
-                        ".options." not in module], name(path)
+            assert not [module for module in imports(path) if module.startswith(names)], name(path)
 
 
 def test_networks_know_errors_and_files_of_the_contract():

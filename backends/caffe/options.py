@@ -4,7 +4,6 @@ from __future__ import annotations
 from contract.room import FP32, Room
 
 ROOM = Room(
-    module="backends.caffe",
     packages={"google.protobuf": "protobuf"},
     install="python3 -m pip install -r requirements-no-torch.txt, whose onnx brings it",
     suffixes=(".prototxt", ".caffemodel"),

@@ -5,7 +5,6 @@ from contract.arguments import at_least
 from contract.room import BF16, FP16, FP32, INT8, Room
 
 ROOM = Room(
-    module="backends.ncnn",
     packages={"ncnn": "ncnn"},
     install="python3 -m pip install -r requirements-ncnn.txt",
     suffixes=(".param",),

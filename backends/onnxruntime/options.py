@@ -6,7 +6,6 @@ from contract.room import FP32, Room
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 ROOM = Room(
-    module="backends.onnxruntime",
     packages={"onnxruntime": "onnxruntime"},
     install="python3 -m pip install -r requirements-no-torch.txt",
     suffixes=(".onnx",),

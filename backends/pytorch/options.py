@@ -6,7 +6,6 @@ import argparse
 from contract.room import BF16, FP16, FP32, Room
 
 ROOM = Room(
-    module="backends.pytorch",
     packages={"torch": "torch"},
     install="python3 -m pip install -r requirements.txt",
     suffixes=(".pth", ".pt", ".weights"),

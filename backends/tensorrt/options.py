@@ -6,7 +6,6 @@ import argparse
 from contract.room import FP16, FP32, INT8, Room
 
 ROOM = Room(
-    module="backends.tensorrt",
     packages={"tensorrt": "tensorrt", "cuda": "cuda-python"},
     install="python3 -m pip install -r requirements-tensorrt.txt",
     suffixes=(".engine", ".plan"),
