@@ -53,6 +53,8 @@ def check_one_output(model: PathLike, outputs: Mapping[str, ModelShape]) -> None
     if set(outputs) == DECODED_DETECTOR:
         advice = ("It decodes boxes itself, as AlphaPose_TRT's does. Make ours of the same weights: python3 -m "
                   "detection.export CFG WEIGHTS OUTPUT.onnx")
+    elif any("simcc" in name.lower() for name in outputs):
+        advice = "SimCC models, such as RTMPose, give two vectors a joint and no heatmaps, which is not supported"
     else:
         advice = ("Leave the one of the heatmaps or rows in its ONNX file: python3 -c 'from onnx.utils import "
                   'extract_model; extract_model("IN.onnx", "OUT.onnx", ["INPUT"], ["OUTPUT"])\'')

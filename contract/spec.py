@@ -27,7 +27,9 @@ Shape = Tuple[int, ...]
 # Kind of model, as TASK says it -> module with load_spec(path). A room is imported when a file names its kind.
 KINDS = {"pose": "pose.spec", "detector": "detection.spec", "reid": "reid.spec"}
 LONGEST_YAML, DEEPEST_YAML = 2 ** 16, 16  # characters, and sections inside sections
-DEFAULT_KIND, DARKNET = "pose", ".cfg"
+DEFAULT_KIND = "pose"
+DARKNET, MMPOSE = ".cfg", ".py"
+KIND_OF = {DARKNET: "detector", MMPOSE: "pose"}  # of configs that are not ours
 
 
 class Spec(Protocol):
@@ -79,8 +81,8 @@ class Tensors:
 
 
 def load_spec(path: PathLike) -> Spec:
-    """Read a model's YAML or darknet .cfg. Raises UserError when it is neither, or of no known kind."""
-    kind = "detector" if os.fspath(path).endswith(DARKNET) else read_yaml(path).get("TASK", DEFAULT_KIND)
+    """Read a model's YAML, a darknet .cfg or an mmpose .py. Raises UserError when it is none, or of no known kind."""
+    kind = KIND_OF.get(os.path.splitext(path)[1]) or read_yaml(path).get("TASK", DEFAULT_KIND)
     return importlib.import_module(KINDS[one_of(KINDS, kind, f"{path}: TASK")]).load_spec(path)
 
 

@@ -19,12 +19,19 @@ DEFAULTS = {"dataroot": Path("data/coco"), "checkpoint": Path("models/fast_res50
 DEMO = {"dataroot": Path("data/demo"), "checkpoint": Path("demo/fastpose_small.pth"),
         "cfg": Path("configs/demo_fastpose.yaml"), "weights": Path("demo/yolov3_demo.weights"),
         "yolo_cfg": Path("configs/demo_yolov3_tiny.cfg")}
+# --network -> the paths that are others than those of fastpose: without and with --demo.
+FASTPOSE, HOURGLASS = "fastpose", "hourglass"
+OF_NETWORK: Dict[str, Tuple[Dict[str, Path], Dict[str, Path]]] = {
+    FASTPOSE: ({}, {}),
+    HOURGLASS: ({"checkpoint": Path("models/hourglass52_coco_256x256.pth"),
+                 "cfg": Path("configs/hourglass52_coco_256x256.yaml")},
+                {"checkpoint": Path("demo/hourglass_small.pth"), "cfg": Path("configs/demo_hourglass.yaml")})}
 PHOTOGRAPHS, ANNOTATIONS = "val2017", "annotations/person_keypoints_val2017.json"  # in --dataroot
 ANNOTATED, DETECTED = "annotated", "detected"
 OF_TARGETS = ("runner", "precision", "device", "gears", "precision_mode")  # a target takes those of its room
 OF_SWEEP = ("photographs", "repeat")
 NOT_OF_SWEEP = ("targets", "validate", "images", "annotations", "model", "detector_model", "detections", "gt_boxes",
-                "boxes", "limit", "uint8", "runner", "precision", "gears", "precision_mode")
+                "boxes", "limit", "uint8", "no_flip", "runner", "precision", "gears", "precision_mode")
 SWEEP_DEFAULTS = {"photographs": 128, "repeat": 5, "device": "cuda:0"}
 BATCH, SWEEP_BATCHES = 16, (1, 2, 4, 8, 16, 32, 64)
 
@@ -58,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 TARGETS_HELP = """targets:
   cpu               ONNX Runtime on this machine's CPU
+  ncnn, ncnn-int8   ncnn on this machine's CPU
   pytorch           the checkpoint itself on the CPU, which the others are compared with
   gpu               TensorRT on this machine's NVIDIA GPU, or PyTorch where TensorRT is not installed
   Ascend310P3, ...  this Ascend NPU; python3 -m ascend.soc prints its name
@@ -82,6 +90,8 @@ def _add_what_to_do(group: Any) -> None:
 def _add_inputs(group: Any) -> None:
     group.add_argument("--demo", action="store_true", help="synthetic people and the small network that come with "
                        "this project")
+    group.add_argument("--network", choices=list(OF_NETWORK), default=FASTPOSE, help="whose checkpoint and config are "
+                       "the defaults (default: %(default)s)")
     group.add_argument("--dataroot", type=path, metavar="DIR", help="COCO: annotations/ and val2017/"
                        + _default("dataroot"))
     group.add_argument("--images", type=path, metavar="DIR", help="photos, in place of val2017/ of --dataroot")
@@ -92,8 +102,8 @@ def _add_inputs(group: Any) -> None:
                        + _default("weights"))
     group.add_argument("--yolo_cfg", type=path, metavar="FILE", help="darknet's cfg of these weights"
                        + _default("yolo_cfg"))
-    group.add_argument("--model", type=path, metavar="FILE", help="run this .onnx, .engine or .om; no checkpoint is "
-                       "needed")
+    group.add_argument("--model", type=path, metavar="FILE", help="run this .onnx, .engine, .om or .param; no "
+                       "checkpoint is needed")
     group.add_argument("--detector_model", type=path, metavar="FILE", help="find people with this .onnx, .engine or "
                        ".om; no weights are needed")
     group.add_argument("--detections", type=path, metavar="FILE", help="boxes of another detector instead, COCO "
@@ -104,6 +114,7 @@ def _add_inputs(group: Any) -> None:
     group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photos")
     group.add_argument("--uint8", action="store_true", help="bins of bytes, a quarter of the size, which the model "
                        "normalises")
+    group.add_argument("--no_flip", action="store_true", help="no flip test: half the work, and less accurate")
     group.add_argument("--work", type=path, metavar="DIR", help="bins, models and results (default: runs/NAME, of the "
                        "checkpoint or model)")
 
@@ -113,7 +124,10 @@ def _add_target_options(group: Any) -> None:
                        "the first that is installed)")
     group.add_argument("--device", metavar="LIST", help="gpu, Ascend: ids, such as 0 or 0,1,2,3 (default: 0)")
     group.add_argument("--precision", metavar="P", help="gpu: fp32, fp16, int8 of TensorRT, bf16 of PyTorch (default: "
-                       "fp16)")
+                       "fp16); ncnn: fp32, fp16, bf16, int8 (default: fp32)")
+    group.add_argument("--deploy_cfg", type=path, metavar="FILE", help="ncnn: mmdeploy's config, which says the "
+                       "precision")
+    group.add_argument("--vulkan", action="store_true", help=argparse.SUPPRESS)  # of mmdeploy's users
     group.add_argument("--precision_mode", metavar="M", help="Ascend: of atc, such as allow_fp32_to_fp16 (default: "
                        "atc's own, force_fp16)")
     group.add_argument("--gears", metavar="LIST", help="Ascend: one .om that takes these batches, such as 1,4,8,16")
@@ -148,11 +162,14 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError("expected --targets, such as cpu; --help lists them")
         for target in args.targets:
             runners_of(target)
+    if args.vulkan:
+        raise UserError("--vulkan: ncnn runs on the CPU here; its Vulkan code is not offered, because no machine was "
+                        "there to check it on. Leave the option out")
     if args.demo:
         _refuse(given, (*DEMO, "images", "annotations"), "with --demo, which brings its own")
     for one, other in (("model", "checkpoint"), ("detector_model", "weights"), ("gt_boxes", "detections"),
                        ("gt_boxes", "boxes"), ("validate", "model"), ("validate", "images"),
-                       ("validate", "annotations")):
+                       ("validate", "annotations"), ("deploy_cfg", "precision")):
         if {one, other} <= given:
             raise UserError(f"--{one} and --{other} do not go together")
     if args.detections and args.boxes and DETECTED not in args.boxes:
@@ -178,7 +195,8 @@ def _batches(args: argparse.Namespace) -> Tuple[int, ...]:
 
 
 def _complete(args: argparse.Namespace) -> None:
-    defaults: Dict[str, Any] = {**(DEMO if args.demo else DEFAULTS), **(SWEEP_DEFAULTS if args.sweep else {})}
+    defaults: Dict[str, Any] = {**(DEMO if args.demo else DEFAULTS), **OF_NETWORK[args.network][args.demo],
+                                **(SWEEP_DEFAULTS if args.sweep else {})}
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)

@@ -37,6 +37,7 @@ class Job:
     model: Optional[Path] = None
     detector_model: Optional[Path] = None
     label: str = ""
+    flip: bool = True
     options: Dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -88,8 +89,18 @@ class Job:
         return self.results / f"{name}{'_flip' if mirrored else ''}"
 
     @property
+    def unflipped(self) -> str:
+        """Of files that depend on whether there is a flip test."""
+        return "" if self.flip else "_noflip"
+
+    @property
+    def all_dumps(self) -> Tuple[Path, ...]:
+        """Of the crops and, for the flip test, of the mirrored ones."""
+        return (self.dumps(), self.dumps(True)) if self.flip else (self.dumps(),)
+
+    @property
     def score(self) -> Path:
-        return Path(f"{self.dumps()}_score")
+        return Path(f"{self.dumps()}{self.unflipped}_score")
 
     @property
     def metrics(self) -> Path:
@@ -97,11 +108,11 @@ class Job:
 
     @property
     def verdict(self) -> Path:
-        return Path(f"{self.dumps()}_verdict.json")
+        return Path(f"{self.dumps()}{self.unflipped}_verdict.json")
 
     @property
     def page(self) -> Path:
-        return self.work / f"validation_{self.dumps().name}.html"
+        return self.work / f"validation_{self.dumps().name}{self.unflipped}.html"
 
     # The stages that several rooms share; what is different is handed to them.
 

@@ -15,8 +15,8 @@ EXPORTERS_NEED = {"pth2onnx.py": ("torch", "onnx", "onnxsim"), "detection.export
 def plan(job: Job) -> List[Stage]:
     """All of them, in order."""
     room = room_of(job.target, job.runner)
-    return [*_find_people(job), _preprocess(job), *room.build(job), room.run(job, False), room.run(job, True),
-            _postprocess(job)]
+    runs = [room.run(job, mirrored) for mirrored in ((False, True) if job.flip else (False,))]
+    return [*_find_people(job), _preprocess(job), *room.build(job), *runs, _postprocess(job)]
 
 
 def people_of(job: Job) -> Path:
@@ -44,9 +44,9 @@ def _preprocess(job: Job) -> Stage:
 
 
 def _postprocess(job: Job) -> Stage:
+    options = ("--dump_dir_flip", job.dumps(True)) if job.flip else ("--output", job.score)
     return stage("postprocess.py", "--dataroot", job.dataroot, *job.truth(), "--manifest", job.manifest,
-                 "--dump_dir", job.dumps(), "--dump_dir_flip", job.dumps(True), "--cfg", job.cfg,
-                 reads=(job.manifest, job.dumps(), job.dumps(True)),
+                 "--dump_dir", job.dumps(), *options, "--cfg", job.cfg, reads=(job.manifest, job.cfg, *job.all_dumps),
                  leaves=(job.score / "keypoints.json", job.metrics))
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 from pathlib import Path
 from typing import List, Sequence
 
@@ -14,12 +15,27 @@ from jobs.plan import missing_packages, people_of
 from jobs.targets import Choice, check_options, choose, room_of
 
 REFERENCE = "pytorch"  # which the others are compared with
+MMDEPLOY = "backends.ncnn.mmdeploy"  # reads its configs
 
 
 def make_choices(args: argparse.Namespace) -> List[Choice]:
     """The targets, without repeats; the reference first where they are compared with it."""
+    if args.deploy_cfg:
+        args.precision = precision_of(args.deploy_cfg, args.cfg)
     targets = dict.fromkeys([REFERENCE, *args.targets] if args.validate else args.targets)
     return choose(list(targets), {name: getattr(args, name) for name in OF_TARGETS if getattr(args, name) is not None})
+
+
+def precision_of(deploy_cfg: Path, cfg: Path) -> str:
+    """What mmdeploy's config asks for. Raises UserError when its input is not that of the model."""
+    from contract.spec import load_spec  # which needs packages
+
+    deploy = importlib.import_module(MMDEPLOY).read_deploy_config(deploy_cfg)
+    size = load_spec(cfg).input_size
+    if deploy.input_size not in (None, size):
+        raise UserError(f"{deploy_cfg}: onnx_config.input_shape is {deploy.input_size[::-1]}, but {cfg} says "
+                        f"{size[::-1]} (width, height)")
+    return deploy.precision
 
 
 def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
@@ -29,7 +45,7 @@ def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
                 images=args.images, annotations=args.annotations,
                 detections=args.detections, annotated=boxes == ANNOTATED, limit=args.limit,
                 dtype=UINT8 if args.uint8 else FLOAT32, model=args.model, detector_model=args.detector_model,
-                label=f"_{boxes}" if len(args.boxes) > 1 else "", options=choice.options)
+                label=f"_{boxes}" if len(args.boxes) > 1 else "", flip=not args.no_flip, options=choice.options)
             for boxes in args.boxes for choice in choices for batch in args.batch]
     problems = dict.fromkeys(problem for job in jobs for problem in problems_of(job))
     if problems:
@@ -38,8 +54,8 @@ def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
 
 
 def problems_of(job: Job) -> List[str]:
-    found = check_options(job)
-    models = room_of(job.target, job.runner).MODELS
+    found, room = check_options(job), room_of(job.target, job.runner)
+    models = room.MODELS
     for option, file in (("model", job.model), ("detector_model", job.detector_model)):
         if file and file.suffix not in models:
             found.append(f"--{option} {file}: {job.target} with {job.runner} runs "
@@ -47,7 +63,7 @@ def problems_of(job: Job) -> List[str]:
     missing = missing_packages(job) if not found else []
     if missing:
         found.append(f"{job.target} needs the Python packages {', '.join(missing)}, which are not installed")
-    elif not found and job.model and job.model.suffix == ".onnx":
+    elif not found and job.model and job.model.suffix == ".onnx" and not getattr(room, "ANY_BATCH", False):
         found += batch_problems(job.model, job.batch)
     return found
 

@@ -12,6 +12,7 @@ from jobs.job import Job
 # Target -> its runners, the best first, and the module of each. What is not here is the soc version of an Ascend NPU.
 TARGETS = {"cpu": {"onnxruntime": "backends.onnxruntime.job"},
            "pytorch": {"pytorch": "backends.pytorch.job"},
+           "ncnn": {"ncnn": "backends.ncnn.job"}, "ncnn-int8": {"ncnn": "backends.ncnn.job"},
            "gpu": {"tensorrt": "backends.tensorrt.job", "pytorch": "backends.pytorch.job"}}
 ASCEND = {"ais_bench": "ascend.job", "acl": "ascend.job"}
 SOC_VERSION = re.compile(r"[Aa]scend.*|[39]10.*")

@@ -29,11 +29,11 @@ def by_batch(jobs: Sequence[Job]) -> List[tuple]:
 
 
 def _compare(reference: Job, job: Job) -> Stage:
-    sides = [f"{one.target}={one.dumps()},{one.dumps(True)}" for one in (reference, job)]
+    sides = [f"{one.target}={','.join(map(str, one.all_dumps))}" for one in (reference, job)]
     gate = gate_of([room_of(job.target, job.runner).precision(job)])
     return stage("compare.py", *sides, "--manifest", job.manifest, "--dataroot", job.dataroot, "--gate", gate,
                  "--explain", "--json", job.verdict, "--report", job.page,
-                 reads=(reference.dumps(), reference.dumps(True), job.dumps(), job.dumps(True)),
+                 reads=(*reference.all_dumps, *job.all_dumps),
                  leaves=(job.verdict, job.page), codes=(AGREES, DIFFERS))
 
 

@@ -6,13 +6,16 @@ Axes: B batch, K joints, H W crop, h w heatmap = H/4, W/4.
 """
 from __future__ import annotations
 
-from typing import Dict, Sequence
+from typing import Any, Dict, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from contract.errors import UserError
+from contract.files import PathLike
+from networks.checkpoint import load_checkpoint
 from networks.fastpose import scaled_channels
+from networks.registry import parameters_of
 
 # mmpose's stage_channels and stage_blocks at its depth of 5; the last of each belongs to the smallest map. A shallower
 # network leaves out the middle.
@@ -136,3 +139,19 @@ def chain(in_channels: int, out_channels: int, count: int, stride: int = 1, chan
     return nn.Sequential(*(BasicBlock(in_channels if number <= changes else out_channels,
                                       in_channels if number < changes else out_channels,
                                       stride if number == 0 else 1) for number in range(count)))
+
+
+def build(spec: Any) -> Hourglass:
+    """The network of a spec; weights are random."""
+    parameters = parameters_of(spec)
+    return Hourglass(parameters["DEPTH"], parameters["STACKS"], parameters["WIDTH"], len(spec.skeleton)).eval()
+
+
+def load(spec: Any, checkpoint: PathLike) -> Hourglass:
+    """The network of a spec with the weights of mmpose 0.x or 1.x, in eval mode on the CPU, float32.
+
+    Raises UserError for a file that is no checkpoint, or the checkpoint of another network.
+    """
+    network = build(spec)
+    load_checkpoint(network, checkpoint, mmpose_1x_to_0x)
+    return network

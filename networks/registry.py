@@ -23,6 +23,7 @@ class Network(NamedTuple):
 NETWORKS = {"FastPose": Network("networks.fastpose", {"NUM_LAYERS": 50, "CONV_DIM": 128, "WIDTH": 1.0}),
             "BagTricks": Network("networks.bot", {"NUM_LAYERS": 50, "IBN": False, "NON_LOCAL": False, "LAST_STRIDE": 1,
                                                   "WIDTH": 1.0, "L2": False}),
+            "Hourglass": Network("networks.hourglass", {"DEPTH": 5, "STACKS": 1, "WIDTH": 1.0}),
             "darknet": Network("networks.darknet")}
 
 

@@ -4,7 +4,7 @@ Axes: H, W of the crop. Colours are RGB. A crop is (H, W, 3) uint8 until it is n
 """
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Callable, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -44,10 +44,11 @@ def _three_points(center: np.ndarray, width: np.float32) -> np.ndarray:
     return np.stack([center, above, above + np.array([-y, x], np.float32)])
 
 
-def crop_person(image: np.ndarray, center: np.ndarray, scale: np.ndarray, input_size: Tuple[int, int]) -> np.ndarray:
+def crop_person(image: np.ndarray, center: np.ndarray, scale: np.ndarray, input_size: Tuple[int, int],
+                affine: Callable[..., np.ndarray] = get_affine) -> np.ndarray:
     """(H0, W0, 3) uint8 photograph -> (H, W, 3) uint8 crop, bilinear; black where the box leaves the photograph."""
     height, width = input_size
-    return cv2.warpAffine(image, get_affine(center, scale, input_size), (width, height), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(image, affine(center, scale, input_size), (width, height), flags=cv2.INTER_LINEAR)
 
 
 def positions_to_image(positions: np.ndarray, crop_xyxy: np.ndarray, heatmap_size: Tuple[int, int]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pose.geometry import GEOMETRIES
 from pose.heatmaps import FLIP_SHIFTS, expected_positions, find_peaks, flip_back
+from pose.mmpose import find_peaks_0x, find_peaks_1x
 
 if TYPE_CHECKING:
     from pose.spec import PoseSpec
@@ -45,6 +46,8 @@ class Decoder(NamedTuple):
 
 DECODERS: Dict[str, Decoder] = {
     "peak": Decoder(decode_peak),
+    "mmpose-0.x": Decoder(partial(decode_peak, find=find_peaks_0x)),
+    "mmpose-1.x": Decoder(partial(decode_peak, find=find_peaks_1x)),
     "regression_sigmoid": Decoder(partial(decode_regression, norm="sigmoid")),
     "regression_softmax": Decoder(partial(decode_regression, norm="softmax")),
 }

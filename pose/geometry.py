@@ -1,10 +1,12 @@
 """How a person's box becomes a crop, and how positions in the crop's raster become pixels of the image."""
 from __future__ import annotations
 
+from functools import partial
 from typing import Callable, Dict, NamedTuple, Tuple
 
 import numpy as np
 
+from pose import mmpose
 from pose.boxes import box_to_center_scale, center_scale_to_xyxy
 from pose.crops import crop_person, positions_to_image
 
@@ -27,4 +29,7 @@ class Geometry(NamedTuple):
 
 
 GEOMETRIES: Dict[str, Geometry] = {
-    "alphapose": Geometry(box_to_center_scale, center_scale_to_xyxy, crop_person, positions_to_image)}
+    "alphapose": Geometry(box_to_center_scale, center_scale_to_xyxy, crop_person, positions_to_image),
+    "mmpose-0.x": Geometry(mmpose.box_to_center_scale_0x, center_scale_to_xyxy, crop_person, positions_to_image),
+    "mmpose-1.x": Geometry(mmpose.box_to_center_scale_1x, center_scale_to_xyxy,
+                           partial(crop_person, affine=mmpose.get_affine_1x), positions_to_image)}

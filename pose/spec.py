@@ -6,16 +6,18 @@ SKELETON, WEIGHTS and PUBLISHED at the top.
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, FLOAT32
 from contract.published import Published, read_published, read_weights_name
-from contract.spec import DEFAULT_KIND, Shape, one_of, read_yaml
+from contract.spec import DEFAULT_KIND, MMPOSE, Shape, one_of, read_yaml
 from networks.registry import NETWORKS
 from pose.decoders import DECODERS
 from pose.geometry import GEOMETRIES
+from pose.mmpose_config import read_mmpose_config
 from pose.skeleton import COCO17, SKELETONS, Skeleton
 
 # Keys that decide inference, then keys of AlphaPose's files that do not. Any other key in these sections is refused:
@@ -78,8 +80,10 @@ def spec_of_data(config: Mapping[str, Any], dtype: str) -> PoseSpec:
 
 
 def load_spec(path: PathLike) -> PoseSpec:
-    """Read a YAML file of AlphaPose's layout. Raises UserError naming the key that is missing, unknown or unusable."""
-    content = read_yaml(path)
+    """Read a YAML file of AlphaPose's layout, or mmpose's own config.
+
+    Raises UserError naming the key that is missing, unknown or unusable."""
+    content = read_mmpose_config(path) if os.fspath(path).endswith(MMPOSE) else read_yaml(path)
     try:
         one_of((DEFAULT_KIND,), content.get("TASK", DEFAULT_KIND), "TASK")
         return _from_sections(content)

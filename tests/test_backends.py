@@ -295,6 +295,20 @@ def test_an_onnx_file_that_loads_and_cannot_be_run_is_refused(tmp_path):
         backend.infer(np.zeros((2, 3, 64, 32), np.float32))
 
 
+def test_simcc_outputs_are_refused_by_name(tmp_path):
+    """As mmdeploy names those of RTMPose."""
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    path = patch_model(tmp_path / "model.onnx")
+    model = onnx.load(str(path))
+    model.graph.output[0].name = model.graph.node[0].output[0] = "simcc_x"
+    model.graph.node.append(onnx.helper.make_node("Identity", ["simcc_x"], ["simcc_y"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("simcc_y", onnx.TensorProto.FLOAT, None))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="^[^\n]*simcc_x[^\n]*SimCC models, such as RTMPose[^\n]*$"):
+        open_backend("onnxruntime", path)
+
+
 def test_an_onnx_file_with_more_inputs_is_refused(tmp_path):
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")

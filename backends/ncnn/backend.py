@@ -21,6 +21,7 @@ from backends.ncnn.options import ROOM
 from backends.ncnn.pair import param_path, read_facts
 from contract.errors import UserError
 from contract.files import PathLike, sha256_of_file
+from contract.room import FP32
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 class Net:
     """A loaded .param and .bin: (C, H, W) float32 in, the blobs that are asked for out."""
 
-    def __init__(self, param: Path, precision: str = "fp32", threads: Optional[int] = None):
+    def __init__(self, param: Path, precision: str = FP32, threads: Optional[int] = None):
         self.param, self.net = param, ncnn.Net()
         options = self.net.opt  # must be set before the files are loaded: later ones give NaN
         options.use_vulkan_compute = False
@@ -68,14 +69,15 @@ class Backend:
 
     slots = 1
 
-    def __init__(self, model: PathLike, device: Optional[str] = None, spec: Any = None, precision: str = "fp32",
+    def __init__(self, model: PathLike, device: Optional[str] = None, spec: Any = None, precision: str = FP32,
                  threads: Optional[int] = None):
         if device not in (None, "cpu"):
             raise UserError(f"--device {device}: the ncnn backend runs on cpu. Its Vulkan code is not offered")
         self.param = param_path(model)
         layers = read_param(self.param)
         self.facts = read_facts(self.param)
-        self.stored = precision_of(layers)
+        in_layers = precision_of(layers)  # which do not say whether float weights are stored as float16
+        self.stored = self.facts.get("precision", FP32) if in_layers == FP32 else in_layers
         shape = _input_shape(layers, self.param, spec)
         output_shape = try_model(self.param, shape)
         self.precision, self.net = precision, Net(self.param, precision, threads)
@@ -97,8 +99,7 @@ class Backend:
         return output
 
     def describe(self) -> Dict[str, Any]:
-        precision = self.stored if self.stored != "fp32" else self.facts.get("precision", "fp32") \
-            if self.precision == "fp32" else self.precision
+        precision = self.precision if self.stored == FP32 else self.stored
         return {"device": "cpu", **ROOM.precision(precision), "options": self.precision, "threads": self.net.threads,
                 "weights_sha256": self.weights_sha256, "ncnn": ncnn.__version__}
 

@@ -170,6 +170,5 @@ def format_bin(layers: Sequence[Layer], weights: Dict[str, Weights]) -> bytes:
 
 
 def precision_of(layers: Sequence[Layer]) -> str:
-    """int8 where every layer that can be is, mixed where some are, else fp32."""
-    which = {layer.is_int8 for layer in layers if layer.kind in QUANTIZABLE}
-    return "mixed" if len(which) == 2 else "int8" if which == {True} else "fp32"
+    """int8 where any layer is, else fp32: ncnn has no file of int8 alone."""
+    return "int8" if any(layer.is_int8 for layer in layers) else "fp32"
