@@ -1,6 +1,7 @@
 """Every command that the documentation shows exists, with the flags it shows; both languages show the same ones."""
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from contract.errors import UserError
 
 PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])
 TRANSLATED = [(page, page.with_name(page.name.replace(".zh-CN", ""))) for page in PAGES if ".zh-CN" in page.name]
@@ -26,9 +29,8 @@ def commands(page: Path) -> list:
 ALL = sorted({(page.name, shlex.join(command)) for page in PAGES for command in commands(page)})
 
 
-@pytest.mark.parametrize("page, command", ALL, ids=[f"{page}: {command[:60]}" for page, command in ALL])
-def test_command_exists_and_takes_its_flags(page, command):
-    program, target, *arguments = shlex.split(command)
+def check_command(program: str, target: str, *arguments: str) -> None:
+    """Fails where a script of ours is not there or does not take the flags; python3 and bash start them."""
     if program == "bash":
         assert (ROOT / target).exists()
         if re.search("run_(bs|trt)|reference", target):
@@ -40,7 +42,13 @@ def test_command_exists_and_takes_its_flags(page, command):
     if target in ("onnxsim", "ais_bench", "tests.emulator", "pytest"):
         return  # other people's command lines
     module = importlib.import_module(target.removesuffix(".py").replace("/", "."))
-    module.parse_args(arguments)  # argparse leaves with SystemExit for an unknown flag
+    with contextlib.suppress(UserError):  # of files that a page names and that are not there
+        module.parse_args(list(arguments))  # argparse leaves with SystemExit for an unknown flag
+
+
+@pytest.mark.parametrize("page, command", ALL, ids=[f"{page}: {command[:60]}" for page, command in ALL])
+def test_command_exists_and_takes_its_flags(page, command):
+    check_command(*shlex.split(command))
 
 
 @pytest.mark.parametrize("chinese, english", TRANSLATED, ids=lambda page: page.name)
