@@ -42,7 +42,7 @@ from contract.tables import format_table, mark
 from contract.workers import end, start
 
 LIBRARIES = ("onnxruntime", "tensorrt", "torch")  # names under which a backend gives its version
-COLUMNS = ("run", "batch", "ms a batch: median, p90, p99", "{unit}/s in the model", "ratio",
+COLUMNS = ("run", "batch", "ms per batch: median, p90, p99", "{unit}/s in the model", "ratio",
            "{unit}/s read, infer, write", "peak MiB", "largest difference")
 
 
@@ -232,7 +232,7 @@ def _spread(values: Dict[str, float], digits: int = 1) -> str:
 
 
 def plot(report: Dict[str, Any], published: Sequence[Published], output: Path) -> None:
-    """Throughput and time a batch against batch size, with the published figures as marks: SVG and PNG."""
+    """Throughput and time per batch against batch size, with the published figures as marks: SVG and PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -246,7 +246,7 @@ def plot(report: Dict[str, Any], published: Sequence[Published], output: Path) -
         right.plot(batches, [row["milliseconds"]["median"] for row in rows], "o-", label=label)
     for where, points in published_rates(published, f"{report['unit']}/s").items():
         left.plot(points.keys(), points.values(), "x", label=f"{where} (published)")
-    for axes, name in ((left, f"{report['unit']}/s in the model"), (right, "ms a batch, median")):
+    for axes, name in ((left, f"{report['unit']}/s in the model"), (right, "ms per batch, median")):
         axes.set(xscale="log", yscale="log", xlabel="batch", ylabel=name)
         axes.set_xscale("log", base=2)
         axes.grid(alpha=0.3)

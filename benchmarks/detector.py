@@ -1,4 +1,4 @@
-"""Photographs a second and peak memory of the detector at batch 1: ONNX Runtime against the network in eager torch.
+"""Photos per second and peak memory of the detector at batch 1: ONNX Runtime against the network in eager torch.
 
     python3 benchmarks/detector.py --images ./data/coco/val2017 --weights models/yolov3-spp.weights
 
@@ -86,7 +86,7 @@ def serve(detector: Detector, photographs: List[Photograph], connection: Connect
             people = sum(len(records) for found in detect_groups(groups, backend, network, Thresholds())
                          for records in found.values())
             seconds = time.perf_counter() - start
-            connection.send({"photographs a second": len(photographs) / seconds, "people": people,
+            connection.send({"photos per second": len(photographs) / seconds, "people": people,
                              **time_parts(photographs, backend, network)})
     connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 
@@ -135,15 +135,15 @@ def report(measured: Dict[str, List[dict]], memory: Dict[str, float], error: flo
     print(f"largest difference of the two networks' outputs: {error:.1e} of the largest value")
     medians = {name: {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
                for name, turns in measured.items()}
-    print("| runtime | photographs a second | before, ms | network, ms | after, ms | share of before and after "
+    print("| runtime | photos per second | before, ms | network, ms | after, ms | share of before and after "
           "| people | peak memory, MB |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, values in medians.items():
         around = values["before, ms"] + values["after, ms"]
-        print(f"| {name} | {values['photographs a second']:.2f} | {values['before, ms']:.1f} "
+        print(f"| {name} | {values['photos per second']:.2f} | {values['before, ms']:.1f} "
               f"| {values['network, ms']:.1f} | {values['after, ms']:.1f} "
               f"| {around / (around + values['network, ms']):.1%} | {values['people']:.0f} | {memory[name]:.0f} |")
     if error <= MAX_RELATIVE_ERROR:
-        ratio = [ours["photographs a second"] / theirs["photographs a second"]
+        ratio = [ours["photos per second"] / theirs["photos per second"]
                  for ours, theirs in zip(measured[OURS], measured[BASELINE])]
         print(f"{OURS} is {statistics.median(ratio):.2f} times {BASELINE} "
               f"(turns: {min(ratio):.2f} to {max(ratio):.2f})")
