@@ -6,7 +6,8 @@
 Rounds are interleaved, every other one backwards, so that a machine that warms up or slows down does so for all. A
 ratio is taken within each round, and the median and range of these are printed, where the outputs agree: within 1e-3 of
 the largest value in float32, within compare.py's gate fp16 or int8 where one of the two runs is of that precision.
-Writes bench.md, bench.json, bench.svg and bench.png into --output.
+Writes bench.md, bench.json, bench.svg and bench.png into --output. With --pipeline, a detector and a pose model are
+timed together, and pipeline.md is written.
 """
 from __future__ import annotations
 
@@ -40,6 +41,8 @@ from contract.room import gate_of
 from contract.spec import Spec, load_spec
 from contract.tables import format_table, mark
 from contract.workers import end, start
+from detection.detector import SPP_CFG
+from prediction.timing import Pair, bench_pipeline
 
 LIBRARIES = ("onnxruntime", "tensorrt", "torch")  # names under which a backend gives its version
 COLUMNS = ("run", "batch", "ms per batch: median, p90, p99", "{unit}/s in the model", "ratio",
@@ -83,6 +86,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the models; darknet's "
                         ".cfg where the bins are what python3 -m detection.bins writes")
     parser.add_argument("--output", default="./bench", help="folder for the report")
+    parser.add_argument("--pipeline", action="store_true", help="time each --run together with the --detector of the "
+                        "same place, on the pictures of --images: both networks alone, and predict.py's pipeline")
+    parser.add_argument("--detector", action="append", default=[], metavar="BACKEND:MODEL[:DEVICE]",
+                        help="of --pipeline, one for each --run")
+    parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the detectors")
+    parser.add_argument("--images", help="folder of pictures, of --pipeline")
     return parser.parse_args(argv)
 
 
@@ -266,8 +275,21 @@ def published_rates(published: Sequence[Published], figure: str) -> Dict[str, Di
     return rates
 
 
+def time_pipeline(args: argparse.Namespace) -> None:
+    if len(args.detector) != len(args.run) or not args.images:
+        raise UserError(f"--pipeline: {len(args.run)} --run and {len(args.detector)} --detector, expected one of each "
+                        "for every pair, and --images")
+    pairs = [Pair(parse_run(detector, batch), parse_run(pose, batch)) for batch in args.batch
+             for detector, pose in zip(args.detector, args.run)]
+    report = bench_pipeline(pairs, args.cfg, args.yolo_cfg, args.images, args.repeat)
+    write_file(make_folder(args.output) / "pipeline.md", f"{report}\n".encode())
+    print(report)
+
+
 def main() -> None:
     args = parse_args()
+    if args.pipeline:
+        return time_pipeline(args)
     runs = [parse_run(text, batch) for batch in args.batch for text in args.run]
     report = bench(runs, Path(args.input), args.people, args.repeat, args.cfg, Path(args.output))
     print(format_report(report))

@@ -132,3 +132,17 @@ def test_the_device_of_each_network_is_used_in_one_thread(small_cfg, small_model
               tmp_path / "out"))
     assert seen["open"] == seen["infer"] == seen["close"] and len(seen["open"]) == 1
     assert threading.get_ident() not in seen["open"]
+
+
+def test_both_networks_timed_together(photos, small_cfg, small_model, main, tmp_path):
+    pair = ("--run", f"onnxruntime:{small_model}", "--detector", f"onnxruntime:{ROOT}/demo/yolov3_demo.weights")
+    arguments = ("--pipeline", *pair, "--cfg", small_cfg, *YOLO, "--batch", 1, 2, "--repeat", 1, "--output", tmp_path)
+    said = done(main("bench", *arguments, *pair, "--images", photos))
+    assert (tmp_path / "pipeline.md").read_text() in said + "\n"
+    rows = [line.split(" | ") for line in said.splitlines() if line.startswith("| onnxruntime")]
+    assert [row[1] for row in rows] == ["1", "1", "2", "2"] and [row[6] for row in rows[::2]] == ["1.00", "1.00"]
+    for row in rows:
+        detector, pose, total = map(float, row[2:5])
+        assert total == pytest.approx(detector + pose, abs=0.02)
+        assert float(row[5]) == pytest.approx(1000 * int(row[1]) / total, rel=0.02)
+    assert "expected one of each" in one_error(main("bench", *arguments, "--run", "acl:x.om", "--images", photos))
