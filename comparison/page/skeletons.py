@@ -10,11 +10,14 @@ import numpy as np
 
 from comparison.people import People
 from pose.annotations import open_photos
+from pose.drawing import Palette
+from pose.drawing import draw_person as draw_skeleton
 from pose.oks import SCORED_JOINT
 from pose.photos import Photos
-from pose.skeleton import COCO17
 
-PICTURE = 300  # pixels across
+PICTURE, DETAIL = 300, 2  # units across, and pixels of a unit
+COLORS = (Palette(*3 * [(44, 123, 229)]), Palette(*3 * [(255, 140, 26)]))  # of a and b; page.css has them as well
+VEIL = 0.4  # score by which b's joints are drawn at most, so that a can be seen below them
 QUALITY = 80  # of the JPEG
 MARGIN = 1.1  # the window is this much wider than the crop
 
@@ -25,30 +28,22 @@ def draw_person(photos: Photos, a: People, b: People, person: Dict[str, Any], as
     image = photos.read(person["image_id"])
     size = np.maximum(MARGIN * a.widths[row_a], 16) * np.array([1, 1 / aspect])
     low = a.centers[row_a] - size / 2
-    scale = PICTURE / size[0]
+    scale = DETAIL * PICTURE / size[0]
     matrix = np.array([[scale, 0, -scale * low[0]], [0, scale, -scale * low[1]]])
     height = int(round(PICTURE / aspect))
-    picture = cv2.warpAffine(image, matrix, (PICTURE, height), flags=cv2.INTER_LINEAR)
+    picture = cv2.warpAffine(image, matrix, (DETAIL * PICTURE, DETAIL * height), flags=cv2.INTER_LINEAR)
+    for people, row, palette, most in ((a, row_a, COLORS[0], 1), (b, row_b, COLORS[1], VEIL)):
+        scores = np.minimum(shown(people.scores[row]), most)
+        draw_skeleton(picture, (people.keypoints[row] - low) * scale, scores, palette)
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     data = base64.b64encode(encoded).decode()
-    skeletons = [skeleton((people.keypoints[row] - low) * scale, people.scores[row], kind)
-                 for people, row, kind in ((a, row_a, "a"), (b, row_b, "b"))]
     return (f'<svg viewBox="0 0 {PICTURE} {height}" role="img" aria-label="photograph {person["image_id"]} with both '
-            f'skeletons"><image width="{PICTURE}" height="{height}" href="data:image/jpeg;base64,{data}"/>'
-            + "".join(skeletons) + "</svg>")
+            f'skeletons"><image width="{PICTURE}" height="{height}" href="data:image/jpeg;base64,{data}"/></svg>')
 
 
-def skeleton(joints: np.ndarray, scores: np.ndarray, kind: str) -> str:
-    """(K, 2) joints in the picture, (K,) scores: bones and dots of the joints that count in a person's score, or of
-    all when none does."""
-    shown = scores > SCORED_JOINT
-    shown = shown if shown.any() else np.ones(len(scores), bool)
-    joints = np.clip(joints, -10 * PICTURE, 10 * PICTURE)
-    path = "".join(f"M{joints[one][0]:.1f} {joints[one][1]:.1f}L{joints[other][0]:.1f} {joints[other][1]:.1f}"
-                   for one, other in COCO17.bones if shown[one] and shown[other])
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{COCO17.joints[number]}</title></circle>'
-                   for number, (x, y) in enumerate(joints) if shown[number])
-    return f'<g class="skeleton {kind}"><path class="halo" d="{path}"/><path d="{path}"/>{dots}</g>'
+def shown(scores: np.ndarray) -> np.ndarray:
+    """(K,) scores, or where no joint counts in a person's score, scores by which all are drawn."""
+    return scores if (scores > SCORED_JOINT).any() else np.ones(len(scores))
 
 
 def draw_people(dataroot: Optional[Path], a: People, b: People, chosen: List[Dict[str, Any]], aspect: float) -> str:
