@@ -106,8 +106,7 @@ def predict(args: Namespace) -> None:
         note("the networks that come with the project were trained on drawn people only and find few others. Give "
              "--model and --weights for photos")
     results = Results(output, settings_of(args, finder, poser), len(poser.spec.skeleton))
-    draw = args.show or (args.save_img, args.save_video) != (False, False)
-    settings = Settings(make_nms(args, poser.spec.skeleton), draw, show_boxes=args.showbox)
+    settings = Settings(make_nms(args, poser.spec.skeleton), args.showbox)
     with hold(output), Pipeline(finder, poser, settings, make_boxes(args)) as pipeline:
         results.begin(may_continue=not args.track and not any(isinstance(source, Video) for source in sources),
                       replace=args.replace)
@@ -126,10 +125,11 @@ def predict(args: Namespace) -> None:
 
 
 def tell(run: Run, output: Path, profile: bool) -> None:
-    if run.problems and not run.images:
+    if run.problems and not run.results.done:
         raise UserError(run.problems[0])
+    kept = f", {run.kept} more kept from before" if run.kept else ""
     problems = f", {len(run.problems)} problems" if run.problems else ""
-    print(f"{output / RESULTS}: {run.people} people on {run.images} images{problems}; drawn in {output / VIS}")
+    print(f"{output / RESULTS}: {run.people} people on {run.images} images{kept}{problems}; drawn in {output / VIS}")
     if profile:
         for stage, seconds in run.pipeline.seconds.items():
             print(f"{stage:>8} {seconds:8.2f} s at work, {1000 * seconds / max(run.images, 1):7.2f} ms an image")

@@ -9,9 +9,10 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional, Tuple
+from threading import Lock
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -52,7 +53,6 @@ class Settings:
     """What is done with the people of each image: `nms` of the people and the areas of their crops, and drawing."""
 
     nms: Callable[[People, np.ndarray], People]
-    draw: bool = True
     show_boxes: bool = False
 
 
@@ -61,7 +61,8 @@ class Pipeline:
 
     def __init__(self, finder: Optional[Finder], poser: Poser, settings: Settings, boxes: Optional[Boxes] = None):
         self.finder, self.poser, self.settings, self.boxes = finder, poser, settings, boxes
-        self.seconds: Counter = Counter()  # that each stage was at work, in all its threads
+        self.seconds: Dict[str, float] = {}  # that each stage was at work, in all its threads
+        self.lock = Lock()
         self.opened = contextlib.ExitStack()
 
     def __enter__(self) -> Pipeline:
@@ -78,7 +79,8 @@ class Pipeline:
     def __exit__(self, *error: Any) -> None:
         self.opened.close()
 
-    def run(self, frames: Iterable[Any], load: Callable[[Any], Frame], tracker: Any = None) -> Iterator[Work]:
+    def run(self, frames: Iterable[Any], load: Callable[[Any], Frame], tracker: Any = None,
+            draw: bool = True) -> Iterator[Work]:
         """`load` of each of `frames`, with its people and its drawing, in order. A tracker numbers the people."""
         with ThreadPoolExecutor(1) as in_turn:
             works = in_order(self.hands, self._timed("read", lambda item: self._read(load(item))), frames, CORES + 2)
@@ -89,7 +91,7 @@ class Pipeline:
             works = in_order(self.hands, self._timed("crop", self._crop), works)
             batches = in_order(self.posing, self._timed("pose", self._pose), cut(works, self.poser.batch))
             works = in_order(in_turn, self._timed("people", lambda work: self._people(work, tracker)), joined(batches))
-            yield from in_order(self.hands, self._timed("draw", self._draw), works, CORES + 1)
+            yield from in_order(self.hands, self._timed("draw", self._draw), works, CORES + 1) if draw else works
 
     def _timed(self, name: str, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def timed(item: Any) -> Any:
@@ -97,7 +99,8 @@ class Pipeline:
             try:
                 return work(item)
             finally:
-                self.seconds[name] += time.perf_counter() - start
+                with self.lock:
+                    self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start
 
         return timed
 
@@ -139,7 +142,7 @@ class Pipeline:
         return work
 
     def _draw(self, work: Work) -> Work:
-        if self.settings.draw and work.frame.image is not None:
+        if work.frame.image is not None:
             work.drawn = draw_people(work.frame.image, work.people, self.settings.show_boxes, self.poser.spec.skeleton)
         return work
 

@@ -37,24 +37,25 @@ class Output:
 class Run:
     def __init__(self, pipeline: Pipeline, results: Results, output: Output, make_tracker: Callable[[], Any]):
         self.pipeline, self.results, self.output, self.make_tracker = pipeline, results, output, make_tracker
-        self.images, self.people = 0, 0
+        self.images, self.people, self.kept = 0, 0, 0
         self.problems: List[str] = []
         self.keys: List[Key] = []  # of the images that the results are about, in order
 
     def pictures(self, source: Union[Pictures, Sample]) -> None:
         """Those that were not done before."""
-        draw = self.pipeline.settings.draw and self.output.pictures is not False
-        drawn = drawn_names(source.names, self.output.folder / VIS) if draw else {}
+        write = self.output.pictures is not False
+        drawn = drawn_names(source.names, self.output.folder / VIS) if write else {}
         self.keys += [(name, source.size(name)) for name in source.names]
         left = [name for name in source.names if (name, source.size(name)) not in self.results.done
-                or draw and not drawn[name].exists()]
+                or write and not drawn[name].exists()]
         count = len(source.names)
+        self.kept += count - len(left)
         with Progress(total=count, initial=count - len(left), unit="image", desc="predict") as bar:
-            for work in self.pipeline.run(left, source.load, self.make_tracker()):
+            for work in self.pipeline.run(left, source.load, self.make_tracker(), write or self.output.windows):
                 bar.update()
                 if self._note(work):
                     self.results.add(work.frame, work.people)
-                    if draw:
+                    if write:
                         write_picture(drawn[work.frame.name], work.drawn)
                     self._show(work)
 
@@ -67,8 +68,8 @@ class Run:
                                      source.reader.time_base)
                 opened.callback(writer.close)
             bar = opened.enter_context(Progress(total=source.reader.count, unit="frame", desc=source.stem))
-            frames = 0
-            for work in self.pipeline.run(source.frames(), lambda frame: frame, self.make_tracker()):
+            frames, draw = 0, bool(writer or self.output.pictures or self.output.windows)
+            for work in self.pipeline.run(source.frames(), lambda frame: frame, self.make_tracker(), draw):
                 frames += 1
                 bar.update()
                 if self._note(work):
