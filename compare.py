@@ -1,6 +1,7 @@
 """Say whether results of two devices agree, at which stage they begin to differ, and the likely cause.
 
     python3 compare.py cpu=results/cpu npu=results/bs16 --manifest prep_data/manifest.json --dataroot ./data/coco
+    python3 compare.py torch=features/torch onnx=features/onnx --gate fp32
     python3 compare.py A_score/keypoints.json B_score/keypoints.json --dataroot ./data/coco --explain
 
 The first is the reference. Each is a folder of dumps, a keypoints.json, or LABEL=DUMPS[,DUMPS_OF_MIRRORED][,KEYPOINTS].
@@ -14,12 +15,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Union
 
-from comparison.causes.rerun import open_rerun
+from comparison.causes.features import FeatureRerun
+from comparison.causes.rerun import Rerun, open_rerun
 from comparison.compare import compare, describe, format_comparison
 from comparison.decoded import require_finite
-from comparison.gates import GATES, LIMITS, choose_limits
+from comparison.gates import FASTREID, GATES, LIMITS, choose_limits
 from comparison.page.page import write_page
 from comparison.results import (
     Options,
@@ -36,7 +38,7 @@ from contract.files import write_json
 from contract.manifest import Manifest
 from pose.heatmaps import FLIP_SHIFTS
 from pose.people import load_people, spec_of
-from pose.spec import load_spec
+from pose.spec import PoseSpec, load_spec
 
 REPLICATES = 500  # the ends of the interval then move by about an eighth of the standard deviation from seed to seed
 
@@ -46,13 +48,15 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         f"{name}: {limit.meaning}" for name, limit in LIMITS.items()),
                                      formatter_class=HelpFormatter)
     parser.add_argument("results", nargs="+", metavar="[LABEL=]RESULT",
-                        help="dumps, keypoints.json, or DUMPS,DUMPS_OF_MIRRORED,KEYPOINTS.json; the reference first")
+                        help="dumps, keypoints.json, DUMPS,DUMPS_OF_MIRRORED,KEYPOINTS.json, or a folder of ReID "
+                             "features; the reference first")
     parser.add_argument("--manifest", help="manifest.json beside the bins; without it dumps have no photographs and "
                                            "boxes, and get no score")
     parser.add_argument("--dataroot", help="folder with annotations/, for the COCO numbers; without it there are none")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="read without --manifest only")
     parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean", help="as in postprocess.py")
-    parser.add_argument("--gate", choices=list(GATES), default="fp16", help="set of limits that the results must keep")
+    parser.add_argument("--gate", choices=[*GATES, FASTREID], default="fp16", help="set of limits that the results "
+                        "must keep; fastreid: numpy's allclose of ReID features and nothing else")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="replace one limit")
     parser.add_argument("--atol", type=float, help="an element mismatches beyond both tolerances (default: the gate's)")
     parser.add_argument("--rtol", type=float, help="relative to the reference (default: the gate's)")
@@ -62,7 +66,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--explain", action="store_true", help="test what may be wrong against the data")
     parser.add_argument("--model", help="with --explain: ONNX file for float32 bins, which is run on the CPU to find "
                         "faults of the input")
-    parser.add_argument("--input", help="with --model: folder of the normal bins that the reference was made from")
+    parser.add_argument("--input", help="with --model: folder of the normal bins, or of the images of ReID features, "
+                        "that the reference was made from")
     parser.add_argument("--json", help="write everything that was measured into this file")
     parser.add_argument("--report", help="write one self-contained HTML page")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that read and measure")
@@ -84,16 +89,33 @@ def open_manifest(args: argparse.Namespace, results: List[Result]) -> Optional[M
     return anonymous_manifest(results, load_spec(args.cfg)) if any(result.folders for result in results) else None
 
 
+def check_kind(results: List[Result], args: argparse.Namespace) -> None:
+    """Refuse flags that are of the other kind of results."""
+    if all(result.features for result in results) and (args.report or args.manifest or args.dataroot):
+        raise UserError("ReID features have no photos and no score of COCO: leave out --report, --manifest and "
+                        "--dataroot")
+    if args.gate == FASTREID and not results[0].features:
+        raise UserError(f"--gate {FASTREID} is of ReID features, which python3 -m reid.extract writes")
+
+
+def open_model_of(results: List[Result], args: argparse.Namespace, spec: PoseSpec) -> Union[Rerun, FeatureRerun]:
+    """--model, which makes what the reference is again."""
+    if results[0].features:
+        return FeatureRerun(args.model, Path(args.input))
+    return open_rerun(args.model, Path(args.input), spec)
+
+
 def main() -> int:
     args = parse_args()
     limits = choose_limits(args.gate, args.limit, args.atol, args.rtol)
     results = [parse_result(text) for text in args.results]
     label_apart(results)
+    check_kind(results, args)
     manifest = open_manifest(args, results)
     spec = spec_of(manifest) if manifest else load_spec(args.cfg)
     open_results(results, manifest)
     options = Options(spec, limits, args.flip_shift, args.bootstrap, args.seed, args.workers)
-    rerun = open_rerun(args.model, Path(args.input), spec) if args.explain and args.model else None
+    rerun = open_model_of(results, args, spec) if args.explain and args.model else None
     for reader in (reader for result in results for reader in result.readers if args.explain):
         require_finite(reader, args.workers)
     read_results(results, options, Path(args.dataroot) if args.dataroot else None)

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 import numpy as np
 
 from comparison.causes.diagnosis import diagnose
+from comparison.causes.features import FeatureRerun
 from comparison.causes.finding import Finding
 from comparison.causes.rerun import Rerun
 from comparison.gates import first_difference, judge
@@ -59,10 +60,10 @@ class Comparison:
 
 
 def compare(reference: Result, other: Result, options: Options, explain: bool = False,
-            rerun: Optional[Rerun] = None) -> Comparison:
+            rerun: Union[Rerun, FeatureRerun, None] = None) -> Comparison:
     """Hold `other` against `reference`, both read by `read_results`. With `explain` the causes of a difference are
     tested, those of the input by means of `rerun`."""
-    measured = {name: level.measure(reference, other, options) for name, level in LEVELS.items()}
+    measured = {name: LEVELS[name].measure(reference, other, options) for name in reference.levels}
     levels = {name: values for name, values in measured.items() if values is not None}
     comparison = Comparison(reference.label, other.label, judge(levels, options.limits), levels, [])
     if explain:
@@ -89,7 +90,7 @@ def describe(comparisons: List[Comparison], results: List[Result], limits: Dict[
     sides = [{"label": result.label, "dumps": [str(folder) for folder in result.folders],
               "keypoints": str(result.keypoints_path) if result.keypoints_path else None, "settings": result.records,
               "dtypes": [np.dtype(reader.dtype).name for reader in result.readers]} for result in results]
-    return {"agree": all(comparisons), "people": len(results[0].people.keys), "limits": limits, "sides": sides,
+    return {"agree": all(comparisons), "people": results[0].count, "limits": limits, "sides": sides,
             "pairs": [comparison.to_json() for comparison in comparisons],
             "versions": {"python": platform.python_version(), "numpy": np.__version__}}
 

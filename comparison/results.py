@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from pose.people import spec_of
 from pose.results import results_of
 from pose.skeleton import COCO17
 from pose.spec import PoseSpec
+from reid.features import Features, holds_features, read_features
 
 UNKNOWN = "unknown"  # source of the boxes of a manifest that was made up for dumps without one
 
@@ -41,7 +42,8 @@ class Options:
 
 @dataclasses.dataclass(eq=False)
 class Result:
-    """One of the results to compare: dumps of the normal and perhaps the mirrored bins, a keypoints file, or both.
+    """One of the results to compare: dumps of the normal and perhaps the mirrored bins, a keypoints file, or both; or
+    the `features` of a ReID model.
 
     `open_results` fills in what its files are: `readers` of the dumps, `keypoints` as the file has them. `read_results`
     fills in what follows from them: `decoded` of the dumps if there are any, `people` of either, and `matches` with
@@ -54,6 +56,7 @@ class Result:
     readers: List[DumpReader] = dataclasses.field(default_factory=list)
     keypoints: Optional[List[Dict[str, Any]]] = None
     matches: Optional[Matches] = None
+    features: Optional[Features] = None
     decoded: Decoded = dataclasses.field(init=False, repr=False)
     people: People = dataclasses.field(init=False, repr=False)
 
@@ -63,9 +66,19 @@ class Result:
         return self.readers[0].manifest
 
     @property
+    def levels(self) -> Tuple[str, ...]:
+        """At which it can be compared."""
+        return ("features",) if self.features else ("tensors", "heatmaps", "keypoints", "score")
+
+    @property
+    def count(self) -> int:
+        """Of people."""
+        return len(self.features.names) if self.features else len(self.people.keys)
+
+    @property
     def records(self) -> List[Optional[Dict[str, Any]]]:
         """What made the dumps of each folder, where it is known."""
-        return [reader.settings for reader in self.readers]
+        return [self.features.record] if self.features else [reader.settings for reader in self.readers]
 
 
 def parse_result(text: str) -> Result:
@@ -82,6 +95,8 @@ def parse_result(text: str) -> Result:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder of dumps. Name a folder, or a keypoints file that ends in .json")
     default = folders[0].name if folders else str(files[0])
+    if len(paths) == 1 and folders and holds_features(folders[0]):
+        return Result(label or default, [], None, features=read_features(folders[0]))
     return Result(label or default, folders, files[0] if files else None)
 
 
@@ -90,7 +105,7 @@ def label_apart(results: List[Result]) -> None:
     for result in results:
         same = [other for other in results if other.label == result.label]
         for other in same if len(same) > 1 else []:
-            other.label = str(other.folders[0] if other.folders else other.keypoints_path)
+            other.label = str(other.features.folder if other.features else [*other.folders, other.keypoints_path][0])
     for number, result in enumerate(results):
         if result.label in {other.label for other in results[:number]}:
             result.label += f" ({number + 1})"
@@ -101,6 +116,8 @@ def open_results(results: List[Result], manifest: Optional[Manifest]) -> None:
     if len({len(result.folders) for result in results if result.folders}) > 1:
         raise UserError("some results have dumps of mirrored bins and some have not. Give both folders of each, as "
                         "LABEL=DUMPS,DUMPS_OF_MIRRORED, or only the first")
+    if len({result.features is None for result in results}) > 1:
+        raise UserError("some results are folders of ReID features and some are of poses, which cannot be compared")
     for result in results:
         if manifest is not None:
             result.readers = [DumpReader(folder, of_bins) for folder, of_bins in
@@ -122,6 +139,8 @@ def read_results(results: List[Result], options: Options, dataroot: Optional[Pat
         for result, decoded in zip(with_dumps, measured):
             result.decoded = decoded
     for result in results:
+        if result.features is not None:
+            continue
         if result.keypoints is not None:
             result.people = people_of_keypoints(result.keypoints, options.spec.input_size)
         else:

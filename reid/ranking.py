@@ -17,6 +17,7 @@ class Ranking:
     """What a distance matrix is worth. Means are over the valid queries: those whose person another camera saw."""
 
     cmc: np.ndarray  # (max_rank,) share of queries with a right image among the first 1, 2, ...
+    first: np.ndarray  # (valid,) whether the nearest image is right
     average_precision: np.ndarray  # (valid,)
     inverse_negative_penalty: np.ndarray  # (valid,)
     valid: int
@@ -74,7 +75,8 @@ def rank(distance: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, q
         penalty.append(len(hits) / (hits[-1] + 1))
     if not curves:
         raise UserError(f"none of {len(distance)} queries has an image of its person by another camera in the gallery")
-    return Ranking(np.mean(curves, axis=0), np.array(precision), np.array(penalty), len(curves), len(distance))
+    return Ranking(np.mean(curves, axis=0), np.array(curves)[:, 0], np.array(precision), np.array(penalty),
+                   len(curves), len(distance))
 
 
 def expand_queries(queries: np.ndarray, gallery: np.ndarray, nearest: int = 5,

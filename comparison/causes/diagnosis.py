@@ -4,17 +4,23 @@ Faults of the dumps are looked for where the dumps differ; where they agree, or 
 """
 from __future__ import annotations
 
-from typing import List, Optional, Set
+from typing import List, Set, Union
 
 from comparison.causes import CAUSES
 from comparison.causes.case import case_of_dumps, case_of_keypoints
+from comparison.causes.features import FeatureRerun, try_features
 from comparison.causes.finding import FOUND, NOT_TESTED, RULED_OUT, Finding, best_of
 from comparison.causes.rerun import Rerun
 from comparison.results import Options, Result
 
 
-def diagnose(a: Result, b: Result, options: Options, broken: Set[str], rerun: Optional[Rerun]) -> List[Finding]:
+def diagnose(a: Result, b: Result, options: Options, broken: Set[str],
+             rerun: Union[Rerun, FeatureRerun, None]) -> List[Finding]:
     """One finding for every cause, those found first. `broken` are the levels at which the two differ."""
+    if a.features and b.features:
+        findings = try_features(a.features, b.features, broken, rerun if isinstance(rerun, FeatureRerun) else None)
+        return conclude(findings)
+    rerun = rerun if isinstance(rerun, Rerun) else None
     if not broken:
         return [Finding(cause, RULED_OUT, "the results agree") for cause in CAUSES]
     if broken & {"tensors", "heatmaps"}:

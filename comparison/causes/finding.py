@@ -22,9 +22,9 @@ class Finding:
 
     @property
     def title(self) -> str:
-        from comparison.causes import CAUSES
+        from comparison.causes import CAUSES, features
 
-        return CAUSES[self.cause].TITLE
+        return CAUSES[self.cause].TITLE if self.cause in CAUSES else features.TITLES[self.cause]
 
 
 def remainder(changed: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:

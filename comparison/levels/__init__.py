@@ -5,6 +5,7 @@ what that is held against; `table` and `section` show it as text and on the page
 """
 from __future__ import annotations
 
-from comparison.levels import heatmaps, keypoints, score, tensors
+from comparison.levels import features, heatmaps, keypoints, score, tensors
 
-LEVELS = {"tensors": tensors, "heatmaps": heatmaps, "keypoints": keypoints, "score": score}
+LEVELS = {"tensors": tensors, "heatmaps": heatmaps, "keypoints": keypoints, "score": score,
+          "features": features}
