@@ -27,6 +27,7 @@ from contract.locks import hold
 from contract.onnx_file import sha256_of_model
 from detection.boxes import Thresholds
 from detection.detector import Detector
+from pose.alphapose_results import image_number
 from pose.pose_nms import pose_nms
 from pose.poses import People, oks_kept
 from pose.skeleton import Skeleton
@@ -100,6 +101,9 @@ def settings_of(args: Namespace, finder: Optional[Finder], poser: Poser) -> Dict
 def predict(args: Namespace) -> None:
     output = make_folder(args.output)
     sources = find_sources(args.inputs, output)
+    if args.eval or args.format == "coco":
+        for name in (name for source in sources if not isinstance(source, Video) for name in source.names):
+            image_number(name)  # raises now, and not after hours
     is_live = any(isinstance(source, Video) and source.live for source in sources)
     finder, poser = make_finder(args, is_live), make_poser(args, is_live)
     if args.is_sample and not isinstance(sources[0], Sample):
@@ -120,7 +124,7 @@ def predict(args: Namespace) -> None:
         except KeyboardInterrupt:
             finish()  # of the images so far
             raise
-        finish()
+        finish(is_complete=True)
     tell(run, output, args.profile)
 
 

@@ -25,7 +25,7 @@ TRACKERS = ("motion", "poseflow")
 # Flags of the tools that people come from which change nothing here, and why.
 IGNORED = {"dll_file": "no plugin is needed", "qsize": "queues have their lengths", "sp": "there is one process",
            "vis_fast": "there is one way to draw", "debug": "errors are told anyway", "gpus": "--device says where"}
-ALPHAPOSE_INPUTS = ("indir", "image", "video", "webcam", "list")
+ALPHAPOSE_INPUTS = ("indir", "image", "video", "webcam")  # and list
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -130,10 +130,9 @@ def complete(args: argparse.Namespace) -> argparse.Namespace:
     given = [name for name in IGNORED if getattr(args, name)]
     if given:
         note("; ".join(f"--{name}: {IGNORED[name]}" for name in given))
-    named = [getattr(args, name) for name in ALPHAPOSE_INPUTS if getattr(args, name) is not None]
-    args.inputs += [str(path) for path in named]
-    if args.list:
-        args.inputs = [*args.inputs[:-1], *_listed(args.list)]
+    named = [str(getattr(args, name)) for name in ALPHAPOSE_INPUTS if getattr(args, name) is not None]
+    named += _listed(args.list) if args.list else []
+    args.inputs += named
     args.output = args.output or (ALPHAPOSE_OUTPUT if named else OUTPUT)
     if args.pose_flow or args.pose_track:
         args.track = "poseflow" if args.pose_flow else "motion"

@@ -2,7 +2,8 @@
 
 OUTPUT/people.jsonl begins with the settings. Then each line is an image: {"image", "bytes", "people": [{"box",
 "box_score", "keypoints", "merged", "id"}]}, written as soon as it is done, so that a program can follow and a run that
-was stopped goes on. Numbers read back are those that were written.
+was stopped goes on. The last line of a run that came to its end is {"end": true}. Numbers read back are those that were
+written.
 """
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from pose.alphapose_results import results_text, separate_text
 from pose.poses import People, nobody
 from prediction.sources import Frame
 
+END = b'{"end": true}\n'
 LINES, RESULTS, SEPARATE = "people.jsonl", "alphapose-results.json", "sep-json"
 
 
@@ -40,7 +42,7 @@ class Results:
         """
         make_folder(self.output)
         first = self._settings_before()
-        if first and first != self.settings and not (self.output / RESULTS).exists() and not replace:
+        if first and first != self.settings and not replace and not self._came_to_its_end():
             different = next(key for key in {**first, **self.settings} if first.get(key) != self.settings.get(key))
             raise UserError(f"{self.lines}: of a run that was stopped, with another {different}. Run its command again "
                             "to continue, choose another --output, or --replace")
@@ -61,13 +63,18 @@ class Results:
             raise UserError(f"{self.lines}: expected the lines of an earlier run. Remove it, or choose another "
                             "--output") from None
 
+    def _came_to_its_end(self) -> bool:
+        with open(self.lines, "rb") as file:
+            file.seek(max(0, os.path.getsize(self.lines) - len(END)))
+            return file.read() == END
+
     def _read_done(self) -> None:
-        """Note each complete line; one that was cut short is dropped."""
+        """Note each complete line; one that was cut short is dropped, and so is the end."""
         with open(self.lines, "rb+") as file:
             file.readline()
             while True:
                 place, line = file.tell(), file.readline()
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n") or line == END:
                     break
                 image = json.loads(line)
                 self.done[image["image"], image["bytes"]] = place
@@ -83,8 +90,11 @@ class Results:
         if written < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.lines))
 
-    def finish(self, wanted: Iterable[Tuple[str, int]], format_name: str, by_number: bool, separate: bool) -> None:
+    def finish(self, wanted: Iterable[Tuple[str, int]], format_name: str, by_number: bool, separate: bool,
+               is_complete: bool = False) -> None:
         """Write alphapose-results.json, and with `separate` a file an image in sep-json/, of the `wanted` images."""
+        if is_complete:
+            self.file.write(END)
         self.file.close()
         places = [self.done[key] for key in wanted if key in self.done]
         if separate:

@@ -57,7 +57,8 @@ class VideoReader:
         try:
             self.container = av.open(address, **options)
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise UserError(f"{source}: FFmpeg cannot open it as a video: {reason(error)}. Is it complete?") from None
+            hint = "Is it there and free?" if is_live(source) else "Is it complete?"
+            raise UserError(f"{address}: FFmpeg cannot open it as a video: {reason(error)}. {hint}") from None
         if not self.container.streams.video:
             kinds = ", ".join(sorted({stream.type for stream in self.container.streams})) or "nothing"
             self.container.close()

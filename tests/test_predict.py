@@ -41,7 +41,7 @@ def results(folder: Path) -> List[dict]:
 
 
 def lines(folder: Path) -> List[dict]:
-    return [json.loads(line) for line in (folder / "people.jsonl").read_text().splitlines()][1:]
+    return [json.loads(line) for line in (folder / "people.jsonl").read_text().splitlines()][1:-1]
 
 
 def test_a_folder_in_natural_order_with_pictures_of_everybody(predict, folder, tmp_path):
@@ -75,9 +75,10 @@ def test_a_stopped_run_continues_and_another_one_is_not_thrown_away(predict, fol
     done(predict(folder))
     before = (tmp_path / "out/alphapose-results.json").read_bytes()
     file = tmp_path / "out/people.jsonl"
-    header, first, second, third = file.read_bytes().splitlines(keepends=True)
-    (tmp_path / "out/alphapose-results.json").unlink()  # as of a run that was killed while it wrote the second line
-    file.write_bytes(header + first.replace(b'"box_score": 1.0', b'"box_score": 0.5') + second[:40])
+    header, first, second, third, end = file.read_bytes().splitlines(keepends=True)
+    assert json.loads(end) == {"end": True}
+    file.write_bytes(  # as of a run that was killed while it wrote the second line
+        header + first.replace(b'"box_score": 1.0', b'"box_score": 0.5') + second[:40])
     assert "another flip" in one_error(predict(folder, "--flip"))
     assert file.read_bytes().startswith(header)
     done(predict(folder))
@@ -85,6 +86,7 @@ def test_a_stopped_run_continues_and_another_one_is_not_thrown_away(predict, fol
     assert 0.5 in scores and len(scores) == 6  # the first line was kept, and no other
     done(predict(folder, "--replace"))
     assert (tmp_path / "out/alphapose-results.json").read_bytes() == before
+    assert "0 people on 0 images, 3 more kept from before" in done(predict(folder))
     noise(folder / "2.jpg", 77, 90, 120)  # a picture that has changed is done again, and a finished run is replaced
     done(predict(folder))
     assert (tmp_path / "out/alphapose-results.json").read_bytes() != before
@@ -201,3 +203,8 @@ def test_a_missing_detector_says_what_to_give(main, small_cfg, small_model, tmp_
     error = one_error(main("predict", noise(tmp_path / "a.jpg", 1), "--cfg", small_cfg, "--model", small_model,
                            "--output", tmp_path / "out"))
     assert "--weights" in error and "--detections" in error
+
+
+def test_names_without_numbers_are_told_at_once(predict, folder):
+    for flags in (("--eval",), ("--format", "coco")):
+        assert "photo of me.png: expected a name that ends in a number" in one_error(predict(folder, *flags))

@@ -201,3 +201,20 @@ def test_stopped_it_leaves_a_film_that_plays_and_complete_results(small_cfg, sma
     assert len(results(tmp_path / "out")) == frames
     assert len(frames_of(tmp_path / "out/vis/long.mp4")) in (frames, frames - 1)
     assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_frames_that_cannot_be_decoded_are_told_counted_and_kept_in_the_film(predict, tmp_path):
+    content = bytearray(film(tmp_path / "clip.mp4", 60, (320, 240)).read_bytes())
+    rng = np.random.default_rng(1)
+    for place in rng.integers(len(content) // 4, len(content) * 2 // 3, 30):
+        content[place:place + 20] = rng.bytes(20)
+    (tmp_path / "clip.mp4").write_bytes(content)
+    found = list(VideoReader(str(tmp_path / "clip.mp4")).pictures())
+    bad = sum(bool(picture.problem) for picture in found)
+    assert 0 < bad < len(found)
+    finished = predict(tmp_path / "clip.mp4")
+    told = bad + (len(found) < 60)  # one more that it ends early
+    assert f"people on {len(found) - bad} images, {told} problems" in done(finished)
+    assert "frame " in finished.stderr
+    assert len(frames_of(tmp_path / "out/vis/clip.mp4")) == len(found)
+    assert len(results(tmp_path / "out")) == len(found) - bad
