@@ -98,3 +98,28 @@ def test_who_comes_back_elsewhere_is_known_by_looks():
 
 def test_nobody():
     assert Tracker().update(IMAGE, nobody(17)).tolist() == []
+
+
+def test_far_fewer_switches_than_plain_iou_on_a_rendered_film():
+    """People who cross, hide, leave and return; benchmarks/tracking.py has more films and TrackEval's numbers."""
+    from benchmarks.tracking import PlainIou, shaken
+    from demo.walks import Film
+    from tracking.tracker import ious
+
+    film, rng = Film(16, 180, people=4), np.random.default_rng(16)
+    trackers = {"iou": PlainIou(), "motion": Tracker()}
+    before: dict = {name: {} for name in trackers}
+    switches = dict.fromkeys(trackers, 0)
+    for number in range(film.frames):
+        frame = film.frame(number)
+        people = shaken(frame, rng)
+        for name, tracker in trackers.items():
+            ids = tracker.update(frame.image, people)
+            known = people.take(np.flatnonzero(ids))
+            for person, box in zip(frame.ids.tolist(), frame.boxes_xywh):
+                overlaps = ious(box, known.boxes_xywh)
+                if len(overlaps) and overlaps.max() > 0.6:
+                    given = int(ids[ids > 0][overlaps.argmax()])
+                    switches[name] += before[name].get(person, given) != given
+                    before[name][person] = given
+    assert switches["iou"] >= 20 and switches["motion"] <= switches["iou"] / 5
