@@ -13,11 +13,10 @@ import argparse
 import os
 import sys
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -30,10 +29,10 @@ from contract.errors import UserError
 from contract.files import read_json, remove_file, write_file
 from contract.onnx_file import sha256_of_model
 from contract.progress import Progress
+from contract.threads import in_order
 from contract.workers import describe_exit, run_together
 
 DEFAULT_BATCH = 16  # of a model that takes any
-BATCHES_AHEAD = 3  # being read, in the backend, and being written, each
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -139,17 +138,6 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
         for people in in_order(writing, write, zip(groups, heatmaps)):
             bar.update(people)
     return [(total, start, time.time())], [backend.times]
-
-
-def in_order(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """`work` of each item, in order, BATCHES_AHEAD of them running or waiting."""
-    waiting: Deque[Future] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= BATCHES_AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def choose_batch(backend: Backend, batchsize: Optional[int], model: str) -> int:
