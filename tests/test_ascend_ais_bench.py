@@ -206,7 +206,7 @@ def widen(bins: Path) -> None:
 
 
 @pytest.mark.parametrize("damage, hint", [
-    row(6, halve, "expected 36864"), row(6, widen, "Is it float64?"),
+    row(6, halve, "expected 36864"), row(6, widen, "Is it float64 or big-endian?"),
     row(6, lambda bins: np.save(bins / "x.npy", np.zeros((3, 64, 48))), "x.npy: ais_bench would read it"),
     row(7, lambda bins: rename(bins, "img.1.bin"), "before the first dot"),
     row(7, lambda bins: (bins / "x.BIN").mkdir(), "x.BIN: ais_bench would read it"),

@@ -114,7 +114,7 @@ def test_a_missing_or_malformed_manifest(work, postprocess, tmp_path):
 
 
 def test_a_data_root_without_or_with_malformed_annotations(work, postprocess, tmp_path, own_coco):
-    assert "person_keypoints_val2017.json" in one_error(postprocess("--dataroot", tmp_path))
+    assert "no_such" in one_error(postprocess("--dataroot", tmp_path / "no_such"))
     (own_coco / "annotations" / "person_keypoints_val2017.json").write_text('{"images": [')
     assert "person_keypoints_val2017.json" in one_error(postprocess("--dataroot", own_coco))
     other = make_coco(tmp_path / "other", photographs=1)

@@ -82,7 +82,7 @@ def test_the_script_writes_coco_results_in_ascending_id(case, tmp_path, script, 
                  "--output", tmp_path / "out" / "detections.json")
     done = script("detect.py", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "7/7" in done.stderr and f"{len(expected)} people on 7 photographs" in done.stdout
+    assert f"{len(expected)} people on 7 photographs" in done.stdout
     assert json.loads((tmp_path / "out" / "detections.json").read_text()) == expected
     settings = json.loads((tmp_path / "out" / "detections.json.settings.json").read_text())
     assert settings["confidence"] == 0.1 and settings["nms"] == 0.6 and settings["people"] == len(expected)

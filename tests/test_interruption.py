@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import ROOT, done, make_coco, one_error, patch_model, tree, write_config
 
@@ -244,6 +245,6 @@ def test_new_bins_without_a_manifest_are_not_taken_for_the_old_ones(work, small_
     done(main(*command))
     assert "there already" in done(main(*command))
     path = work / "prep_data" / "000000000000.bin"
-    path.write_bytes(path.read_bytes()[::-1])
+    path.write_bytes(np.fromfile(path, np.float32)[::-1].tobytes())
     assert "files" in one_error(main(*command))
     done(main(*command, "--replace"))
