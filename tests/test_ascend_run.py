@@ -66,7 +66,7 @@ def test_a_card_gives_the_keypoints_of_the_cpu(job, cpu, batch, machine, options
     assert all(cell.endswith(" (emulated)") for cell in cells[2:])
     assert all(float(cell.split()[0]) > 0 for cell in cells[-2:])  # in the model, and from bins to dumps
     assert output.index("set_env.sh") < output.index("ATC") if "ATC" in output else "kept" in output  # doctor first
-    assert ("runner: acl" in output) == (machine == {"ais_bench": None})
+    assert ("runner: acl" in output) == ("acl" in options or machine == {"ais_bench": None})
 
 
 def test_a_script_that_is_told_to_end_leaves_nothing_running(job, tmp_path):

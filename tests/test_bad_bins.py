@@ -118,7 +118,7 @@ def test_a_data_root_without_or_with_malformed_annotations(work, postprocess, tm
     (own_coco / "annotations" / "person_keypoints_val2017.json").write_text('{"images": [')
     assert "person_keypoints_val2017.json" in one_error(postprocess("--dataroot", own_coco))
     other = make_coco(tmp_path / "other", photographs=1)
-    assert "no photograph 14" in one_error(postprocess("--dataroot", other))
+    assert "has no photo 14" in one_error(postprocess("--dataroot", other))
     assert not (work / "score").exists()
 
 
