@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from contract.script import exit_code
 
+import contextlib
 import sys
 from argparse import Namespace
 from functools import partial
@@ -34,6 +35,7 @@ from pose.skeleton import Skeleton
 from pose.spec import load_spec
 from prediction.arguments import complete, parse_args
 from prediction.boxes import detected_boxes, typed_boxes
+from prediction.looks import Looks
 from prediction.networks import Finder, Poser
 from prediction.pipeline import Boxes, Pipeline, Settings
 from prediction.results import RESULTS, Results
@@ -74,14 +76,14 @@ def make_nms(args: Namespace, skeleton: Skeleton) -> Callable[[People, np.ndarra
             "none": lambda people, areas: people}[args.nms]
 
 
-def make_tracker(name: Optional[str]) -> Any:
+def make_tracker(name: Optional[str], looks: Optional[Looks] = None) -> Any:
     if name == "poseflow":
         from tracking.poseflow import PoseFlow
 
         return PoseFlow()
     from tracking.tracker import Tracker
 
-    return Tracker() if name else None
+    return Tracker(looks) if name else None
 
 
 def make_boxes(args: Namespace) -> Optional[Boxes]:
@@ -95,7 +97,8 @@ def settings_of(args: Namespace, finder: Optional[Finder], poser: Poser) -> Dict
     return {"model_sha256": sha256_of_model(args.model), "cfg_sha256": sha256_of_file(args.cfg), "backend": poser.room,
             "detector": finder.detector.origin() if finder else None, "box": args.box, "confidence": args.confidence,
             "detections_sha256": sha256_of_file(args.detections) if args.detections else None, "flip": args.flip,
-            "nms": args.nms, "min_box_area": args.min_box_area, "track": args.track, "options": given_flags(args)}
+            "nms": args.nms, "min_box_area": args.min_box_area, "track": args.track,
+            "reid_sha256": sha256_of_model(args.reid) if args.reid else None, "options": given_flags(args)}
 
 
 def predict(args: Namespace) -> None:
@@ -111,11 +114,14 @@ def predict(args: Namespace) -> None:
              "--model and --weights for photos")
     results = Results(output, settings_of(args, finder, poser), len(poser.spec.skeleton))
     settings = Settings(make_nms(args, poser.spec.skeleton), args.showbox)
-    with hold(output), Pipeline(finder, poser, settings, make_boxes(args)) as pipeline:
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(hold(output))
+        pipeline = opened.enter_context(Pipeline(finder, poser, settings, make_boxes(args)))
+        looks = opened.enter_context(contextlib.closing(Looks(args.reid_cfg, args.reid))) if args.reid else None
         results.begin(may_continue=not args.track and not any(isinstance(source, Video) for source in sources),
                       replace=args.replace)
         run = Run(pipeline, results, Output(output, args.save_img, args.save_video, args.show),
-                  partial(make_tracker, args.track))
+                  partial(make_tracker, args.track, looks))
         finish = partial(results.finish, run.keys, args.format, args.eval,
                          args.sep_json or args.format in ("cmu", "open"))
         try:

@@ -89,6 +89,9 @@ def add_people(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--track", nargs="?", choices=TRACKERS, const=TRACKERS[0], help="give each person an id from "
                        "frame to frame: by motion and pose (motion, also without a word), or by PoseFlow, AlphaPose's "
                        "tracker (poseflow)")
+    group.add_argument("--reid", help="model for re-identification, with which --track motion knows people again who "
+                       "come back")
+    group.add_argument("--reid_cfg", help="config of the --reid model")
     group.add_argument("--pose_track", action="store_true", help="--track motion, without --nms")
     group.add_argument("--pose_flow", action="store_true", help="--track poseflow")
 
@@ -140,6 +143,8 @@ def complete(args: argparse.Namespace) -> argparse.Namespace:
         args.nms = "none"
     if args.confidence is None:
         args.confidence = TRACKING_CONFIDENCE if args.track == "poseflow" else Thresholds.confidence
+    if args.reid and (args.track != "motion" or not args.reid_cfg):
+        raise UserError("--reid goes with --track motion and the --reid_cfg of its model")
     if args.detections and args.box:
         raise UserError("--detections and --box both say where people are: give one of them")
     args.is_sample = args.model is None
