@@ -28,7 +28,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from comparison.folders import agree, measure_folders
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.bins import BinReader
 from contract.dumps import read_settings
 from contract.errors import UserError
@@ -80,6 +80,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "as --precision fp16, are those of infer.py; ratios are to the first")
     parser.add_argument("--batch", type=at_least(1), nargs="+", default=[1, 4, 8, 16], help="batch sizes")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
+    parser.add_argument("--random", action="store_true", help="random values in place of --input: times without data")
     parser.add_argument("--people", type=at_least(1), default=128, help="how many people of the bins, rounded down "
                         "to a multiple of the largest batch")
     parser.add_argument("--repeat", type=at_least(1), default=5, help="rounds")
@@ -92,7 +93,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         help="of --pipeline, one for each --run")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the detectors")
     parser.add_argument("--images", help="folder of pictures, of --pipeline")
-    return parser.parse_args(argv)
+    return parse(parser, argv)
 
 
 def parse_run(text: str, batch: int) -> Run:
@@ -104,11 +105,13 @@ def parse_run(text: str, batch: int) -> Run:
     return Run(backend, model.replace("{batch}", str(batch)), device or None, batch, tuple(shlex.split(dashes + flags)))
 
 
-def bench(runs: List[Run], bins: Path, people: int, repeat: int, cfg: str, output: Path) -> Dict[str, Any]:
-    """Time every run `repeat` times over the first `people` bins; write and return the report."""
+def bench(runs: List[Run], bins: Optional[Path], people: int, repeat: int, cfg: str, output: Path) -> Dict[str, Any]:
+    """Time every run `repeat` times over the first `people` bins, or None for random values; write and return the
+    report."""
     spec = load_spec(cfg)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        bins = bins or random_bins(work / "random", spec, people)
         reader, largest = BinReader(bins, spec), max(run.batch for run in runs)
         count = complete_batches(reader.rows, people, largest)
         if not count:
@@ -144,6 +147,14 @@ def complete_batches(rows: List[int], people: int, batch: int) -> int:
     ends = np.cumsum(rows)
     complete = np.nonzero((ends <= people) & (ends % batch == 0))[0]
     return int(complete[-1]) + 1 if len(complete) else 0
+
+
+def random_bins(folder: Path, spec: Spec, people: int) -> Path:
+    """Bins of values from 0 to 1, the same in each call."""
+    rng = np.random.default_rng(0)
+    for number in range(people):
+        write_file(make_folder(folder) / f"{number:012d}.bin", rng.random(spec.input_shape, np.float32))
+    return folder
 
 
 def copy_bins(source: BinReader, count: int, target: Path) -> int:
@@ -291,7 +302,8 @@ def main() -> None:
     if args.pipeline:
         return time_pipeline(args)
     runs = [parse_run(text, batch) for batch in args.batch for text in args.run]
-    report = bench(runs, Path(args.input), args.people, args.repeat, args.cfg, Path(args.output))
+    bins = None if args.random else Path(args.input)
+    report = bench(runs, bins, args.people, args.repeat, args.cfg, Path(args.output))
     print(format_report(report))
 
 

@@ -21,7 +21,9 @@ from comparison.causes.features import FeatureRerun
 from comparison.causes.rerun import Rerun, open_rerun
 from comparison.compare import compare, describe, format_comparison
 from comparison.decoded import require_finite
+from comparison.folders import agree, check_folders, measure_folders
 from comparison.gates import FASTREID, GATES, LIMITS, choose_limits
+from comparison.limits import number
 from comparison.page.page import write_page
 from comparison.results import (
     Options,
@@ -32,14 +34,18 @@ from comparison.results import (
     parse_result,
     read_results,
 )
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.errors import DIFFERS, DONE, UserError
 from contract.files import write_json
 from contract.manifest import Manifest
+from contract.spec import Spec, load_spec
+from contract.tables import format_table
 from pose.heatmaps import FLIP_SHIFTS
 from pose.people import load_people, spec_of
-from pose.spec import PoseSpec, load_spec
+from pose.spec import PoseSpec
 
+ONLY_VALUES = ("tensors",)  # levels of a model that finds no joints, such as a detector
+OF_PEOPLE = ("dataroot", "explain", "model", "input", "json", "report", "limit")
 REPLICATES = 500  # the ends of the interval then move by about an eighth of the standard deviation from seed to seed
 
 
@@ -53,7 +59,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--manifest", help="manifest.json beside the bins; without it dumps have no photographs and "
                                            "boxes, and get no score")
     parser.add_argument("--dataroot", help="folder with annotations/, for the COCO numbers; without it there are none")
-    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="read without --manifest only")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="read without --manifest only; a detector's .cfg "
+                        "compares the values of its dumps")
     parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean", help="as in postprocess.py")
     parser.add_argument("--gate", choices=[*GATES, FASTREID], default="fp16", help="set of limits that the results "
                         "must keep; fastreid: numpy's allclose of ReID features and nothing else")
@@ -71,7 +78,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--json", help="write everything that was measured into this file")
     parser.add_argument("--report", help="write one self-contained HTML page")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that read and measure")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if len(args.results) < 2:
         parser.error("expected at least two results to compare")
     if bool(args.model) != bool(args.input):
@@ -105,8 +112,33 @@ def open_model_of(results: List[Result], args: argparse.Namespace, spec: PoseSpe
     return open_rerun(args.model, Path(args.input), spec)
 
 
+def compare_values(args: argparse.Namespace, spec: Spec) -> int:
+    """Of a model that finds no joints, all values of the dumps are compared, and nothing else."""
+    if args.gate not in GATES:
+        raise UserError(f"--gate {args.gate}: not for {args.cfg}, expected one of {', '.join(GATES)}")
+    given = [f"--{name}" for name in OF_PEOPLE if getattr(args, name)]
+    if given:
+        raise UserError(f"{', '.join(given)}: not for {args.cfg}, whose model finds no joints")
+    results = [parse_result(text) for text in args.results]
+    label_apart(results)
+    wrong = next((result.label for result in results if len(result.folders) != 1 or result.keypoints_path), None)
+    if wrong is not None:
+        raise UserError(f"{wrong}: expected one folder of dumps, as of {args.cfg}, whose model finds no joints")
+    reference, measured = results[0].folders[0], {}
+    for other in results[1:]:
+        check_folders(other.folders[0], reference, spec)
+        measured[other.label] = measure_folders(other.folders[0], reference, spec, args.gate)
+    agreeing = [agree(values, args.gate) for values in measured.values()]
+    print(format_table([f"against {results[0].label}", *next(iter(measured.values())), f"gate {args.gate}"],
+                       [[label, *map(number, values.values()), "agrees" if same else "DIFFERS"]
+                        for same, (label, values) in zip(agreeing, measured.items())]))
+    return DONE if all(agreeing) else DIFFERS
+
+
 def main() -> int:
     args = parse_args()
+    if not args.manifest and load_spec(args.cfg).levels == ONLY_VALUES:
+        return compare_values(args, load_spec(args.cfg))
     limits = choose_limits(args.gate, args.limit, args.atol, args.rtol)
     results = [parse_result(text) for text in args.results]
     label_apart(results)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from comparison.gates import GATES, LIMITS, choose_limits
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.errors import DIFFERS, DONE, UserError
 from pose.spec import load_spec
 
@@ -47,7 +47,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--keep_budget", type=at_least(0), default=16, help="most layers to keep; 0 seeks none, and "
                         "lists those where the error grows")
     parser.add_argument("--output", help="folder for the table, JSON, atc's keep_dtype.txt and the graphs made")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if bool(args.b) == bool(args.against):
         parser.error("expected either B, an .onnx or a folder of .npy, or --against fp16 or int8")
     return args

@@ -15,7 +15,7 @@ import sys
 from typing import List, Optional
 
 from backends.rooms import ROOMS, add_flags, backend_of, given_flags
-from contract.arguments import HelpFormatter, at_least
+from contract.arguments import HelpFormatter, at_least, parse
 from detection.boxes import Thresholds
 from detection.detector import SPP_CFG, Detector, detect_folder
 from pose.annotations import open_photos
@@ -48,7 +48,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         help="remove detections of other settings instead of refusing")
     parser.add_argument("--skip_unreadable", action="store_true",
                         help="leave out photos that cannot be read and list them at the end")
-    return parser.parse_args(argv)
+    return parse(parser, argv)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_model, room
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, open_bins, share_of
 from contract.dumps import DumpFolder, Span, describe_speed, dump_name, summary_of
@@ -54,7 +54,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--part", default="0/1", help="K/N: only part K (counted from 0) of N equal parts; for "
                         "several machines that share --output")
     parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     devices = (args.device or "").split(",")
     if len(set(devices)) < len(devices):
         parser.error(f"--device is {args.device}, expected each once")

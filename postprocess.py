@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.dumps import DumpReader
 from contract.errors import UserError, note
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
@@ -62,7 +62,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         help="original: AlphaPose's shift as it runs on a CPU, with its overlapping copy")
     parser.add_argument("--nms", choices=sorted(NMS), default="greedy", help="soft: AlphaPose's unused variant")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that read and decode")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if args.dump_dir_flip and os.path.realpath(args.dump_dir) == os.path.realpath(args.dump_dir_flip):
         parser.error(f"--dump_dir and --dump_dir_flip are both {args.dump_dir}, expected two folders")
     return args

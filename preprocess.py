@@ -19,7 +19,7 @@ from typing import Dict, List, Optional, Tuple
 
 import cv2
 
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.bins import BinFolder, RowWriter
 from contract.errors import UserError, note
 from contract.files import make_folder, sha256_of_file, sha256_of_rows
@@ -61,7 +61,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photos, by ascending id")
     parser.add_argument("--replace", action="store_true", help="remove bins of other settings instead of refusing")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that decode and crop")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if os.path.realpath(args.output) == os.path.realpath(args.output_flip):
         parser.error(f"--output and --output_flip are both {args.output}, expected two folders")
     return args

@@ -20,7 +20,7 @@ from contract.errors import DIFFERS, DONE
 from contract.files import make_folder, write_file
 from contract.stage import Stage
 from jobs import sweep, validation
-from jobs.arguments import check_files, parse_args
+from jobs.arguments import check_files, parse_args, requirements_of
 from jobs.job import Job
 from jobs.plan import plan
 from jobs.runner import ROOT, Runner, StageFailed, at_work
@@ -31,8 +31,9 @@ from jobs.targets import Choice
 SETUP = ROOT / "scripts" / "setup.sh"
 
 
-def set_up() -> None:
+def set_up(args: argparse.Namespace) -> None:
     """Become this command again, in the environment that scripts/setup.sh makes; does not return."""
+    os.environ.setdefault("REQUIREMENTS", requirements_of(args))
     arguments = [argument for argument in sys.argv[1:] if argument != "--setup"]
     sys.stdout.flush()
     os.execvp("bash", ["bash", os.fspath(SETUP), os.fspath(ROOT / "run.py"), *arguments])
@@ -102,7 +103,7 @@ def main() -> int:
     args = parse_args()
     check_files(args, ROOT)
     if args.setup:
-        set_up()
+        set_up(args)
     os.chdir(ROOT)
     try:
         return run_sweep(args) if args.sweep else run_jobs(args)

@@ -23,7 +23,7 @@ from ascend.backend import Backend
 from ascend.generations import NEW, check_paths, find_generation
 from ascend.pyacl import call
 from ascend.shares import Share, read_times, run_shares, share_dumps, share_out
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.backend import check_backend
 from contract.bins import BinReader, open_bins
 from contract.dumps import SETTINGS, DumpFolder, describe_speed, dump_name, read_settings
@@ -46,7 +46,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--batchsize", type=at_least(1), help="people per batch (default: the model's)")
     parser.add_argument("--device", default="0", help="device id, or several that share the batches, such as 0,1,2,3")
     parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if not re.fullmatch(r"\d+(,\d+)*", args.device) or len(set(args.device.split(","))) < args.device.count(",") + 1:
         parser.error(f"--device is {args.device}, expected different ids, such as 0,1")
     return args

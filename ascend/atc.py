@@ -23,7 +23,7 @@ from ascend.codes import explain_output
 from ascend.precision import PRECISION_MODES, PRECISION_MODES_V2
 from ascend.request import Input, check_opset, check_precision, choose_batch, read_input
 from ascend.soc import check_soc_version
-from contract.arguments import HelpFormatter
+from contract.arguments import HelpFormatter, parse
 from contract.errors import UserError
 from contract.files import FILE_MODE, make_folder, remove_file, sha256_of_file, write_file, write_json
 from contract.locks import hold
@@ -72,7 +72,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         help="one more option for atc, such as --extra=--keep_dtype=FILE")
     parser.add_argument("--uint8", action="store_true", help="for bins of --uint8: AIPP normalises the uint8 HWC "
                         "crops on the chip")
-    return parser.parse_args(argv)
+    return parse(parser, argv)
 
 
 def file_of(option: str) -> str:

@@ -8,10 +8,26 @@ from typing import Dict
 import numpy as np
 
 from comparison.gates import GATES, LIMITS
-from contract.spec import Spec
+from contract.errors import UserError
+from contract.manifest import bins_in
+from contract.pixels import FLOAT32
+from contract.spec import Spec, row_bytes
 from pose.metrics import cosines, tensor_metrics, tensor_sums
 
 SAME = 1e-3  # largest difference of two float32 runs, of the largest value of the reference
+
+
+def check_folders(dumps: Path, reference: Path, spec: Spec) -> None:
+    """Raises UserError unless both hold the same dumps, float32 rows of the outputs of `spec`."""
+    ours, theirs = bins_in(dumps), bins_in(reference)
+    shape = next(iter(spec.outputs.values()))
+    for name in sorted(ours.keys() | theirs.keys()) or [""]:
+        if not ours.get(name) or ours.get(name) != theirs.get(name):
+            raise UserError(f"{dumps} and {reference}: expected the same dumps, but {name or 'none'} has "
+                            f"{ours.get(name, 0)} and {theirs.get(name, 0)} bytes")
+        if ours[name] % row_bytes(shape, FLOAT32):
+            raise UserError(f"{dumps / name}: {ours[name]} bytes, expected rows of {row_bytes(shape, FLOAT32)} "
+                            f"({'x'.join(map(str, shape))} float32). Are the dumps of another --cfg?")
 
 
 def measure_folders(dumps: Path, reference: Path, spec: Spec, gate: str) -> Dict[str, float]:

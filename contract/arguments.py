@@ -2,7 +2,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Callable, Optional
+import os
+from typing import Any, Callable, List, Optional
+
+from contract.stage import QUIET
+from contract.version import VERSION
 
 DEFAULT_CONFIG = "configs/256x192_res50_lr1e-3_1x.yaml"  # of the network that the project is about, from its root
 
@@ -14,6 +18,20 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         if action.default is None or action.default is False or action.default == []:
             return action.help
         return super()._get_help_string(action)
+
+
+class _Quiet(argparse.Action):
+    """In the environment, so that the processes that a stage starts are quiet too."""
+
+    def __call__(self, *_: Any) -> None:
+        os.environ[QUIET] = "1"
+
+
+def parse(parser: argparse.ArgumentParser, argv: Optional[List[str]]) -> argparse.Namespace:
+    """Parse with the flags that every stage takes: --quiet and --version."""
+    parser.add_argument("--quiet", action=_Quiet, nargs=0, default=argparse.SUPPRESS, help="no progress bars")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+    return parser.parse_args(argv)
 
 
 def at_least(least: int) -> Callable[[str], int]:

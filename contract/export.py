@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional
 
-from contract.arguments import at_least
+from contract.arguments import at_least, parse
 from contract.files import PathLike
 
 # IR version that was current with each opset: an older reader refuses a newer one, whatever the graph needs.
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_export_args(parser: argparse.ArgumentParser, argv: Optional[List[str]]) -> argparse.Namespace:
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if not args.output.endswith(".onnx"):
         parser.error(f"the output is {args.output}, expected a name that ends in .onnx")
     return args

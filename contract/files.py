@@ -18,6 +18,7 @@ from contract.errors import UserError
 
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 PARTIAL = ".tmp"  # ais_bench reads *.bin and *.npy only, so it never takes a partial file for an input
+GZIP = b"\x1f\x8b"
 _LEFTOVER = re.compile(r"(.+)\.[0-9a-f]{8}" + re.escape(PARTIAL), re.DOTALL)
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -78,7 +79,11 @@ def read_json(path: PathLike, what: str) -> Any:
     """Parse a JSON file; `what` names its role ("detections") in the error."""
     try:
         with open(path, "rb") as file:
-            return json.load(file)
+            content = file.read()
+        if content.startswith(GZIP):
+            raise UserError(f"{path}: expected JSON ({what}), but it is compressed by gzip. Run gunzip, and name the "
+                            "file that it leaves")
+        return json.loads(content)
     except FileNotFoundError:
         raise UserError(f"{path}: no such {what} file") from None
     except (ValueError, RecursionError) as error:  # no JSON, no text, digits without end, brackets without end

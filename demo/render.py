@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from contract.arguments import HelpFormatter
+from contract.arguments import HelpFormatter, parse
 from contract.files import make_folder, read_json, remove_file, write_file, write_json
 from contract.progress import Progress
 from demo.scenes import Scene, render_scene
@@ -91,7 +91,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--images", type=int, default=60, help="number of pictures")
     parser.add_argument("--seed", type=int, default=TEST_SEED, help="another seed gives other pictures")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     for name, least in (("images", 1), ("seed", 0)):
         if getattr(args, name) < least:
             parser.error(f"--{name} is {getattr(args, name)}, expected at least {least}")

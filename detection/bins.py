@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from contract.arguments import HelpFormatter, at_least
+from contract.arguments import HelpFormatter, at_least, parse
 from contract.files import PathLike, make_folder, write_file
 from contract.locks import hold
 from contract.manifest import bins_in
@@ -34,7 +34,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("output", type=Path, help="folder for the bins")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg")
     parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photos, by ascending id")
-    return parser.parse_args(argv)
+    return parse(parser, argv)
 
 
 def write_letterboxed(images: PathLike, output: Path, network: Network, limit: Optional[int] = None) -> None:

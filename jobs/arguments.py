@@ -142,6 +142,16 @@ def _add_sweep(group: Any) -> None:
                        f"{SWEEP_DEFAULTS['repeat']})")
 
 
+def requirements_of(args: argparse.Namespace) -> str:
+    """The file of the packages that a command needs: torch exports, and is what the target pytorch runs."""
+    if args.sweep:
+        return "requirements-bench.txt"
+    finds_people = DETECTED in args.boxes and not (args.detections or args.detector_model)
+    exports = not args.model or finds_people and args.targets[0] != "cpu"  # on a CPU the weights are run as they are
+    in_torch = args.validate or "pytorch" in (args.runner, *args.targets)
+    return "requirements.txt" if exports or in_torch else "requirements-no-torch.txt"
+
+
 def path(text: str) -> Path:
     """Absolute, because stages run in the project's root and the user may not be there."""
     return Path(os.path.abspath(text))

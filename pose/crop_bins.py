@@ -17,7 +17,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import cv2
 
-from contract.arguments import DEFAULT_CONFIG
+from contract.arguments import DEFAULT_CONFIG, parse
 from contract.errors import UserError
 from contract.files import make_folder, write_file
 from contract.locks import hold
@@ -42,7 +42,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--std", type=float, nargs="+", metavar="S", help="divides what is left, in the same way "
                         "(default: that of --cfg)")
     parser.add_argument("--replace", action="store_true", help="remove the bins that are there")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     for name in ("mean", "std"):
         values = getattr(args, name)
         if values is not None and len(values) not in (1, CHANNELS):

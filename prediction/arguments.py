@@ -9,7 +9,7 @@ import sys
 from typing import List, Optional, Tuple
 
 from backends.rooms import ROOMS, add_flags
-from contract.arguments import DEFAULT_CONFIG, at_least
+from contract.arguments import DEFAULT_CONFIG, at_least, parse
 from contract.errors import UserError, note
 from detection.boxes import Thresholds
 from detection.detector import SPP_CFG
@@ -37,7 +37,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add_people(parser)
     add_outputs(parser)
     given = sys.argv[1:] if argv is None else argv
-    return parser.parse_args(["--sep_json" if flag == "--sep-json" else flag for flag in given])  # as AlphaPose has it
+    return parse(parser, ["--sep_json" if flag == "--sep-json" else flag for flag in given])  # as AlphaPose has it
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:

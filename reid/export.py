@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
-from contract.arguments import HelpFormatter, at_least
+from contract.arguments import HelpFormatter, at_least, parse
 from contract.errors import UserError
 from contract.export import IR_VERSIONS
 from contract.onnx_file import load_onnx, only_input
@@ -49,7 +49,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--soc_version", help="chip of the .om, such as Ascend310P3")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="changes to the "
                         "config, as FastReID takes them; the last of all arguments")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if "om" in args.format and not args.soc_version:
         parser.error("--format om: expected --soc_version, the chip, such as Ascend310P3; python3 -m ascend.soc")
     return args

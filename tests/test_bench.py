@@ -60,6 +60,14 @@ def test_times_every_run_and_compares_outputs_first(script, models, prepared, sm
     assert "published" not in (tmp_path / "out" / "bench.svg").read_text()  # this network's YAML has no such figures
 
 
+def test_without_data_the_values_are_random(script, models, small_cfg, tmp_path):
+    pytest.importorskip("matplotlib")
+    done(script("bench.py", "--run", f"onnxruntime:{models}/any.onnx", "--run", f"onnxruntime:{models}/other.onnx",
+                "--random", "--batch", 4, "--people", 6, "--repeat", 1, "--cfg", small_cfg, "--output", tmp_path))
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["people"] == 4 and [row["difference"]["largest"] > 0.1 for row in report["rows"]] == [False, True]
+
+
 def test_published_rates_are_those_of_the_networks_yaml():
     rates = published_rates(load_spec(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml").published, "crops/s")
     assert rates["Ascend310P"][16] == 1772.40 and rates["tensorrt on Tesla T4"][1] == 671.14

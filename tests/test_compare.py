@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import done, one_error
+from detection_cases import tiny_cfg
 
 from comparison.compare import load_comparisons
 from comparison.decoded import measure_dumps
 from comparison.results import open_results, parse_result
 from contract.manifest import load_manifest
+from contract.spec import load_spec
 
 PEOPLE = 12  # of the `inferred` fixture, whose heatmaps are (17, 16, 12)
 # Its heatmaps are as good as noise: float16 makes a few of their highest cells equal.
@@ -142,6 +144,31 @@ def test_dumps_without_a_manifest_are_compared_by_their_rows(work, compare, smal
     finished = compare(a, b, "--cfg", small_cfg, *TIES, manifest=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert finished.json["people"] == PEOPLE and finished.json["sides"][1]["dtypes"] == ["float16"]
+
+
+@pytest.fixture()
+def detections(tmp_path) -> Path:
+    """A detector's .cfg and two equal folders of its dumps."""
+    (tmp_path / "tiny.cfg").write_text(tiny_cfg())
+    shape, rng = next(iter(load_spec(tmp_path / "tiny.cfg").outputs.values())), np.random.default_rng(0)
+    for number in range(3):
+        values = rng.random(shape, np.float32)
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            values.tofile(tmp_path / folder / f"{number:012d}_0.bin")
+    return tmp_path
+
+
+def test_values_of_a_detectors_dumps_are_compared(detections, main):
+    both = [detections / "a", detections / "b", "--cfg", detections / "tiny.cfg"]
+    assert "agrees" in done(main("compare", *both))
+    path = detections / "b" / "000000000001_0.bin"
+    np.fromfile(path, np.float32)[::-1].tofile(path)
+    finished = main("compare", *both)
+    assert finished.returncode == 1 and "DIFFERS" in finished.stdout
+    assert "--explain: not for" in one_error(main("compare", *both, "--explain"))
+    path.write_bytes(path.read_bytes()[:-4])
+    assert "expected the same dumps, but 000000000001_0.bin has" in one_error(main("compare", *both))
 
 
 def test_a_score_of_dumps_needs_their_manifest(work, compare, coco):

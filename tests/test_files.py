@@ -1,12 +1,14 @@
 """Files that are whole or not there, with the modes that ais_bench accepts."""
 from __future__ import annotations
 
+import gzip
 import os
 import stat
 
 import pytest
 
-from contract.files import make_folder, write_file, write_json
+from contract.errors import UserError
+from contract.files import make_folder, read_json, write_file, write_json
 
 
 def test_modes_are_those_that_ais_bench_accepts(tmp_path):
@@ -61,3 +63,9 @@ def test_temporary_names_are_unique_and_a_planted_link_is_not_followed(tmp_path,
     with pytest.raises(FileExistsError):
         write_file(tmp_path / "file.bin", b"ours")
     assert (tmp_path / "mine").read_bytes() == b"kept"
+
+
+def test_compressed_json_is_named(tmp_path):
+    (tmp_path / "a.json").write_bytes(gzip.compress(b"[]"))
+    with pytest.raises(UserError, match="compressed by gzip. Run gunzip"):
+        read_json(tmp_path / "a.json", "detections")

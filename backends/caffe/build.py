@@ -20,7 +20,7 @@ import numpy as np
 from backends.caffe.backend import check_reader
 from backends.caffe.layers import WRITERS, LayerWriter
 from backends.caffe.messages import WEIGHTS_LINE, message_classes
-from contract.arguments import HelpFormatter
+from contract.arguments import HelpFormatter, parse
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, sha256_of_file, write_file
 from contract.onnx_file import load_onnx, only_input
@@ -33,7 +33,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                                      formatter_class=HelpFormatter)
     parser.add_argument("model", help=".onnx of float32")
     parser.add_argument("--output", help="path without suffix (default: the model's)")
-    return parser.parse_args(argv)
+    return parse(parser, argv)
 
 
 def build(model: PathLike, output: Optional[PathLike] = None) -> Tuple[str, str]:

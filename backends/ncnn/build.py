@@ -24,7 +24,7 @@ import numpy as np
 
 from backends.ncnn.model_file import QUANTIZABLE, Layer, Weights, read_param, read_weights
 from backends.ncnn.pair import param_path, read_facts, write_pair
-from contract.arguments import HelpFormatter
+from contract.arguments import HelpFormatter, parse
 from contract.errors import UserError
 from contract.files import make_folder, sha256_of_file
 from contract.onnx_file import load_onnx, only_input
@@ -40,7 +40,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("output", help=".param to write; the .bin lies beside it")
     parser.add_argument("--precision", choices=list(MAX_RELATIVE_ERROR), default="fp32", help="of the stored weights; "
                         "fp16 halves the file")
-    return parser.parse_args(argv)
+    return parse(parser, argv)
 
 
 def build(model: str, output: Path, precision: str = "fp32") -> Path:

@@ -20,7 +20,7 @@ import numpy as np
 
 from backends.ncnn.model_file import INT8_TERM, QUANTIZABLE, Layer, Weights, bin_of, read_param, read_weights
 from backends.ncnn.pair import param_path, read_facts, write_pair
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, parse
 from contract.bins import BinReader, spread
 from contract.errors import UserError
 from contract.files import write_file
@@ -60,7 +60,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "writes it")
     parser.add_argument("--weight_bits", type=int, choices=(6, 8), default=6, help="of 3x3 convolutions of stride 1; 8 "
                         "is safe on x86 alone")
-    return parser.parse_args(argv)
+    return parse(parser, argv)
 
 
 def quantize(model: Path, output: Path, rows: Iterable[np.ndarray], method: str, keep: Sequence[str],

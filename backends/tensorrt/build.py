@@ -25,7 +25,7 @@ from backends.tensorrt.calibrator import Calibration, open_calibrator, plan_cali
 from backends.tensorrt.precision import PRECISIONS, Recipe, abilities_of, autocast, check_autocast, choose_recipe
 from backends.tensorrt.request import Sizes, Source, choose_sizes, describe_sizes, read_source
 from backends.tensorrt.trtexec_build import build_command, check_trtexec, print_commands, run_trtexec
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, parse
 from contract.errors import UserError
 from contract.files import make_folder, remove_file, sha256_of_file, write_file
 from contract.locks import hold
@@ -61,7 +61,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--optimization_level", type=int, choices=LEVELS, help="default: TensorRT's own, 3")
     parser.add_argument("--trtexec", choices=("print", "run"), help="print the equivalent trtexec command, or build "
                         "with trtexec")
-    return parser.parse_args(argv)
+    return parse(parser, argv)
 
 
 def default_output(model: Path, source: Source, sizes: Sizes, precision: str) -> Path:
