@@ -110,7 +110,7 @@ class BinReader:
         if not found:
             raise UserError(f"{folder}: no .bin files. Run preprocess.py first, or name another --input")
         if self.manifest:
-            self._check_names(found)
+            self._check_names(self.manifest, found)
         self.names = self.manifest.bin_names if self.manifest else sorted(found, key=natural_order)
         self.rows = [self._rows(number, found[name]) for number, name in enumerate(self.names)]
         self._check_values()
@@ -138,11 +138,11 @@ class BinReader:
         difference = settings_difference(spec.of_data(), self.manifest.settings["config"])
         if difference:
             raise UserError(f"{self.folder}: bins of another --cfg ({difference})")
-        return dataclasses.replace(spec, dtype=self.manifest.settings["dtype"])
+        return dataclasses.replace(spec, dtype=self.manifest.settings["dtype"])  # type: ignore[type-var]
 
-    def _check_names(self, found: Dict[str, int]) -> None:
-        for what, names in (("missing", set(self.manifest.bin_names) - found.keys()),
-                            ("not in the manifest", found.keys() - set(self.manifest.bin_names))):
+    def _check_names(self, manifest: Manifest, found: Dict[str, int]) -> None:
+        for what, names in (("missing", set(manifest.bin_names) - found.keys()),
+                            ("not in the manifest", found.keys() - set(manifest.bin_names))):
             if names:
                 raise UserError(f"{self.folder}: {len(names)} bins are {what} ({min(names)}, ...). "
                                 "Run preprocess.py again")

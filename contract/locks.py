@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator
 
 from contract.errors import UserError
 from contract.files import FILE_MODE, PathLike, remove_leftovers
@@ -26,6 +26,7 @@ from contract.files import FILE_MODE, PathLike, remove_leftovers
 NAME = ".lock"
 PATIENCE = 1.0  # seconds: a run that was told to end may still be ending
 BUSY = (errno.EWOULDBLOCK, errno.EACCES)
+NOT_HELD = -1  # in place of a file descriptor
 LONGEST_COMMAND = 200  # characters of it that are told
 _HOLDER = re.compile(r"pid (\d+) on (\S+) since ([^:]+:\d+:\d+): (.*)")
 
@@ -36,7 +37,7 @@ class Lock:
     def __init__(self, output: PathLike):
         self.output = Path(output)
         self.path = self.output / NAME if self.output.is_dir() else Path(f"{output}{NAME}")
-        self.file: Optional[int] = None
+        self.file = NOT_HELD
 
     def try_alone(self) -> bool:
         """Take it for this run alone, if nobody has it. What killed runs have left half-written is then removed."""
@@ -66,7 +67,7 @@ class Lock:
 
     def _lock(self, operation: int) -> bool:
         while True:
-            joining = self.file is None
+            joining = self.file == NOT_HELD
             if joining:
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
                 self.file = os.open(self.path, flags, FILE_MODE)
@@ -111,11 +112,11 @@ class Lock:
 
     def _close(self) -> None:
         os.close(self.file)
-        self.file = None
+        self.file = NOT_HELD
 
     def release(self) -> None:
         """The last holder removes the file."""
-        if self.file is None:
+        if self.file == NOT_HELD:
             return
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -66,7 +66,7 @@ def sha256_of_model(path: PathLike) -> str:
 def _external_files(path: PathLike) -> Set[str]:
     """The names that an ONNX file gives for its weights, in subgraphs too, read from its bytes: the card's server has
     no onnx package. Each is a protobuf entry of the key "location" and a value: field 2, its length, its bytes."""
-    names = set()
+    names: Set[str] = set()
     if not os.path.getsize(path):
         return names
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

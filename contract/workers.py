@@ -56,6 +56,7 @@ def run_together(commands: Dict[str, List[str]], listen: Optional[Callable[[str,
 
 def _read(process: subprocess.Popen, name: str, listen: Callable[[str, str], None]) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    assert process.stdout is not None  # it is a pipe
     with process.stdout as pipe:
         for block in iter(lambda: os.read(pipe.fileno(), READ_AT_ONCE), b""):
             listen(name, decoder.decode(block))

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,9 @@ class Darknet(nn.Module):
 
     def heads(self, images: Tensor) -> List[Tensor]:
         """(B, anchors * (5 + classes), h, w) raw predictions of each head, as training wants them."""
-        last, heads, kept, referred = images, [], {}, self.network.referred
+        last, referred = images, self.network.referred
+        heads: List[Tensor] = []
+        kept: Dict[int, Tensor] = {}
         for number, (block, module) in enumerate(zip(self.network.blocks, self.modules_of_blocks)):
             if isinstance(block, Shortcut):
                 last = last + kept[block.source]
@@ -87,18 +89,19 @@ def _module(block: Block) -> nn.Module:
     return nn.Upsample(scale_factor=block.stride) if isinstance(block, Upsample) else nn.Identity()
 
 
-ACTIVATIONS = {"leaky": lambda: nn.LeakyReLU(LEAKY_SLOPE, inplace=True), "logistic": nn.Sigmoid, "mish": nn.Mish,
-               "relu": nn.ReLU}
+ACTIVATIONS: Dict[str, Callable[[], nn.Module]] = {
+    "leaky": lambda: nn.LeakyReLU(LEAKY_SLOPE, inplace=True), "logistic": nn.Sigmoid, "mish": nn.Mish, "relu": nn.ReLU}
 
 
 def _convolution(block: Convolution) -> nn.Sequential:
-    parts = OrderedDict(conv=nn.Conv2d(block.in_channels, block.shape[0], block.size, block.strides, block.padding,
-                                       groups=block.groups, bias=not block.batch_normalize))
+    parts: Dict[str, nn.Module] = {
+        "conv": nn.Conv2d(block.in_channels, block.shape[0], block.size, block.strides, block.padding,
+                          groups=block.groups, bias=not block.batch_normalize)}
     if block.batch_normalize:
         parts["bn"] = nn.BatchNorm2d(block.shape[0], eps=block.eps)
     if block.activation != "linear":
         parts[block.activation] = ACTIVATIONS[block.activation]()
-    return nn.Sequential(parts)
+    return nn.Sequential(OrderedDict(parts))
 
 
 def build(spec: Any) -> Darknet:
@@ -128,8 +131,9 @@ def get_weights(darknet: Darknet) -> List[Arrays]:
 
 def _tensors(darknet: Darknet) -> List[Dict[str, Tensor]]:
     """Of each convolution, by the names of the weights file."""
+    modules: Iterable[Any] = darknet.modules_of_blocks  # torch finds their parts by name
     return [{"bias": module.bn.bias, "scale": module.bn.weight, "mean": module.bn.running_mean,
              "variance": module.bn.running_var, "kernel": module.conv.weight} if block.batch_normalize
             else {"bias": module.conv.bias, "kernel": module.conv.weight}
-            for block, module in zip(darknet.network.blocks, darknet.modules_of_blocks)
+            for block, module in zip(darknet.network.blocks, modules)
             if isinstance(block, Convolution)]

@@ -46,6 +46,11 @@ class FastPose(nn.Module):
 class SEResNet(nn.Module):
     """ResNet of bottlenecks, (B, 3, H, W) -> (B, 32 * stem, H/32, W/32); the first block of each stage has an SE."""
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+
     def __init__(self, stage_blocks: tuple, stem: int):
         super().__init__()
         self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
@@ -79,7 +84,8 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.se = self.downsample = nn.Identity()
+        self.se: nn.Module = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if is_first:
             self.se = SELayer(out_channels)
             self.downsample = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
@@ -125,6 +131,10 @@ class PixelInput(nn.Module):
 
     With the constants and in the order of Ascend's AIPP, which does the same in front of an .om.
     """
+
+    mean_chn: Tensor
+    min_chn: Tensor
+    var_reci_chn: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()

@@ -75,11 +75,11 @@ def draw_layer(size: Tuple[int, int], joints: np.ndarray, opacities: np.ndarray,
     """(h, w, 3) colours and (h, w) uint8 opacities of a person's limbs; where no limb is, the colour is the rim's."""
     zoom = math.ceil(THICK_ENOUGH / thick)
     width = round(thick * zoom)
-    colors = np.full((size[0] * zoom, size[1] * zoom, 3), RIM_COLOR, np.uint8)
-    layer = np.zeros(colors.shape[:2], np.uint8)
+    colors: np.ndarray = np.full((size[0] * zoom, size[1] * zoom, 3), RIM_COLOR, np.uint8)
+    layer: np.ndarray = np.zeros(colors.shape[:2], np.uint8)
     points = np.round(joints * (zoom << SUBPIXEL_BITS)).astype(int).tolist()
-    limbs = [*skeleton.bones, *((joint, joint) for joint in range(len(points)))]  # a dot is a limb of no length
-    limbs = [(a, b, min(opacities[a], opacities[b])) for a, b in limbs if min(opacities[a], opacities[b]) > 0]
+    pairs = [*skeleton.bones, *((joint, joint) for joint in range(len(points)))]  # a dot is a limb of no length
+    limbs = [(a, b, min(opacities[a], opacities[b])) for a, b in pairs if min(opacities[a], opacities[b]) > 0]
     rim = 2 + 2 * max(zoom, width // 6)  # on both sides together
     for a, b, opacity in limbs:
         cv2.line(layer, points[a], points[b], round(255 * RIM * opacity), width + rim, cv2.LINE_AA, SUBPIXEL_BITS)

@@ -42,8 +42,9 @@ def _of_0x(content: Mapping[str, Any], model: Mapping[str, Any]) -> Dict[str, An
     _expect(steps.get("TopDownGetBboxCenterScale", {}), "padding", (PADDING,), "TopDownGetBboxCenterScale",
             default=PADDING)
     normalize = _item(steps, "NormalizeTensor", "val_pipeline")
-    return _sections(V0, *(_item(data, name, "data_cfg") for name in ("image_size", "heatmap_size")),
-                     *(_item(normalize, name, "NormalizeTensor") for name in ("mean", "std")),
+    image_size, heatmap_size = (_item(data, name, "data_cfg") for name in ("image_size", "heatmap_size"))
+    mean, std = (_item(normalize, name, "NormalizeTensor") for name in ("mean", "std"))
+    return _sections(V0, image_size, heatmap_size, mean, std,
                      _item(model["keypoint_head"], "out_channels", "model.keypoint_head"), model)
 
 

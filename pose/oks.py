@@ -4,7 +4,7 @@ Axes: N people, K joints. Keypoints are (N, K, 2) photograph pixels, scores (N, 
 """
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import Dict, List, Union
 
 import numpy as np
 
@@ -17,7 +17,7 @@ SOFT_MOST = 20  # people that the soft variant keeps of a photograph: as many as
 EPSILON = np.spacing(1.0)  # keeps the division defined for boxes of no area
 
 
-def oks(keypoints: np.ndarray, area: float, others: np.ndarray, other_areas: np.ndarray,
+def oks(keypoints: np.ndarray, area: Union[float, np.ndarray], others: np.ndarray, other_areas: np.ndarray,
         skeleton: Skeleton = COCO17) -> np.ndarray:
     """OKS of one person (K, 2) with M others (M, K, 2): (M,) float64.
 
@@ -60,8 +60,9 @@ def soft_oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
 
     The decayed scores only decide the order; the people keep the scores they came with.
     """
-    order, keep = by_descending_score(scores), []
+    order = by_descending_score(scores)
     scores = scores[order]
+    keep: List[int] = []
     while len(order) and len(keep) < SOFT_MOST:
         best, order = order[0], order[1:]
         keep.append(int(best))
@@ -82,7 +83,6 @@ def nms_per_photograph(image_ids: np.ndarray, keypoints: np.ndarray, scores: np.
     for index, image_id in enumerate(image_ids):
         groups.setdefault(int(image_id), []).append(index)
     keep = []
-    for group in groups.values():
-        group = np.array(group)
+    for group in map(np.array, groups.values()):
         keep.extend(group[NMS[nms](keypoints[group], scores[group], areas[group], skeleton)].tolist())
     return keep

@@ -146,7 +146,7 @@ def read_photograph(path: PathLike) -> np.ndarray:
         encoded = np.fromfile(path, np.uint8)
     except FileNotFoundError:
         raise UserError(f"{path}: no such photo. Do the boxes belong to these photos?") from None
-    content = memoryview(encoded)
+    content = memoryview(encoded)  # type: ignore[arg-type]  # numpy does not say so, but it is a buffer
     size = _claimed_size(content)
     if size is None:
         raise UserError(f"{path}: {len(encoded)} bytes that are no JPEG or PNG photo")

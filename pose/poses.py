@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 import numpy as np
 
@@ -50,8 +50,8 @@ class People:
 
     def take(self, rows: Union[Sequence[int], np.ndarray]) -> People:
         """Those of `rows`, in that order."""
-        taken = {name: None if values is None else values[np.asarray(rows, np.int64)]
-                 for name, values in vars(self).items()}
+        taken: Dict[str, Any] = {name: None if values is None else values[np.asarray(rows, np.int64)]
+                                 for name, values in vars(self).items()}
         return People(**taken)
 
 

@@ -75,8 +75,9 @@ class PoseSpec:
 
 def spec_of_data(config: Mapping[str, Any], dtype: str) -> PoseSpec:
     """The inverse of `of_data`: the spec as far as bins and dumps tell."""
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
-    return PoseSpec(**{**values, "skeleton": SKELETONS[values["skeleton"]]}, dtype=dtype)
+    values: Dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    values["skeleton"] = SKELETONS[values["skeleton"]]
+    return PoseSpec(**values, dtype=dtype)
 
 
 def load_spec(path: PathLike) -> PoseSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import onnxruntime
@@ -16,7 +16,7 @@ from contract.files import PathLike
 from contract.onnx_file import load_onnx
 
 HAS_TF32_OPTION = (1, 18)  # an older ONNX Runtime refuses use_tf32
-INPUT_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
+INPUT_TYPES: Dict[str, np.dtype] = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
 
 
 class Backend:

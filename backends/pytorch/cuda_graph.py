@@ -58,6 +58,7 @@ class CudaRunner:
                 batch.graph.replay()
             else:
                 batch.output = self.forward(batch.input)
+            assert batch.output is not None  # a graph was captured with one
             finished.record()
             if batch.host_output is None:
                 batch.host_output = pinned(batch.output, self.device)

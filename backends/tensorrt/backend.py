@@ -117,12 +117,13 @@ class Backend:
             for tensor in (self.input, self.output))
         timed, untimed = cuda.runtime().cudaEventDefault, cuda.runtime().cudaEventDisableTiming
         waited = untimed | cuda.runtime().cudaEventBlockingSync  # the thread sleeps instead of spinning
-        events = [self._own("cudaEventDestroy", cuda.call("cudaEventCreateWithFlags", flags))
-                  for flags in (untimed, timed, timed, waited)]
+        arrived, started, computed, copied = (
+            self._own("cudaEventDestroy", cuda.call("cudaEventCreateWithFlags", flags))
+            for flags in (untimed, timed, timed, waited))
         lanes: List[Lane] = []
         self.resources.callback(_close_lanes, lanes)
         return Slot(device, host_input, host_output, _view(host_input, self.input), _view(host_output, self.output),
-                    *events, lanes)
+                    arrived, started, computed, copied, lanes)
 
     def infer(self, rows: np.ndarray) -> np.ndarray:
         """Heatmaps of exactly the batch; with a profile, of any number of rows."""
@@ -207,4 +208,4 @@ def _close_lanes(lanes: List[Lane]) -> None:
 def _view(address: int, tensor: Tensor) -> np.ndarray:
     """Pinned memory as an array of the tensor's shape."""
     memory = (ctypes.c_uint8 * tensor.bytes()).from_address(address)
-    return np.frombuffer(memory, tensor.dtype).reshape(tensor.shape)
+    return np.frombuffer(memory, tensor.dtype).reshape(tensor.shape)  # type: ignore[call-overload]

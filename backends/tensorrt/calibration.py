@@ -60,8 +60,9 @@ def read_table(path: PathLike) -> Table:
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a CalibrationTable: it holds more than text") from None
     header = _HEADER.fullmatch(first.strip())
-    rows = [_ROW.fullmatch(line.strip()) for line in lines if line.strip()]
-    if not header or not rows or None in rows:
+    found = [_ROW.fullmatch(line.strip()) for line in lines if line.strip()]
+    rows = [row for row in found if row]
+    if not header or not rows or len(rows) < len(found):
         raise UserError(f"{path}: not a CalibrationTable, or damaged: expected TRT-VERSION-ALGORITHM in line 1, then "
                         "lines of a tensor's name, a colon and at most 8 hexadecimal digits")
     amax = {row.group(1): LEVELS * struct.unpack(">f", bytes.fromhex(row.group(2).zfill(8)))[0] for row in rows}

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
@@ -101,7 +102,7 @@ def batches(bins: BinReader, numbers: List[int], batch: int) -> Iterator[np.ndar
 @contextlib.contextmanager
 def open_calibrator(tensorrt: Any, calibration: Calibration, source: Source) -> Iterator[Any]:
     """What the builder asks for batches and for the table, with device memory for one batch."""
-    row_bytes = int(np.prod(source.shape[1:])) * np.dtype(source.dtype).itemsize
+    row_bytes = math.prod(size or 0 for size in source.shape[1:]) * np.dtype(source.dtype).itemsize
     address = cuda.malloc(calibration.batch * row_bytes)
     calibrator = make_calibrator(tensorrt, calibration, address)
     try:
@@ -114,12 +115,14 @@ def open_calibrator(tensorrt: Any, calibration: Calibration, source: Source) -> 
 
 def make_calibrator(tensorrt: Any, calibration: Calibration, address: int) -> Any:
     """An exception does not get through TensorRT, so that of a call is kept in `error`."""
-    base = {"entropy": tensorrt.IInt8EntropyCalibrator2, "minmax": tensorrt.IInt8MinMaxCalibrator}[calibration.method]
-    rows = sum(calibration.bins.rows[number] for number in calibration.numbers) if calibration.bins else 0
-    feed = iter(Progress(batches(calibration.bins, calibration.numbers, calibration.batch), "calibrating", unit="batch",
-                         total=rows // calibration.batch, disable=not rows))
+    base: Any = {"entropy": tensorrt.IInt8EntropyCalibrator2,
+                 "minmax": tensorrt.IInt8MinMaxCalibrator}[calibration.method]
+    bins = calibration.bins
+    rows = sum(bins.rows[number] for number in calibration.numbers) if bins else 0
+    feed = iter(Progress(batches(bins, calibration.numbers, calibration.batch) if bins else (), "calibrating",
+                         unit="batch", total=rows // calibration.batch, disable=not rows))
 
-    class Calibrator(base):
+    class Calibrator(base):  # type: ignore[misc]
         def __init__(self) -> None:
             base.__init__(self)  # TensorRT needs its own, called by name
             self.error: Optional[BaseException] = None

@@ -80,7 +80,7 @@ def read_log(text: str, where: PathLike = "trtexec") -> Log:
                                     "holds runs whose beginnings are lost. Give the log of one run")
                 facts[key] = _number(match.group(1))
     version, command = _VERSION.search(text), next((line for line in lines if line.startswith(RUNNING)), "")
-    shapes = dict(match.groups() for match in map(_SHAPE.fullmatch, command.split()) if match)
+    shapes = {match.group(1): match.group(2) for match in map(_SHAPE.fullmatch, command.split()) if match}
     return Log(version and decode_version(int(version.group(1))), PASSED in text and FAILED not in text,
                int(shapes.get("shapes") or shapes.get("optShapes") or 0) or None, times, facts,
                [message[2:] for level, message in messages if message.startswith("* ")],
