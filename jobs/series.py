@@ -31,7 +31,7 @@ def precision_of(deploy_cfg: Path, cfg: Path) -> str:
     from contract.spec import load_spec  # which needs packages
 
     deploy = importlib.import_module(MMDEPLOY).read_deploy_config(deploy_cfg)
-    size = load_spec(cfg).input_size
+    size = tuple(load_spec(cfg).input_shape[1:])
     if deploy.input_size not in (None, size):
         raise UserError(f"{deploy_cfg}: onnx_config.input_shape is {deploy.input_size[::-1]}, but {cfg} says "
                         f"{size[::-1]} (width, height)")
@@ -62,7 +62,8 @@ def problems_of(job: Job) -> List[str]:
                          f"{' and '.join(models) or 'no model files, but the checkpoint and the weights'}")
     missing = missing_packages(job) if not found else []
     if missing:
-        found.append(f"{job.target} needs the Python packages {', '.join(missing)}, which are not installed")
+        found.append(f"{job.target} needs the Python packages {', '.join(missing)}, which are not installed"
+                     + (f": {room.INSTALL}" if hasattr(room, "INSTALL") else ""))
     elif not found and job.model and job.model.suffix == ".onnx" and not getattr(room, "ANY_BATCH", False):
         found += batch_problems(job.model, job.batch)
     return found

@@ -335,6 +335,9 @@ def test_the_command_calibrates_on_bins(work, small_cfg, small, main):
                "--cfg", small_cfg]
     assert "leaves none of 1 layers" in one_error(main(*command))
     assert "1 of 1 layers in int8" in done(main(*command, "--keep"))
+    assert "kept, of the same model" in done(main(*command, "--keep"))
+    assert "1 of 1 layers in int8" in done(main(*command, "--keep", "--method", "minmax"))
+    assert "1 of 1 layers in int8" in done(main(*command, "--keep"))
     record = json.loads(small.with_name("int8.param.json").read_text())
     assert record["method"] == "percentile" and record["people"] == 12
     assert Net(small.with_name("int8.param")).outputs == ["output"]

@@ -23,11 +23,12 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from backends.ncnn.model_file import QUANTIZABLE, Layer, Weights, read_param, read_weights
-from backends.ncnn.pair import param_path, read_facts, write_pair
+from backends.ncnn.pair import is_made, param_path, write_pair
 from contract.arguments import HelpFormatter, parse
 from contract.errors import UserError
-from contract.files import make_folder, sha256_of_file
-from contract.onnx_file import load_onnx, only_input
+from contract.files import make_folder
+from contract.locks import hold
+from contract.onnx_file import load_onnx, only_input, sha256_of_model
 
 MAX_RELATIVE_ERROR = {"fp32": 1e-3, "fp16": 5e-2}  # of the largest value, against ONNX Runtime
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -46,11 +47,11 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def build(model: str, output: Path, precision: str = "fp32") -> Path:
     """Write the .param, the .bin and their record; the path of the first."""
     output = param_path(output)
-    facts = {"onnx": model, "onnx_sha256": sha256_of_file(model) if Path(model).is_file() else None,
+    facts = {"onnx": model, "onnx_sha256": sha256_of_model(model),
              "precision": precision, "pnnx": pnnx_version(),
              "command": shlex.join(["python3", "-m", "backends.ncnn.build", model, str(output), "--precision",
                                     precision])}
-    if is_built(output, facts):
+    if is_made(output, facts):
         print(f"{output}: kept, of the same ONNX file")
         return output
     onnx_model = clean(load_onnx(model))
@@ -71,15 +72,6 @@ def build(model: str, output: Path, precision: str = "fp32") -> Path:
         write_pair(output, layers, weights, facts)
     print(f"{output}: {len(layers)} layers, differs from ONNX Runtime by {error:.1e} of the largest value")
     return output
-
-
-def is_built(output: Path, facts: Dict[str, Any]) -> bool:
-    """Whether the files are there, whole, and made of the same ONNX file in the same way."""
-    try:
-        found = read_facts(output)
-    except UserError:
-        return False
-    return all(found.get(key) == facts[key] for key in ("onnx_sha256", "precision", "pnnx"))
 
 
 def pnnx_version() -> str:
@@ -214,7 +206,10 @@ def relative_error(param: Path, model: Any, shape: Sequence[int]) -> float:
 
 def main() -> None:
     args = parse_args()
-    build(args.model, Path(args.output), args.precision)
+    output = param_path(args.output)
+    make_folder(output.parent)
+    with hold(output):
+        build(args.model, output, args.precision)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Sequence
 
+from backends.ncnn.options import ROOM
 from contract.packages import not_importable
 from contract.stage import Stage, stage
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 PARAM = ".param"
 MODELS = (PARAM, ".onnx")  # files that --model may name; a .param is made of the latter
 ANY_BATCH = True  # also of a file for one image: ncnn takes one after another
-PACKAGES = {"ncnn": "ncnn", "pnnx": "pnnx"}
+PACKAGES = {**ROOM.packages, "pnnx": "pnnx"}
+INSTALL = ROOM.install
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 INT8_TARGET = "ncnn-int8"  # so that one table can hold both
 OF_THE_FILE = {"fp32": "fp32", "fp16": "fp16", "bf16": "fp32", "int8": "fp32"}  # what pnnx stores the weights in

@@ -14,6 +14,7 @@ from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 
 SUFFIX = ".json"  # appended to the name of the .param
+DESCRIPTIVE = ("onnx", "float", "command")  # of the record: the same model may have another name
 
 
 def param_path(model: PathLike) -> Path:
@@ -39,6 +40,15 @@ def read_facts(param: Path) -> Dict[str, Any]:
         raise UserError(f"{weights}: not the weights that {record} describes. Make the model again"
                         + (f": {facts['command']}" if isinstance(facts, dict) and "command" in facts else ""))
     return facts
+
+
+def is_made(param: Path, facts: Dict[str, Any]) -> bool:
+    """Whether the files are there, whole, and made of the same things in the same way; their names do not matter."""
+    try:
+        found = read_facts(param)
+    except UserError:
+        return False
+    return all(found.get(key) == value for key, value in facts.items() if key not in DESCRIPTIVE)
 
 
 def write_pair(param: Path, layers: Sequence[Layer], weights: Dict[str, Weights], facts: Dict[str, Any]) -> None:

@@ -19,11 +19,12 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from backends.ncnn.model_file import INT8_TERM, QUANTIZABLE, Layer, Weights, bin_of, read_param, read_weights
-from backends.ncnn.pair import param_path, read_facts, write_pair
+from backends.ncnn.pair import is_made, param_path, read_facts, write_pair
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, parse
 from contract.bins import BinReader, spread
 from contract.errors import UserError
-from contract.files import write_file
+from contract.files import make_folder, sha256_of_file, sha256_of_rows, write_file
+from contract.locks import hold
 from contract.progress import Progress
 from contract.ranges import LEVELS, METHODS, Range, threshold
 from contract.spec import load_spec
@@ -163,15 +164,20 @@ def format_table(scales: Dict[str, Scales]) -> bytes:
 def main() -> None:
     args = parse_args()
     model, output = param_path(args.model), param_path(args.output)
-    made_of = read_facts(model)
     bins = BinReader(Path(args.calibration), load_spec(args.cfg))
     keep = args.keep + (Path(args.keep_list).read_text().split() if args.keep_list else [])
     numbers = spread(bins, args.people)
-    rows = (row for number in numbers for row in bins.read(range(number, number + 1)))
-    facts = {"float": str(model), "float_sha256": made_of.get("bin_sha256"), "method": args.method, "keep": keep,
-             "people": len(numbers), "weight_bits": args.weight_bits,
+    facts = {"float": str(model), "float_sha256": read_facts(model).get("bin_sha256") or sha256_of_file(bin_of(model)),
+             "bins": sha256_of_rows([(bins.origin(), numbers)]), "method": args.method, "keep": keep,
+             "people": sum(bins.rows[number] for number in numbers), "weight_bits": args.weight_bits,
              "command": shlex.join(["python3", "-m", "backends.ncnn.quantize", *sys.argv[1:]])}
-    chosen = quantize(model, output, rows, args.method, keep, args.weight_bits, facts)
+    make_folder(output.parent)
+    with hold(output):
+        if is_made(output, facts):
+            print(f"{output}: kept, of the same model, bins and settings")
+            return
+        rows = (row for number in numbers for row in bins.read(range(number, number + 1)))
+        chosen = quantize(model, output, rows, args.method, keep, args.weight_bits, facts)
     able = sum(layer.kind in QUANTIZABLE for layer in read_param(model))
     sizes = bin_of(output).stat().st_size, bin_of(model).stat().st_size
     print(f"{output}: {len(chosen)} of {able} layers in int8, {sizes[0]} bytes instead of {sizes[1]}")
