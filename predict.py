@@ -126,7 +126,10 @@ def predict(args: Namespace) -> None:
                          args.sep_json or args.format in ("cmu", "open"))
         try:
             for source in sources:
-                (run.video if isinstance(source, Video) else run.pictures)(source)
+                if isinstance(source, Video):
+                    run.video(source)
+                else:
+                    run.pictures(source)
         except KeyboardInterrupt:
             finish()  # of the images so far
             raise

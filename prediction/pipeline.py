@@ -24,24 +24,24 @@ from prediction.networks import Finder, Poser
 from prediction.sources import Frame
 
 CORES = os.cpu_count() or 1
-WAITING_FRAMES = 16  # at most so many wait until a batch of crops is full: the people of some may be long in coming
+WAITING_FRAMES = 8  # at most so many wait until a batch of crops is full: the people of some may be long in coming
 
 Boxes = Callable[[Frame], Tuple[np.ndarray, np.ndarray]]  # (N, 4) corners and (N,) scores that somebody else found
 
 
 @dataclasses.dataclass
 class Work:
-    """A frame on its way."""
+    """A frame on its way. What a later stage fills in is None before."""
 
     frame: Frame
-    tensor: Optional[np.ndarray] = None  # the detector's input
+    tensor: Any = None  # the detector's input
     boxes_xyxy: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
     box_scores: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
     crops: List[np.ndarray] = dataclasses.field(default_factory=list)
-    crop_xyxy: Optional[np.ndarray] = None
+    crop_xyxy: Any = None  # (N, 4)
     heatmaps: List[np.ndarray] = dataclasses.field(default_factory=list)
-    people: Optional[People] = None
-    drawn: Optional[np.ndarray] = None
+    people: Any = None  # People
+    drawn: Any = None  # (H, W, 3) uint8 RGB
 
     @property
     def is_readable(self) -> bool:
@@ -60,7 +60,8 @@ class Pipeline:
     """The stages, open as a context; `run` takes the frames of one source after another."""
 
     def __init__(self, finder: Optional[Finder], poser: Poser, settings: Settings, boxes: Optional[Boxes] = None):
-        self.finder, self.poser, self.settings, self.boxes = finder, poser, settings, boxes
+        self.finder: Any = finder
+        self.poser, self.settings, self.boxes = poser, settings, boxes
         self.seconds: Dict[str, float] = {}  # that each stage was at work, in all its threads
         self.lock = Lock()
         self.opened = contextlib.ExitStack()
@@ -72,7 +73,7 @@ class Pipeline:
             for network, thread in ((self.finder, self.detecting), (self.poser, self.posing)):
                 if network:
                     thread.submit(network.open).result()
-                    opened.callback(lambda network=network, thread=thread: thread.submit(network.close).result())
+                    opened.callback(_close, network, thread)
             self.opened = opened.pop_all()
         return self
 
@@ -145,6 +146,10 @@ class Pipeline:
         if work.frame.image is not None:
             work.drawn = draw_people(work.frame.image, work.people, self.settings.show_boxes, self.poser.spec.skeleton)
         return work
+
+
+def _close(network: Any, thread: ThreadPoolExecutor) -> None:
+    thread.submit(network.close).result()
 
 
 def grouped(works: Iterable[Work], size: int) -> Iterator[List[Work]]:

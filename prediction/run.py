@@ -35,6 +35,8 @@ class Output:
 
 
 class Run:
+    """Takes the sources one after another, and counts: images, people, images kept from before, problems."""
+
     def __init__(self, pipeline: Pipeline, results: Results, output: Output, make_tracker: Callable[[], Any]):
         self.pipeline, self.results, self.output, self.make_tracker = pipeline, results, output, make_tracker
         self.images, self.people, self.kept = 0, 0, 0
@@ -110,8 +112,8 @@ class Run:
 
 def drawn_names(names: List[str], folder: Path) -> Dict[str, Path]:
     """NAME.jpg for each picture; where two pictures would be one, the later keeps its suffix: a.png.jpg."""
-    drawn: Dict[str, Path] = {}
+    owners: Dict[Path, str] = {}
     for name in names:
         path = folder / Path(name.lstrip("/")).with_suffix(".jpg")
-        drawn[name] = path if path not in drawn.values() else folder / f"{name.lstrip('/')}.jpg"
-    return drawn
+        owners[path if path not in owners else folder / f"{name.lstrip('/')}.jpg"] = name
+    return {name: path for path, name in owners.items()}

@@ -7,9 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
-
-import numpy as np
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from contract.errors import UserError
 from prediction.pictures import SUFFIXES, read_picture
@@ -24,7 +22,7 @@ class Frame(NamedTuple):
     """One image with its name in the results. `image` is None where it could not be read, and `problem` says why."""
 
     name: str
-    image: Optional[np.ndarray]
+    image: Any  # (H, W, 3) uint8 RGB
     problem: str = ""
     time: Optional[int] = None  # of a video, in its time base
     size: int = 0  # bytes of a picture's file

@@ -4,7 +4,7 @@ from __future__ import annotations
 import contextlib
 import os
 from fractions import Fraction
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -47,7 +47,8 @@ class VideoReader:
 
     def __init__(self, source: str):
         self.source, av = source, av_module()
-        address, options = source, {}  # type: str, Dict[str, Any]
+        address = source
+        options: Dict[str, Any] = {}
         if source.isdigit():
             address, options["format"] = f"/dev/video{source}", "v4l2"
         if is_live(source):

@@ -208,3 +208,10 @@ def test_a_missing_detector_says_what_to_give(main, small_cfg, small_model, tmp_
 def test_names_without_numbers_are_told_at_once(predict, folder):
     for flags in (("--eval",), ("--format", "coco")):
         assert "photo of me.png: expected a name that ends in a number" in one_error(predict(folder, *flags))
+
+
+def test_pictures_that_would_share_a_drawing_keep_their_suffix(predict, tmp_path):
+    for name in ("a.jpg", "a.png", "b.jpg"):
+        noise(tmp_path / "in" / name, 3)
+    done(predict(tmp_path / "in"))
+    assert sorted(path.name for path in (tmp_path / "out/vis").iterdir()) == ["a.jpg", "a.png.jpg", "b.jpg"]

@@ -5,7 +5,7 @@ people of a frame, R people known from before, K joints, P pairs of points. Boxe
 """
 from __future__ import annotations
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Tuple
 
 import cv2
 import numpy as np
@@ -41,7 +41,7 @@ class PoseFlow:
 
     def __init__(self) -> None:
         self.known: Dict[int, Known] = {}
-        self.image: Optional[np.ndarray] = None  # of the latest frame with people
+        self.image: Any = None  # of the latest frame with people
         self.frame = 0  # how many frames had people
         self.newest = 0  # the highest id given
 
@@ -57,9 +57,9 @@ class PoseFlow:
             for row, column in best_pairs(grades):
                 if grades[row, column] > MATCHED:
                     ids[column] = names[row]
-        for column in np.flatnonzero(ids == 0):
-            self.newest += 1
-            ids[column] = self.newest
+        unknown = ids == 0
+        ids[unknown] = self.newest + 1 + np.arange(unknown.sum())
+        self.newest = max(self.newest, int(ids.max()))
         self.known.update({int(name): Known(self.frame, box, joints)
                            for name, box, joints in zip(ids, boxes, people.keypoints)})
         self.image, self.frame = image, self.frame + 1
