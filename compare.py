@@ -43,6 +43,7 @@ from contract.tables import format_table
 from pose.heatmaps import FLIP_SHIFTS
 from pose.people import load_people, spec_of
 from pose.spec import PoseSpec
+from pose.spec import load_spec as load_pose_spec
 
 ONLY_VALUES = ("tensors",)  # levels of a model that finds no joints, such as a detector
 OF_PEOPLE = ("dataroot", "explain", "model", "input", "json", "report", "limit")
@@ -93,7 +94,8 @@ def open_manifest(args: argparse.Namespace, results: List[Result]) -> Optional[M
     if args.dataroot and unnamed:
         raise UserError(f"{unnamed[0].label}: dumps get a COCO score only with the --manifest of their bins. Give it, "
                         "or leave out --dataroot")
-    return anonymous_manifest(results, load_spec(args.cfg)) if any(result.folders for result in results) else None
+    has_dumps = any(result.folders for result in results)
+    return anonymous_manifest(results, load_pose_spec(args.cfg)) if has_dumps else None
 
 
 def check_kind(results: List[Result], args: argparse.Namespace) -> None:
@@ -144,7 +146,7 @@ def main() -> int:
     label_apart(results)
     check_kind(results, args)
     manifest = open_manifest(args, results)
-    spec = spec_of(manifest) if manifest else load_spec(args.cfg)
+    spec = spec_of(manifest) if manifest else load_pose_spec(args.cfg)
     open_results(results, manifest)
     options = Options(spec, limits, args.flip_shift, args.bootstrap, args.seed, args.workers)
     rerun = open_model_of(results, args, spec) if args.explain and args.model else None

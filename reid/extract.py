@@ -23,7 +23,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_backend
-from contract.arguments import HelpFormatter, at_least
+from contract.arguments import HelpFormatter, at_least, parse
 from contract.backend import Backend, check_backend, infer_rows
 from contract.errors import UserError
 from contract.files import make_folder, read_json, remove_file, write_json
@@ -77,7 +77,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--device", help="cpu, cuda, 0; the backend's own choice if not given")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that read images")
     add_flags(parser)
-    return parser.parse_args(argv)
+    return parse(parser, argv)
 
 
 def crops_of_images(inputs: List[str]) -> List[Crop]:
