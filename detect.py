@@ -1,4 +1,4 @@
-"""Find the people on COCO photographs with YOLOv3-SPP, as AlphaPose does.
+"""Find the people on COCO photos with YOLOv3-SPP, as AlphaPose does.
 
     python3 detect.py --dataroot ./data/coco --weights models/yolov3-spp.weights --output ./data/coco/detections.json
 

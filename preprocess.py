@@ -1,4 +1,4 @@
-"""Turn person boxes on COCO photographs into the tensors that a pose network takes, normal and mirrored.
+"""Turn person boxes on COCO photos into the tensors that a pose network takes, normal and mirrored.
 
     python3 preprocess.py --dataroot ./data/coco --output ./prep_data --output_flip ./prep_data_flip
 
@@ -102,7 +102,7 @@ def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseSpec
             write_bins(photos, detections, config, folders, missing, workers)
         for folder in folders:
             folder.close()
-    print(f"{len(manifest)} people of {len(set(detections.image_ids.tolist()))} photographs: "
+    print(f"{len(manifest)} people of {len(set(detections.image_ids.tolist()))} photos: "
           f"{len(missing)} bins written, {len(manifest.bin_names) - len(missing)} kept, in {output} and {output_flip}")
     return manifest
 
@@ -137,7 +137,7 @@ def report_unusual_boxes(detections: Detections) -> None:
 
 def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders: Tuple[BinFolder, BinFolder],
                missing: set, workers: int) -> None:
-    """Write the bins numbered `missing` into both folders, each photograph decoded once, `workers` at a time."""
+    """Write the bins numbered `missing` into both folders, each photo decoded once, `workers` at a time."""
     height, width = config.input_size
     geometry = GEOMETRIES[config.geometry]
     centers, scales = geometry.place(detections.bbox_xyxy, width / height)
@@ -164,15 +164,15 @@ def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders
         try:
             for job in jobs:
                 bar.update(job.result())
-        except BaseException:  # a bad photograph, a full disk, Ctrl-C: do not start the rest
+        except BaseException:  # a bad photo, a full disk, Ctrl-C: do not start the rest
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
 def detect_people(args: argparse.Namespace) -> Path:
-    """Detections of --weights on the photographs of --dataroot, in detections.json beside the --output folder.
+    """Detections of --weights on the photos of --dataroot, in detections.json beside the --output folder.
 
-    They are kept for the next run, and refused there if their weights, settings or photographs are others.
+    They are kept for the next run, and refused there if their weights, settings or photos are others.
     """
     if not os.path.exists(args.weights):
         raise UserError(f"{args.weights}: no such detector weights. Name the --weights, or the --detections of another "

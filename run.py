@@ -1,4 +1,4 @@
-"""From photographs and a checkpoint to a row of the result table, for each target and batch size.
+"""From photos and a checkpoint to a row of the result table, for each target and batch size.
 
     python3 run.py --targets cpu --demo
     python3 run.py --targets cpu Ascend310P3 --batch 1 16 --validate --dataroot ./data/coco

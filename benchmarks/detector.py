@@ -2,7 +2,7 @@
 
     python3 benchmarks/detector.py --images ./data/coco/val2017 --weights models/yolov3-spp.weights
 
-Each runtime has a process of its own, and they take turns over the same photographs, so that what else the machine
+Each runtime has a process of its own, and they take turns over the same photos, so that what else the machine
 does meets both. Without --weights the network is YOLOv3-SPP with random numbers, whose cost is the same.
 """
 from __future__ import annotations
@@ -44,7 +44,7 @@ from detection.detector import (  # noqa: E402
 
 BASELINE, OURS = "pytorch", "onnxruntime"
 MAX_RELATIVE_ERROR = 1e-5  # of the largest value, between the two: no speed-up is printed for other numbers
-OBJECTNESS = -7.0  # bias of random heads: some dozens of 22,743 rows pass 0.1, as in a photograph with people
+OBJECTNESS = -7.0  # bias of random heads: some dozens of 22,743 rows pass 0.1, as in a photo with people
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -76,7 +76,7 @@ def random_weights(network: Network) -> List[Arrays]:
 
 
 def serve(detector: Detector, photographs: List[Photograph], connection: Connection) -> None:
-    """One runtime in its process: the rows of a photograph first, then a turn for each message, memory at the end."""
+    """One runtime in its process: the rows of a photo first, then a turn for each message, memory at the end."""
     network = read_cfg(detector.cfg)
     with open_detector(detector, network) as backend:
         connection.send(backend.infer(read_letterboxed(photographs[0], (network.width, network.height)).tensor[None]))
@@ -92,7 +92,7 @@ def serve(detector: Detector, photographs: List[Photograph], connection: Connect
 
 
 def time_parts(photographs: List[Photograph], backend, network: Network) -> Dict[str, float]:
-    """Milliseconds of a photograph, one step after another; each is the median."""
+    """Milliseconds of a photo, one step after another; each is the median."""
     anchors, times = anchor_rows(network), []
     for photograph in photographs:
         ticks = [time.perf_counter()]

@@ -2,8 +2,8 @@
 
     python3 benchmarks/stages.py --dataroot ./data/coco
 
-Takes photographs of the data root, copies them under new names until there are PHOTOGRAPHS, and puts
-BOXES_PER_PHOTOGRAPH boxes on each. The floor of preprocess.py decodes every photograph once and writes the same bytes
+Takes photos of the data root, copies them under new names until there are PHOTOGRAPHS, and puts
+BOXES_PER_PHOTOGRAPH boxes on each. The floor of preprocess.py decodes every photo once and writes the same bytes
 to the same number of files; that of postprocess.py reads the same dumps. Both use as many threads as the stage.
 """
 from __future__ import annotations
@@ -34,7 +34,7 @@ from contract.spec import row_bytes  # noqa: E402
 from pose.annotations import annotations_path, load_annotations, open_photos  # noqa: E402
 from pose.spec import PoseSpec  # noqa: E402
 
-PHOTOGRAPHS, BOXES_PER_PHOTOGRAPH = 116, 7  # 812 people, 7 to a photograph as YOLOv3-SPP finds them at 0.1
+PHOTOGRAPHS, BOXES_PER_PHOTOGRAPH = 116, 7  # 812 people, 7 to a photo as YOLOv3-SPP finds them at 0.1
 WORKERS = os.cpu_count() or 1
 
 PREPROCESS_FLOOR = """
@@ -64,7 +64,7 @@ with ThreadPoolExecutor(int(sys.argv[1])) as pool:
 
 
 def make_data_set(dataroot: Path, work: Path) -> None:
-    """COCO layout with PHOTOGRAPHS photographs of `dataroot` under ids 1, 2, ... and random boxes on each."""
+    """COCO layout with PHOTOGRAPHS photos of `dataroot` under ids 1, 2, ... and random boxes on each."""
     rng = np.random.default_rng(0)
     content, there = load_annotations(dataroot).as_coco(), open_photos(dataroot).all()
     source = [image for image in content["images"] if image["id"] in there]
@@ -156,7 +156,7 @@ def measure(dataroot: Path, work: Path, repeat: int) -> None:
 
 
 def report(seconds: Dict[str, List[float]], memory: Dict[str, float], people: int) -> None:
-    print(f"{people} people on {PHOTOGRAPHS} photographs, {WORKERS} threads, medians of "
+    print(f"{people} people on {PHOTOGRAPHS} photos, {WORKERS} threads, medians of "
           f"{len(next(iter(seconds.values())))} (lowest - highest)\n")
     print("| process | seconds | ratio to the floor | peak MiB |\n| --- | --- | --- | --- |")
     names = list(seconds)

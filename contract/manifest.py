@@ -1,4 +1,4 @@
-"""The manifest beside a folder of bins: what each of their rows is, so that no later stage opens a photograph.
+"""The manifest beside a folder of bins: what each of their rows is, so that no later stage opens a photo.
 
 A stage writes bins, `000000000007.bin`: one row, or `batch` of them, in C order. A backend (ais_bench, or `infer.py`)
 turns each into a dump, `000000000007_0.bin`, of as many rows. What a row is, a person's crop or something else, is said

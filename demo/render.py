@@ -1,4 +1,4 @@
-"""Render synthetic photographs of people with COCO annotations and detections, the same bytes for the same seed.
+"""Render synthetic photos of people with COCO annotations and detections, the same bytes for the same seed.
 
     python3 -m demo.render --output data/demo
 

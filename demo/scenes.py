@@ -1,4 +1,4 @@
-"""Synthetic photographs: people on a ground before a background, each picture a function of its seed.
+"""Synthetic photos: people on a ground before a background, each picture a function of its seed.
 
 Images are RGB (H, W, 3) uint8.
 """

@@ -61,7 +61,7 @@ class Batches(Dataset):
 
 
 def boxes_to_letterbox(bbox_xywh: np.ndarray, photograph: Size, size: Size) -> np.ndarray:
-    """(n, 4) left, top, width, height in a photograph -> centre x, y, width, height in its letterbox."""
+    """(n, 4) left, top, width, height in a photo -> centre x, y, width, height in its letterbox."""
     size, photograph = np.array(size), np.array(photograph)
     scale = (size / photograph).min()
     centers = bbox_xywh[:, :2] + bbox_xywh[:, 2:] / 2

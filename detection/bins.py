@@ -1,8 +1,8 @@
-"""Photographs as the detector sees them, one a bin: what infer.py and bench.py read.
+"""Photos as the detector sees them, one a bin: what infer.py and bench.py read.
 
     python3 -m detection.bins ./data/coco/val2017 ./letterboxed --yolo_cfg configs/yolov3-spp.cfg --limit 64
 
-A bin has the photograph's name, 000000000139.bin, and holds (3, height, width) float32 RGB from 0 to 1. A whole one is
+A bin has the photo's name, 000000000139.bin, and holds (3, height, width) float32 RGB from 0 to 1. A whole one is
 kept.
 """
 from __future__ import annotations
@@ -41,7 +41,7 @@ def write_letterboxed(images: PathLike, output: Path, network: Network, limit: O
     photographs = find_photographs(images)[:limit]
     whole = bins_in(make_folder(output))
     with hold(output):
-        for photograph in Progress(photographs, unit="photograph", desc="letterbox"):
+        for photograph in Progress(photographs, unit="photo", desc="letterbox"):
             name = f"{photograph.image_id:012d}.bin"
             if whole.get(name) != row_bytes(network.input_shape, FLOAT32):
                 write_file(output / name, read_letterboxed(photograph, (network.width, network.height)).tensor)

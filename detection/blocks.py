@@ -114,7 +114,7 @@ class Network:
 
     @property
     def rows(self) -> int:
-        """Predictions of a photograph: anchors times cells, over all heads. 22,743 for yolov3 at 608."""
+        """Predictions of a photo: anchors times cells, over all heads. 22,743 for yolov3 at 608."""
         return sum(len(head.anchors) * head.shape[1] * head.shape[2] for head in self.heads)
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from contract.errors import UserError
 from detection.blocks import Network
 
-CROWD = 100  # more people than this in a photograph, and the selection is done again with
+CROWD = 100  # more people than this in a photo, and the selection is done again with
 CROWD_STEP = 0.05  # a threshold lower by this (AlphaPose's dynamic_write_results)
 
 
@@ -43,7 +43,7 @@ def anchor_rows(network: Network) -> np.ndarray:
 
 
 def find_people(raw: np.ndarray, anchors: np.ndarray, thresholds: Thresholds) -> np.ndarray:
-    """(rows, columns) network output of one photograph -> (n, 5) x1 y1 x2 y2 score in the letterbox, best first.
+    """(rows, columns) network output of one photo -> (n, 5) x1 y1 x2 y2 score in the letterbox, best first.
 
     anchors: (rows, 7) of `anchor_rows`.
     """
@@ -52,16 +52,18 @@ def find_people(raw: np.ndarray, anchors: np.ndarray, thresholds: Thresholds) ->
 
 
 def decode(raw: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Raw rows -> rows of the same columns: centre x, y, width, height in letterbox pixels, the rest probabilities."""
+    """(n, 6 or 7) float32 raw rows of the network and (n, 7) rows of `anchor_rows` -> float32 rows of the same columns:
+    centre x, y, width, height in letterbox pixels, then probabilities from 0 to 1."""
     rows = sigmoid(raw)
     column_row, stride, sizes, scale, squared = np.split(anchors, [2, 3, 5, 6], axis=1)
     rows[:, :2] = (rows[:, :2] * scale - (scale - 1) / 2 + column_row) * stride
-    with np.errstate(over="ignore"):  # an untrained network's size may be infinite; it is clipped to the photograph
+    with np.errstate(over="ignore"):  # an untrained network's size may be infinite; it is clipped to the photo
         rows[:, 2:4] = np.where(squared, 4 * rows[:, 2:4] ** 2, np.exp(raw[:, 2:4])) * sizes
     return rows
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-values)), (...) of any shape and float type, from 0 to 1."""
     with np.errstate(over="ignore"):  # exp of more than 88 is infinite in float32, and 1 / inf is the 0 it should be
         return 1 / (1 + np.exp(-values))
 
@@ -70,7 +72,7 @@ def select_people(rows: np.ndarray, thresholds: Thresholds) -> np.ndarray:
     """(rows, 6 or more) decoded rows -> (n, 5) x1 y1 x2 y2 score of the people, best first.
 
     A person is a row whose objectness is above the confidence and whose best class is the person: the first class, so
-    it wins a tie. The class probability counts no further. The crowd rule is this photograph's own: what is found
+    it wins a tie. The class probability counts no further. The crowd rule is this photo's own: what is found
     does not depend on the batch.
     """
     is_person = (rows[:, 4] > np.float32(thresholds.confidence)) & (rows[:, 5] >= rows[:, 6:].max(axis=1, initial=0))

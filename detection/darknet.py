@@ -29,8 +29,8 @@ from detection.blocks import (
     Yolo,
 )
 
-HEADER = np.array([0, 2, 0, 0, 0], "<i4")  # version 0.2.0 and the number of photographs seen in training, 64 bits
-OLD_HEADER_BYTES = 16  # of a version before 0.2, which counts the photographs in 32 bits
+HEADER = np.array([0, 2, 0, 0, 0], "<i4")  # version 0.2.0 and the number of photos seen in training, 64 bits
+OLD_HEADER_BYTES = 16  # of a version before 0.2, which counts the photos in 32 bits
 
 # Options that change what a network computes and that are not built here, with the values that change nothing.
 # What is not named anywhere in this file concerns training, or the drawing of boxes.
@@ -49,8 +49,8 @@ MOST_BLOCKS = 1000  # (114)
 MOST_CHANNELS = 1 << 16  # and classes (1,024)
 MOST_PIXELS = 1 << 13  # of the input's width and height, and of an anchor (608)
 MOST_WINDOW = 32  # size, stride and padding of a block (13)
-MOST_VALUES = 1 << 30  # of all blocks' outputs for one photograph (1.2e8)
-MOST_WORK = 1 << 40  # multiplications of convolutions and comparisons of pools for one photograph (7.1e10)
+MOST_VALUES = 1 << 30  # of all blocks' outputs for one photo (1.2e8)
+MOST_WORK = 1 << 40  # multiplications of convolutions and comparisons of pools for one photo (7.1e10)
 
 Arrays = Dict[str, np.ndarray]  # of one convolution, by the names of its `layout()`
 
@@ -111,7 +111,7 @@ def read_cfg(path: PathLike) -> Network:
     if net.kind not in ("net", "network"):
         raise UserError(f"{net.where}: a cfg begins with [net]")
     if net.integer("channels", default=3, most=MOST_CHANNELS) != 3:
-        raise UserError(f"{net.where}: channels is {net.options['channels']}, expected 3: photographs are RGB")
+        raise UserError(f"{net.where}: channels is {net.options['channels']}, expected 3: photos are RGB")
     network = Network(net.integer("width", most=MOST_PIXELS), net.integer("height", most=MOST_PIXELS), ())
     network = dataclasses.replace(network, blocks=tuple(_read_blocks(sections, network.input_shape)))
     _check_heads(network, path)

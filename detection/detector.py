@@ -1,6 +1,6 @@
-"""People in a folder of photographs, found by a YOLOv3 network on any backend.
+"""People in a folder of photos, found by a YOLOv3 network on any backend.
 
-Photographs are decoded and letterboxed by threads while the network runs. What is found in one depends neither on the
+Photos are decoded and letterboxed by threads while the network runs. What is found in one depends neither on the
 others of its batch nor on where a run was stopped.
 """
 from __future__ import annotations
@@ -34,13 +34,13 @@ from pose.coco import PERSON
 from pose.photos import Photos, is_number, read_photograph
 
 SPP_CFG = Path(__file__).resolve().parent.parent / "configs" / "yolov3-spp.cfg"
-WORKERS = min(4, os.cpu_count() or 1)  # a photograph takes some milliseconds: more threads only hold memory
+WORKERS = min(4, os.cpu_count() or 1)  # a photo takes some milliseconds: more threads only hold memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Detector:
     """A network and where it runs: a darknet cfg with its weights, or with the file that a backend's builder made of
-    them. `batch` photographs at a time; None is what the file was made for, or 1."""
+    them. `batch` photos at a time; None is what the file was made for, or 1."""
 
     weights: Optional[PathLike] = None
     model: Optional[PathLike] = None
@@ -92,10 +92,10 @@ class Letterboxed(NamedTuple):
 def detect_folder(images: Union[Photos, PathLike], output: PathLike, detector: Detector,
                   thresholds: Thresholds = Thresholds(), skip_unreadable: bool = False, limit: Optional[int] = None,
                   replace: bool = False) -> None:
-    """Write the people on every photograph of `images`, or the first `limit`, to `output` (COCO results JSON), and
+    """Write the people on every photo of `images`, or the first `limit`, to `output` (COCO results JSON), and
     beside it how they were found. Run again after an interruption, it continues; when all is there, it does nothing.
 
-    Raises UserError rather than keep detections of other settings, weights or photographs, unless they are to be
+    Raises UserError rather than keep detections of other settings, weights or photos, unless they are to be
     replaced.
     """
     photographs, spec = find_photographs(images)[:limit], detector.spec()
@@ -120,13 +120,13 @@ def _detect(photographs: List[Photograph], spec: DetectorSpec, results: Results,
         results.remove()
         finished = False
     if finished:
-        print(f"{output}: kept, of the same photographs, weights and settings")
+        print(f"{output}: kept, of the same photos, weights and settings")
         return
     left = [photograph for photograph in photographs if photograph.key not in results.found]
     unreadable: List[str] = []
     cv2.setNumThreads(1)  # the workers use the cores
     with open_detector(detector, spec) as backend, Progress(
-            total=len(photographs), initial=len(photographs) - len(left), unit="photograph", desc="detect") as bar:
+            total=len(photographs), initial=len(photographs) - len(left), unit="photo", desc="detect") as bar:
         groups = read_ahead(left, spec.layers, batch_of(backend, detector), unreadable if skip_unreadable else None)
         for found in detect_groups(groups, backend, spec.layers, thresholds):
             results.add(found)
@@ -134,7 +134,7 @@ def _detect(photographs: List[Photograph], spec: DetectorSpec, results: Results,
         facts = {"photographs": len(photographs), "photographs_sha256": fingerprint, "unreadable": unreadable,
                  "device": backend.describe()}
     people = results.finish([photograph.key for photograph in photographs], facts)
-    print(f"{output}: {people} people on {len(photographs) - len(unreadable)} photographs")
+    print(f"{output}: {people} people on {len(photographs) - len(unreadable)} photos")
     if unreadable:
         print(f"left out, {len(unreadable)} unreadable: {', '.join(unreadable)}")
 
@@ -192,17 +192,17 @@ def _onnx_of(detector: Detector, network: Network) -> bytes:
 
 
 def batch_of(backend: Backend, detector: Detector) -> int:
-    """Photographs at a time. Raises UserError when the model file was made for another number."""
+    """Photos at a time. Raises UserError when the model file was made for another number."""
     static = backend.input_shape[0]
     if static and detector.batch and static != detector.batch:
-        raise UserError(f"--batch {detector.batch}, but the model was made for {static} photographs at a time. "
+        raise UserError(f"--batch {detector.batch}, but the model was made for {static} photos at a time. "
                         f"Leave --batch out, or give {static}")
     return static or detector.batch or 1
 
 
 def read_ahead(photographs: Sequence[Photograph], network: Network, batch: int,
                unreadable: Optional[List[str]]) -> Iterator[List[Letterboxed]]:
-    """Groups of `batch` letterboxed photographs, the last one shorter, made by threads while the caller works.
+    """Groups of `batch` letterboxed photos, the last one shorter, made by threads while the caller works.
 
     The paths of those that cannot be read are added to `unreadable`; where that is None the first of them raises.
     """
@@ -212,7 +212,7 @@ def read_ahead(photographs: Sequence[Photograph], network: Network, batch: int,
             group.append(job.result())
         except UserError as error:
             if unreadable is None:
-                raise UserError(f"{error}. --skip_unreadable goes on without such photographs") from None
+                raise UserError(f"{error}. --skip_unreadable goes on without such photos") from None
             unreadable.append(str(error))
             continue
         if len(group) == batch:
@@ -223,7 +223,7 @@ def read_ahead(photographs: Sequence[Photograph], network: Network, batch: int,
 
 
 def _in_threads(photographs: Sequence[Photograph], network: Network, ahead: int) -> Iterator[Future]:
-    """One finished or running job a photograph, in order, at most `ahead` of them not yet taken."""
+    """One finished or running job a photo, in order, at most `ahead` of them not yet taken."""
     jobs: Deque[Future] = deque()
     with ThreadPoolExecutor(WORKERS) as pool:
         for photograph in photographs:
@@ -240,7 +240,7 @@ def read_letterboxed(photograph: Photograph, size: Size) -> Letterboxed:
 
 def detect_groups(groups: Iterable[List[Letterboxed]], backend: Backend, network: Network,
                   thresholds: Thresholds) -> Iterator[Dict[Key, List[dict]]]:
-    """The people on each photograph of a group, as records of COCO results, best first."""
+    """The people on each photo of a group, as records of COCO results, best first."""
     anchors = anchor_rows(network)
     for group in groups:
         outputs = infer_rows(backend, np.stack([item.tensor for item in group]), backend.input_shape[0] or len(group))
@@ -257,7 +257,7 @@ def _finite(outputs: np.ndarray, group: List[Letterboxed]) -> np.ndarray:
 
 
 def people_records(item: Letterboxed, people: np.ndarray, network: Network) -> List[dict]:
-    """(n, 5) people in the letterbox -> COCO results: bbox x, y, width, height in pixels of the photograph."""
+    """(n, 5) people in the letterbox -> COCO results: bbox x, y, width, height in pixels of the photo."""
     boxes = boxes_to_photograph(people[:, :4], (network.width, network.height), item.size)
     boxes[:, 2:] -= boxes[:, :2]  # in float32, as the original
     name = {"file_name": item.photograph.file_name} if item.photograph.file_name else {}

@@ -89,7 +89,7 @@ def relative_error(content: bytes, oracle, shape: Sequence[int]) -> float:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     rows = session.run(["output"], {"image": images})[0]
     with torch.inference_mode():
-        expected = oracle(torch.from_numpy(images[[0, -1]])).numpy()  # each photograph is on its own
+        expected = oracle(torch.from_numpy(images[[0, -1]])).numpy()  # each photo is on its own
     return float(np.abs(rows[[0, -1]] - expected).max() / np.abs(expected).max())
 
 

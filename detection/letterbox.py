@@ -1,4 +1,4 @@
-"""A photograph into the detector's square with grey bars, and boxes back from there.
+"""A photo into the detector's square with grey bars, and boxes back from there.
 
 The two ways differ by up to a pixel, as AlphaPose's do: the picture is pasted at whole pixels, the boxes are moved by
 the exact half of what is left. The published numbers contain that, so it stays.
@@ -19,7 +19,7 @@ def letterbox(image: np.ndarray, size: Size) -> np.ndarray:
     """(H, W, 3) uint8 -> (height, width, 3) uint8: scaled to fit, bicubic, in the middle of a grey canvas."""
     height, width = image.shape[:2]
     scale = min(size[0] / width, size[1] / height)
-    # int() cuts, and the float product can fall just below a whole number: 607 for some widths at 608. A photograph of
+    # int() cuts, and the float product can fall just below a whole number: 607 for some widths at 608. A photo of
     # extreme proportions keeps one pixel, where the original fails.
     inner = max(int(width * scale), 1), max(int(height * scale), 1)
     left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
@@ -34,7 +34,7 @@ def network_input(canvas: np.ndarray) -> np.ndarray:
 
 
 def boxes_to_photograph(boxes_xyxy: np.ndarray, size: Size, photograph: Size) -> np.ndarray:
-    """(n, 4) float32 corners in the letterbox -> in pixels of the photograph, clipped to [0, width] x [0, height]."""
+    """(n, 4) float32 corners in the letterbox -> in pixels of the photo, clipped to [0, width] x [0, height]."""
     size, photograph = np.array(size, np.float32), np.array(photograph, np.float32)
     scale = (size / photograph).min()
     corners = boxes_xyxy.reshape(-1, 2, 2) - (size - scale * photograph) / np.float32(2)  # (n, 2 corners, x y)

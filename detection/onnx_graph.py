@@ -32,7 +32,7 @@ BATCH_NAME = "N"  # of a dynamic batch
 
 def build_onnx(network: Network, weights: Sequence[Arrays], batch: Optional[int] = 1,
                opset: int = 11) -> onnx.ModelProto:
-    """The graph for `batch` photographs at a time, None for any number. Every other size is static."""
+    """The graph for `batch` photos at a time, None for any number. Every other size is static."""
     graph = Graph(opset)
     arrays = iter(weights)
     outputs: List[str] = []  # of each block
@@ -73,6 +73,7 @@ class Graph:
         return output
 
     def constant(self, values: np.ndarray, name: str) -> str:
+        """Add an initializer, (...) of any shape and dtype, and return its name in the graph."""
         name = f"{self.prefix}.{name}"
         self.proto.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
@@ -100,7 +101,7 @@ def _activation(graph: Graph, name: str, last: str) -> str:
 
 
 def folded(block: Convolution, arrays: Arrays) -> Tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of the convolution with its batch norm folded in: computed in float64, returned in float32."""
+    """(out, in / groups, size, size) kernel and (out,) bias, both float32, with the batch norm folded in in float64."""
     if not block.batch_normalize:
         return arrays["kernel"], arrays["bias"]
     scale = arrays["scale"].astype(np.float64) / np.sqrt(arrays["variance"].astype(np.float64) + block.eps)

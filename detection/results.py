@@ -10,14 +10,14 @@ from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.manifest import settings_difference
 
-Key = Tuple[int, int]  # image_id and bytes of a photograph: one that was mended is detected again
+Key = Tuple[int, int]  # image_id and bytes of a photo: one that was mended is detected again
 
 
 class Results:
     """OUTPUT is COCO results JSON. OUTPUT.settings.json says how it was made and what its sha256 is.
 
     OUTPUT.progress is there while a run is unfinished: JSON lines, the settings and then [image_id, bytes, detections]
-    of each photograph. A line that was cut short is dropped.
+    of each photo. A line that was cut short is dropped.
     """
 
     def __init__(self, output: PathLike, settings: Dict[str, Any]):
@@ -38,7 +38,7 @@ class Results:
         if difference is None and record.get("detections_sha256") != sha256_of_file(self.output):
             difference = "content has changed since it was written"
         if difference is None and record.get("unreadable") and not skip_unreadable:
-            difference = f"unreadable photographs were left out ({', '.join(record['unreadable'])})"
+            difference = f"unreadable photos were left out ({', '.join(record['unreadable'])})"
         if difference:
             raise UserError(f"{self.output}: made earlier, and its {difference}. Remove it, or name another --output")
         return True
@@ -71,7 +71,7 @@ class Results:
         self.found.clear()
 
     def add(self, found: Dict[Key, List[dict]]) -> None:
-        """Remember these photographs, on disk too."""
+        """Remember these photos, on disk too."""
         if not self.progress_file.exists():
             make_folder(self.output.parent)
             write_file(self.progress_file, (json.dumps(self.settings) + "\n").encode())

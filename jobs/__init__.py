@@ -1,1 +1,1 @@
-"""The entire job, from photographs to the row of a table: its files, its stages, and how they are run."""
+"""The entire job, from photos to the row of a table: its files, its stages, and how they are run."""

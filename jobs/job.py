@@ -72,7 +72,7 @@ class Job:
 
     @property
     def detector_onnx(self) -> Path:
-        """Of one photograph at a time."""
+        """Of one photo at a time."""
         return self.detector_model or self.work / "models" / f"{self.weights.stem}_bs1.onnx"
 
     @property

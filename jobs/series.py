@@ -92,7 +92,7 @@ def machine_checks(jobs: List[Job]) -> List[Stage]:
 
 
 def render(args: argparse.Namespace, *options: object) -> List[Stage]:
-    """The photographs of the demo."""
+    """The photos of the demo."""
     if not args.demo:
         return []
     return [stage("-m", "demo.render", "--output", args.dataroot, *options, leaves=(args.dataroot,))]

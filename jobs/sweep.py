@@ -20,7 +20,7 @@ def machine_checks(args: argparse.Namespace) -> List[Stage]:
 
 
 def plan(args: argparse.Namespace) -> List[Stage]:
-    """FastPose on the crops of annotated people, then the detector on whole photographs."""
+    """FastPose on the crops of annotated people, then the detector on whole photos."""
     bins, letterboxed = args.work / "prep_data", args.work / "letterboxed"
     pose, detector = (args.work / "models" / f"{file.stem}.onnx" for file in (args.checkpoint, args.weights))
     limit = ("--limit", args.photographs)

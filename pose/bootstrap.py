@@ -1,6 +1,6 @@
-"""COCO's ten keypoint numbers of weighted photographs, and how far apart two results are beyond chance.
+"""COCO's ten keypoint numbers of weighted photos, and how far apart two results are beyond chance.
 
-The bootstrap is paired: each replicate draws photographs with replacement, both results are scored on the same draw,
+The bootstrap is paired: each replicate draws photos with replacement, both results are scored on the same draw,
 and the interval is that of the difference. Axes as in `pose.matching`, and R replicates.
 """
 from __future__ import annotations
@@ -26,7 +26,7 @@ def coco_numbers(matches: Matches) -> Dict[str, float]:
 
 
 def weighted_numbers(matches: Matches, weights: np.ndarray) -> np.ndarray:
-    """(R, I) times that each photograph counts -> (R, 10) numbers; NaN where no annotation is to be found.
+    """(R, I) times that each photo counts -> (R, 10) numbers; NaN where no annotation is to be found.
 
     Counts are exact in float32 too; its precisions are then good to 1e-7.
     """
@@ -93,7 +93,7 @@ def difference_intervals(a: Matches, b: Matches, replicates: int, seed: int,
                          workers: int) -> Dict[str, List[float]]:
     """Of each number, the interval that holds the difference b - a in COVERAGE per cent of the replicates."""
     photographs = a.wanted.shape[1]
-    # Photographs without annotations and results weigh nothing; drawing them is what makes the rest vary in number.
+    # Photos without annotations and results weigh nothing; drawing them is what makes the rest vary in number.
     seeds = np.random.SeedSequence(seed).spawn(-(-replicates // REPLICATES_AT_ONCE))
 
     def draw(task: Tuple[int, np.random.SeedSequence]) -> np.ndarray:

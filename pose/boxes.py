@@ -15,7 +15,7 @@ NO_CENTER = -1.0  # AlphaPose marks "no box" by this centre x and does not pad i
 def box_to_center_scale(bbox_xyxy: np.ndarray, aspect_ratio: float) -> Tuple[np.ndarray, np.ndarray]:
     """(N, 4) boxes -> (N, 2) centres and (N, 2) padded widths and heights, float32, with width / height = aspect_ratio.
 
-    The shorter side grows to meet the aspect ratio. Nothing is clipped to the photograph, and a width that is negative
+    The shorter side grows to meet the aspect ratio. Nothing is clipped to the photo, and a width that is negative
     is shorter than any, so it grows too (AlphaPose's `_box_to_center_scale`). float64 in, rounded where AlphaPose
     rounds: the last bits decide whether a crop is equal to AlphaPose's.
     """

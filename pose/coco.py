@@ -108,5 +108,6 @@ def _is_usable(value: Any) -> bool:
 
 
 def are_fractions(values: np.ndarray) -> bool:
-    """Whether coordinates look like fractions of a photo instead of pixels: all in 0..1, and not just 0 and 1."""
+    """Whether (...) coordinates look like fractions of a photo instead of pixels: all from 0 to 1, and not only 0 and
+    1."""
     return bool(values.size and values.min() >= 0 and values.max() <= 1 and (values % 1).any())

@@ -1,4 +1,4 @@
-"""From a photograph and a box to the tensor that the network takes.
+"""From a photo and a box to the tensor that the network reads.
 
 Axes: H, W of the crop. Colours are RGB. A crop is (H, W, 3) uint8 until it is normalised, then (3, H, W) float32.
 """
@@ -46,13 +46,13 @@ def _three_points(center: np.ndarray, width: np.float32) -> np.ndarray:
 
 def crop_person(image: np.ndarray, center: np.ndarray, scale: np.ndarray, input_size: Tuple[int, int],
                 affine: Callable[..., np.ndarray] = get_affine) -> np.ndarray:
-    """(H0, W0, 3) uint8 photograph -> (H, W, 3) uint8 crop, bilinear; black where the box leaves the photograph."""
+    """(H0, W0, 3) uint8 photo -> (H, W, 3) uint8 crop, bilinear; black where the box leaves the photo."""
     height, width = input_size
     return cv2.warpAffine(image, affine(center, scale, input_size), (width, height), flags=cv2.INTER_LINEAR)
 
 
 def positions_to_image(positions: np.ndarray, crop_xyxy: np.ndarray, heatmap_size: Tuple[int, int]) -> np.ndarray:
-    """(N, K, 2) heatmap positions of the (N, 4) crops -> (N, K, 2) float32 photograph pixels.
+    """(N, K, 2) heatmap positions of the (N, 4) crops -> (N, K, 2) float32 photo pixels.
 
     The inverse of `get_affine` for a heatmap raster: the crop's WIDTH scales both axes, and the centres
     correspond without a half-pixel term.
@@ -86,5 +86,5 @@ class Normalizer:
 
 
 def mirror(tensor: np.ndarray, axis: int = -1) -> np.ndarray:
-    """An array and the axis of its W -> its mirror image, contiguous."""
+    """Mirror a crop along the axis of its W: (..., W) or, with axis 1, (H, W, 3). Shape and dtype stay; contiguous."""
     return np.ascontiguousarray(np.flip(tensor, axis))

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 
 def decode_peak(both: Sequence[np.ndarray], find: Callable = find_peaks) -> Tuple[np.ndarray, np.ndarray]:
-    """Peaks of the mean of the heatmaps of crops and, where there are two, of mirrored crops."""
+    """One or two (N, K, h, w) float32 heatmaps, of crops and of mirrored crops -> the peaks of their mean: (N, K, 2)
+    float32 positions, (N, K) float32 scores."""
     return find(_mean(both))
 
 
 def decode_regression(both: Sequence[np.ndarray], norm: str) -> Tuple[np.ndarray, np.ndarray]:
-    """The means of the positions and of the scores that each heatmap gives."""
+    """One or two (N, K, h, w) float32 heatmaps -> (N, K, 2) float32 positions and (N, K) float32 scores: the means of
+    what each of them gives."""
     positions, scores = (_mean(values) for values in zip(*(expected_positions(one, norm) for one in both)))
     return positions, scores
 
@@ -55,7 +57,7 @@ DECODERS: Dict[str, Decoder] = {
 
 def heatmaps_to_keypoints(heatmaps: np.ndarray, heatmaps_flip: Optional[np.ndarray], crop_xyxy: np.ndarray,
                           spec: PoseSpec, flip_shift: str = "clean") -> Tuple[np.ndarray, np.ndarray]:
-    """(N, K, h, w) heatmaps of crops, and of the mirrored crops or None -> (N, K, 2) keypoints in photograph pixels
+    """(N, K, h, w) heatmaps of crops, and of the mirrored crops or None -> (N, K, 2) keypoints in photo pixels
     and (N, K) scores, both float32."""
     both: List[np.ndarray] = [heatmaps]
     if heatmaps_flip is not None:

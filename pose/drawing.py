@@ -37,8 +37,8 @@ class Palette(NamedTuple):
 
 
 def draw_people(image: np.ndarray, people: People, boxes: bool = False, skeleton: Skeleton = COCO17) -> np.ndarray:
-    """A copy of the image with its people, the largest in front; with their ids where they have some, and boxes on
-    request."""
+    """A copy of the (H, W, 3) uint8 RGB image with its people drawn, the largest in front. Ids are drawn where people
+    have them, and boxes on request."""
     image = image.copy()
     for row in np.argsort(people.boxes_xywh[:, 3], kind="stable"):
         palette = Palette() if people.ids is None else Palette(middle=id_color(int(people.ids[row])))
@@ -52,7 +52,7 @@ def draw_people(image: np.ndarray, people: People, boxes: bool = False, skeleton
 
 def draw_person(image: np.ndarray, joints: np.ndarray, scores: np.ndarray, palette: Palette = Palette(),
                 skeleton: Skeleton = COCO17) -> None:
-    """Draw (K, 2) joints with their (K,) scores, in place."""
+    """Draw (K, 2) joints in pixels with their (K,) scores on the (H, W, 3) uint8 RGB image, in place."""
     height, width = image.shape[:2]
     joints = np.clip(np.nan_to_num(joints), -FAR, (width + FAR, height + FAR))
     opacities = joint_opacities(scores)
@@ -111,7 +111,7 @@ def id_color(name: int) -> Color:
 
 
 def draw_boxes(image: np.ndarray, people: People) -> None:
-    """Thin rectangles, in the ids' colours where there are ids, in place."""
+    """Draw thin boxes on the (H, W, 3) uint8 RGB image, in place, in the colours of the ids where there are ids."""
     names = [None] * len(people) if people.ids is None else people.ids.tolist()
     for name, (left, top, right, bottom) in zip(names, _corners(people)):
         color = Palette().middle if name is None else id_color(name)
@@ -120,7 +120,7 @@ def draw_boxes(image: np.ndarray, people: People) -> None:
 
 
 def draw_labels(image: np.ndarray, people: People, names: Sequence[int]) -> None:
-    """Each person's id on a plate above the box, or where there is room, in place."""
+    """Draw the id of each person on the (H, W, 3) uint8 RGB image, in place: above the box, or where there is room."""
     height, width = image.shape[:2]
     scale = float(np.clip(min(height, width) / 900, 0.4, 2.0))
     taken: List[Rectangle] = []

@@ -16,22 +16,22 @@ TORCH_COPY_BLOCK = 16
 
 
 def flip_back(heatmaps: np.ndarray, skeleton: Skeleton = COCO17) -> np.ndarray:
-    """Heatmaps of mirrored crops -> as if of the crops: (N, K, h, w) mirrored, left and right joints swapped."""
+    """(N, K, h, w) heatmaps of mirrored crops -> heatmaps of the crops: mirrored, left and right joints swapped."""
     return heatmaps[:, skeleton.mirrored, :, ::-1]
 
 
 def shift_clean(flipped: np.ndarray) -> np.ndarray:
-    """Shift by one column to the right, which aligns a mirrored heatmap; the first column stays as well."""
+    """Shift (..., w) heatmaps by one column to the right, which aligns mirrored ones. The first column is repeated."""
     shifted = np.empty(flipped.shape, flipped.dtype)
     shifted[..., 1:], shifted[..., 0] = flipped[..., :-1], flipped[..., 0]
     return shifted
 
 
 def shift_original(flipped: np.ndarray) -> np.ndarray:
-    """The shift as AlphaPose's `flip_heatmap` really computes it on an x86 CPU, bit for bit.
+    """The shift of (..., w) heatmaps as AlphaPose's `flip_heatmap` computes it on an x86 CPU, bit for bit.
 
     It assigns a row to an overlapping view of itself, so later blocks read what earlier ones wrote: of 48 columns,
-    17 holds column 15, and 33 to 47 all hold column 31. Published NPU figures carry this.
+    17 holds column 15, and 33 to 47 all hold column 31. Published NPU figures contain this.
     """
     source = np.arange(flipped.shape[-1]) - 1
     source[0] = 0
@@ -45,13 +45,14 @@ FLIP_SHIFTS: Dict[str, Callable[[np.ndarray], np.ndarray]] = {"clean": shift_cle
 
 
 def moves_inside(x: np.ndarray, y: np.ndarray, width: int, height: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Which peaks move along x and along y: both, when both coordinates are at least 2 from the low and high border."""
+    """Two (n,) bool: which of the peaks at (n,) x and y move along x, and which along y. A peak moves along both if
+    both of its coordinates are at least 2 away from the low and the high border."""
     inside = (1 < x) & (x < width - 1) & (1 < y) & (y < height - 1)
     return inside, inside
 
 
 def moves_by_axis(x: np.ndarray, y: np.ndarray, width: int, height: int) -> Tuple[np.ndarray, np.ndarray]:
-    """As `moves_inside`, but each axis for itself, once the other coordinate is off the low border (mmpose 1.x)."""
+    """Two (n,) bool as `moves_inside`, but each axis separately, if the other coordinate is not 0 (mmpose 1.x)."""
     return (1 < x) & (x < width - 1) & (0 < y), (1 < y) & (y < height - 1) & (0 < x)
 
 
@@ -59,8 +60,8 @@ def find_peaks(heatmaps: np.ndarray, empty: int = 0, moves: Callable[..., Tuple]
                ) -> Tuple[np.ndarray, np.ndarray]:
     """(N, K, h, w) -> (N, K, 2) float32 positions in heatmap pixels, (N, K) float32 peak values.
 
-    The first of equal maxima in row-major order. A joint without a positive value lies at (empty, empty). A peak that
-    `moves` names goes a quarter pixel to the higher neighbour on that axis.
+    The first of equal maxima in row-major order. A joint without a positive value is placed at (empty, empty). A peak
+    that `moves` selects moves a quarter pixel towards the higher neighbour on that axis.
     """
     people, joints, height, width = heatmaps.shape
     rows = heatmaps.reshape(people * joints, height * width)

@@ -1,8 +1,8 @@
-"""COCO's keypoint matching, of all photographs at once, as arrays in which a photograph can be weighted.
+"""COCO's keypoint matching, of all photos at once, as arrays in which a photo can be weighted.
 
-pycocotools answers for one set of photographs. A bootstrap asks a thousand times, with each photograph counted some
-number of times; matching depends on one photograph at a time, so it is done once here and only the counting repeats.
-Axes: D results by descending score, I photographs, G annotations at most on one, A areas (all, medium, large), T
+pycocotools answers for one set of photos. A bootstrap asks a thousand times, with each photo counted some
+number of times; matching depends on one photo at a time, so it is done once here and only the counting repeats.
+Axes: D results by descending score, I photos, G annotations at most on one, A areas (all, medium, large), T
 thresholds of OKS.
 """
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pose.skeleton import COCO17
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREAS = np.array([[0, 1e10], [32 ** 2, 96 ** 2], [96 ** 2, 1e10]])  # all, medium, large; square pixels
-MOST_RESULTS = 20  # of a photograph; the lowest scores beyond do not count
+MOST_RESULTS = 20  # of a photo; the lowest scores beyond do not count
 PAIRS_AT_ONCE = 1 << 14  # results with annotations whose OKS is computed together
 
 
 @dataclasses.dataclass
 class Matches:
-    """(D,) photograph of each result; (A, T, D) whether it found an annotation and whether it counts at all;
+    """(D,) photo of each result; (A, T, D) whether it found an annotation and whether it counts at all;
     (A, I) annotations to be found."""
 
     image: np.ndarray
@@ -34,7 +34,7 @@ class Matches:
 
 @dataclasses.dataclass
 class Truth:
-    """M annotations in the order of their photographs: number of each one's photograph, (M, K, 3) keypoints, (M, 4)
+    """M annotations in the order of their photos: number of each one's photo, (M, K, 3) keypoints, (M, 4)
     bbox_xywh, (M,) areas, marks of a crowd; (A, M) those that are to be ignored. `numbers`: id -> number."""
 
     numbers: Dict[int, int]
@@ -47,17 +47,18 @@ class Truth:
 
     @property
     def wanted(self) -> np.ndarray:
+        """(A, images) int64: annotations of each photo that are not ignored."""
         return np.stack([np.bincount(self.image[~ignored], minlength=len(self.numbers)) for ignored in self.ignored])
 
 
 def load_truth(annotations: Annotations, images: Optional[List[int]]) -> Truth:
-    """COCO's annotations, of `images` or of all photographs."""
+    """COCO's annotations, of `images` or of all photos."""
     if images is not None:
         annotations.require_images(images, "manifest's images")
     ids = sorted(annotations.images if images is None else set(images))
     numbers = {image: number for number, image in enumerate(ids)}
     people = [person for person in annotations.people if person["image_id"] in numbers]
-    people.sort(key=lambda person: numbers[person["image_id"]])  # stable: within a photograph the file's order
+    people.sort(key=lambda person: numbers[person["image_id"]])  # stable: within a photo the file's order
     crowd = np.array([bool(person["iscrowd"]) for person in people], bool)
     unlabelled = np.array([person["num_keypoints"] == 0 for person in people], bool)
     areas = np.array([person["area"] for person in people], np.float64)
@@ -73,11 +74,11 @@ def _outside(areas: np.ndarray) -> np.ndarray:
 
 def match_results(truth: Truth, results: List[Dict[str, Any]]) -> Matches:
     """Match results in COCO's format to annotations as pycocotools' COCOeval does for keypoints. Results on other
-    photographs than those of `truth` do not count."""
+    photos than those of `truth` do not count."""
     results = [person for person in results if person["image_id"] in truth.numbers]
     image = np.array([truth.numbers[person["image_id"]] for person in results], np.int64)
     scores = np.array([person["score"] for person in results], np.float64)
-    order = np.lexsort((-scores, image))  # by photograph, then by descending score; stable
+    order = np.lexsort((-scores, image))  # by photo, then by descending score; stable
     rank = np.arange(len(order)) - np.searchsorted(image[order], image[order])
     order, rank = order[rank < MOST_RESULTS], rank[rank < MOST_RESULTS]
     image, scores = image[order], scores[order]
@@ -89,7 +90,7 @@ def match_results(truth: Truth, results: List[Dict[str, Any]]) -> Matches:
 
 
 def _match_by_rank(truth: Truth, image: np.ndarray, rank: np.ndarray, similarity: np.ndarray, outside: np.ndarray):
-    """Greedy, best result of every photograph first: it takes the annotation of the highest OKS that is still free and
+    """Greedy, best result of every photo first: it takes the annotation of the highest OKS that is still free and
     is to be found, else the best that is to be ignored, and then it does not count. -> (A, T, D) hits, counts."""
     slots = similarity.shape[1]
     ignored = np.ones((len(AREAS), len(truth.numbers), slots), bool)
@@ -117,7 +118,7 @@ def _match_by_rank(truth: Truth, image: np.ndarray, rank: np.ndarray, similarity
 
 
 def oks_with_truth(keypoints: np.ndarray, image: np.ndarray, truth: Truth) -> np.ndarray:
-    """(D, K, 2) keypoints on photographs (D,) -> (D, G) OKS with the annotations there, in their order; -1 beyond."""
+    """(D, K, 2) keypoints on photos (D,) -> (D, G) OKS with the annotations there, in their order; -1 beyond."""
     first = np.searchsorted(truth.image, np.arange(len(truth.numbers) + 1))
     many = np.diff(first)[image]  # annotations for each result
     similarity = np.full((len(image), max(1, np.diff(first).max(initial=0))), -1.0)

@@ -89,5 +89,6 @@ def oks_between(a: np.ndarray, b: np.ndarray, areas: np.ndarray) -> np.ndarray:
 
 
 def spread(values: np.ndarray) -> Dict[str, float]:
+    """Mean, median, 95th percentile and maximum of (...) values of any shape, at least one."""
     p50, p95 = np.percentile(values, (50, 95))
     return {"mean": float(values.mean()), "p50": float(p50), "p95": float(p95), "max": float(values.max())}

@@ -33,8 +33,8 @@ def box_to_center_scale_0x(bbox_xyxy: np.ndarray, aspect_ratio: float) -> Tuple[
 
 
 def box_to_center_scale_1x(bbox_xyxy: np.ndarray, aspect_ratio: float) -> Tuple[np.ndarray, np.ndarray]:
-    """As `box_to_center_scale_0x`, in float32 throughout, as 1.x does from the xywh of detections on (bbox_xywh2xyxy,
-    GetBBoxCenterScale, TopdownAffine)."""
+    """(N, 4) boxes -> (N, 2) centres and (N, 2) sizes as `box_to_center_scale_0x`, but in float32 throughout, as 1.x
+    computes from the xywh of detections (bbox_xywh2xyxy, GetBBoxCenterScale, TopdownAffine)."""
     corners = np.asarray(bbox_xyxy, np.float64).reshape(-1, 4)
     low = corners[:, :2].astype(np.float32)
     high = low + (corners[:, 2:] - corners[:, :2]).astype(np.float32)
@@ -48,7 +48,8 @@ def _widen(width: np.ndarray, height: np.ndarray, aspect_ratio: float) -> np.nda
 
 
 def get_affine_1x(center: np.ndarray, scale: np.ndarray, output_size: Tuple[int, int]) -> np.ndarray:
-    """As pose.crops.get_affine, from the three points that 1.x takes: beside the centre, where 0.x takes them above."""
+    """(2, 3) float64 as pose.crops.get_affine, from the three points of 1.x: beside the centre, where 0.x has them
+    above it."""
     height, width = output_size
     target = _three_points(np.array([width * 0.5, height * 0.5], np.float32), np.float32(width))
     return cv2.getAffineTransform(_three_points(center, scale[0]), target)

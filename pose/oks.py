@@ -1,6 +1,6 @@
 """Object keypoint similarity, and what AlphaPose does with it: rescore people, drop duplicates.
 
-Axes: N people, K joints. Keypoints are (N, K, 2) photograph pixels, scores (N, K).
+Axes: N people, K joints. Keypoints are (N, K, 2) photo pixels, scores (N, K).
 """
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from pose.skeleton import COCO17, Skeleton
 
 SCORED_JOINT = 0.2  # joints that score no more than this do not count in a person's score
-SAME_PERSON = 0.9  # two people of one photograph with a higher OKS than this are one
+SAME_PERSON = 0.9  # two people of one photo with a higher OKS than this are one
 SOFT_DECAY = 0.9  # exp(-oks^2 / this) multiplies the scores of the soft variant
-SOFT_MOST = 20  # people that the soft variant keeps of a photograph: as many as COCO scores
+SOFT_MOST = 20  # people that the soft variant keeps of a photo: as many as COCO scores
 EPSILON = np.spacing(1.0)  # keeps the division defined for boxes of no area
 
 
@@ -38,14 +38,17 @@ def rescore(scores: np.ndarray, box_scores: np.ndarray) -> np.ndarray:
 
 
 def by_descending_score(scores: np.ndarray) -> np.ndarray:
-    """Indices by descending score. Of equal scores the later comes first, as numpy's reversed argsort gives it for
-    the group sizes where that is defined; here it is so for every size."""
+    """(N,) scores -> (N,) int64 indices by descending score. Of equal scores the later comes first. AlphaPose's
+    reversed argsort gives the same order for up to 16 people; beyond that its order is undefined."""
     return np.argsort(scores, kind="stable")[::-1]
 
 
 def oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, skeleton: Skeleton = COCO17,
             threshold: float = SAME_PERSON) -> List[int]:
-    """Indices of the people of ONE photograph that stay, by descending score: greedy, drops OKS > threshold."""
+    """Indices of the people of ONE photo that are kept, by descending score: greedy, drops OKS > threshold.
+
+    Keypoints (N, K, 2) in pixels, scores (N,), areas (N,) in square pixels.
+    """
     order, keep = by_descending_score(scores), []
     while len(order):
         best, rest = order[0], order[1:]
@@ -56,9 +59,10 @@ def oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, skelet
 
 def soft_oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
                  skeleton: Skeleton = COCO17) -> List[int]:
-    """As `oks_nms`, but similar people lose score instead of being dropped, and SOFT_MOST stay.
+    """As `oks_nms`, with the same (N, K, 2) and (N,) arrays, but similar people lose score instead of being dropped,
+    and SOFT_MOST are kept.
 
-    The decayed scores only decide the order; the people keep the scores they came with.
+    The decayed scores only decide the order; people keep their original scores.
     """
     order = by_descending_score(scores)
     scores = scores[order]
@@ -78,7 +82,10 @@ NMS = {"greedy": oks_nms, "soft": soft_oks_nms}
 
 def nms_per_photograph(image_ids: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
                        nms: str = "greedy", skeleton: Skeleton = COCO17) -> List[int]:
-    """Indices of all N people that stay: photographs in order of first appearance, people by descending score."""
+    """Indices of the people that are kept: photos in order of first appearance, people by descending score.
+
+    image_ids (N,), keypoints (N, K, 2) in pixels, scores (N,), areas (N,) in square pixels.
+    """
     groups: Dict[int, List[int]] = {}
     for index, image_id in enumerate(image_ids):
         groups.setdefault(int(image_id), []).append(index)

@@ -19,7 +19,7 @@ def build_manifest(detections: Detections, source_sha256: str, spec: PoseSpec, b
     """The manifest of the bins that `preprocess.py` makes from these boxes, in their order.
 
     Columns: image_id (N,) int64, bbox_xywh (N, 4) float64, crop_xyxy (N, 4) float32, score (N,) float64. It needs no
-    photograph, so it also serves dumps of bins that came without one. `images` are the only ones to be scored; None is
+    photo, so it also serves dumps of bins that came without one. `images` are the only ones to be scored; None is
     all of the annotations.
     """
     height, width = spec.input_size

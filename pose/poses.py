@@ -49,7 +49,7 @@ class People:
         return self.scores.mean(axis=1) + self.box_scores + np.float32(1.25) * self.scores.max(axis=1)
 
     def take(self, rows: Union[Sequence[int], np.ndarray]) -> People:
-        """Those of `rows`, in that order."""
+        """The people of (n,) `rows`, in that order."""
         taken: Dict[str, Any] = {name: None if values is None else values[np.asarray(rows, np.int64)]
                                  for name, values in vars(self).items()}
         return People(**taken)

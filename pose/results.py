@@ -1,6 +1,6 @@
 """Decoded people as COCO results.
 
-Axes: N people, K joints. Keypoints are (N, K, 2) photograph pixels, scores (N, K).
+Axes: N people, K joints. Keypoints are (N, K, 2) photo pixels, scores (N, K).
 """
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from pose.people import GROUND_TRUTH, spec_of
 
 def results_of(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray,
                nms: str = "greedy") -> List[Dict[str, Any]]:
-    """The people of a manifest as COCO results, in AlphaPose's way for the kind of its boxes; `nms` of pose.oks.NMS."""
+    """COCO results of the people of a manifest, from (N, K, 2) keypoints and (N, K) scores, as AlphaPose makes them for
+    this kind of boxes. `nms` is a name in pose.oks.NMS."""
     if manifest.settings["boxes"] == GROUND_TRUTH:
         return ground_truth_results(manifest, keypoints, scores)
     return detection_results(manifest, keypoints, scores, nms)
 
 
 def detection_results(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray, nms: str) -> List[Dict[str, Any]]:
-    """COCO results of the people that OKS-NMS keeps. Boxes and scores are rounded to float32, as AlphaPose's are."""
+    """COCO results of the people that OKS-NMS keeps, from (N, K, 2) keypoints and (N, K) scores. Boxes and scores are
+    rounded to float32, as in AlphaPose."""
     areas = areas_of(manifest["crop_xyxy"])
     person_scores = rescore(scores, manifest["score"].astype(np.float32).astype(np.float64))
     keep = nms_per_photograph(manifest["image_id"], keypoints, person_scores, areas, nms, spec_of(manifest).skeleton)
@@ -35,8 +37,9 @@ def detection_results(manifest: Manifest, keypoints: np.ndarray, scores: np.ndar
 
 
 def ground_truth_results(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray) -> List[Dict[str, Any]]:
-    """COCO results of annotated boxes, as AlphaPose's validate_gt makes them: everybody stays, the score is mean plus
-    best joint, and `bbox` is the crop's corners. pycocotools reads those as xywh, so APm and APl mean little."""
+    """COCO results of annotated boxes, from (N, K, 2) keypoints and (N, K) scores, as AlphaPose's validate_gt makes
+    them. Nobody is dropped. The score is the mean joint score plus the best one. `bbox` holds the corners of the crop,
+    which pycocotools reads as xywh, so APm and APl have little meaning."""
     person_scores = scores.mean(axis=1) + scores.max(axis=1)
     columns = zip(manifest["crop_xyxy"].tolist(), manifest["image_id"].tolist(), person_scores.tolist(),
                   coco_keypoints(keypoints, scores).tolist())

@@ -1,8 +1,8 @@
-"""One data root that AlphaPose and this project both read: the first photographs, their people, their detections.
+"""One data root that AlphaPose and this project both read: the first photos, their people, their detections.
 
     python3 -m reference.inputs --dataroot ./data/coco --detections detections.json --output ./runs/reference/inputs
 
-AlphaPose takes no limit, and scores all photographs that its annotations name.
+AlphaPose takes no limit, and scores all photos that its annotations name.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def make_inputs(dataroot: Path, detections_file: Path, output: Path, limit: Optional[int] = None) -> None:
-    """Write annotations and detections of the first `limit` photographs into `output`, and link val2017 there."""
+    """Write annotations and detections of the first `limit` photos into `output`, and link val2017 there."""
     annotations = first_photographs(load_annotations(dataroot).as_coco(), limit)
     photos = Photos(dataroot / "val2017", {image["id"]: image for image in annotations["images"]})
     for image in annotations["images"]:
@@ -45,11 +45,11 @@ def make_inputs(dataroot: Path, detections_file: Path, output: Path, limit: Opti
     write_file(output / "detections.json", json.dumps(people).encode())
     remove_file(output / "val2017")
     os.symlink((dataroot / "val2017").resolve(), output / "val2017")
-    print(f"{len(annotations['images'])} photographs, {len(people)} detections in {output}")
+    print(f"{len(annotations['images'])} photos, {len(people)} detections in {output}")
 
 
 def first_photographs(annotations: Dict[str, Any], limit: Optional[int]) -> Dict[str, Any]:
-    """The annotations of the first photographs. AlphaPose finds a photograph by the end of its coco_url."""
+    """The annotations of the first photos. AlphaPose finds a photo by the end of its coco_url."""
     images = sorted(annotations["images"], key=lambda image: image["id"])[:limit]
     ids = {image["id"] for image in images}
     return {**annotations, "images": [{**image, "coco_url": f"val2017/{image['file_name']}"} for image in images],
@@ -63,7 +63,7 @@ def people_on(images: List[Dict[str, Any]], detections_file: Path) -> List[Dict[
     people = [row for row in read_json(detections_file, "detections")
               if row["image_id"] in ids and row.get("category_id", PERSON) == PERSON]
     if not people:
-        raise UserError(f"{detections_file}: no person on the {len(ids)} photographs asked for. Raise --limit, or take "
+        raise UserError(f"{detections_file}: no person on the {len(ids)} photos asked for. Raise --limit, or take "
                         "other --detections")
     return people
 

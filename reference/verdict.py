@@ -28,7 +28,7 @@ from pose.people import spec_of
 from reference.capture import CAPTURED
 
 KEYPOINTS = {"detected": "validate_rcnn_kpt.json", "annotated": "validate_gt_kpt.json"}  # as validate.py names them
-NEAR = 1e-3  # photograph pixels
+NEAR = 1e-3  # photo pixels
 SHARE_NEAR = 0.999  # of joints; heatmaps that differ in the last bit put a joint of two equal peaks on the other one
 DECIMALS = 4
 
@@ -64,7 +64,7 @@ def check_pass(name: str, captured: Dict[str, Any], original: Path, ours: Path) 
 
 
 def keypoint_differences(original: Path, ours: Path) -> np.ndarray:
-    """(N, K) distances in photograph pixels, of the people that both results keep; infinite for any other person."""
+    """(N, K) distances in photo pixels, of the people that both results keep; infinite for any other person."""
     input_size = spec_of(load_manifest(ours / "prep_data" / "manifest.json")).input_size
     a, b = (people_of_keypoints(load_keypoints(path), input_size)
             for path in (original, ours / "score" / "keypoints.json"))

@@ -51,7 +51,7 @@ def test_detections_of_a_photograph_that_is_not_in_the_data_set(own_coco, prepro
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"no photograph", lambda content: b"",
+@pytest.mark.parametrize("damage", [lambda content: b"no photo", lambda content: b"",
                                     lambda content: content[:len(content) // 2]], ids=["text", "empty", "cut short"])
 def test_an_unreadable_photograph_leaves_whole_bins_and_can_be_mended(own_coco, prepared, preprocess, tmp_path, damage):
     path = own_coco / "val2017" / "000000000025.jpg"  # the last one

@@ -154,7 +154,7 @@ def png(width: int, height: int) -> bytes:
         for kind, data in chunks)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a photograph", png(100000, 100000)],
+@pytest.mark.parametrize("content", [b"", b"not a photo", png(100000, 100000)],
                          ids=["empty", "text", "a size beyond OpenCV's limit"])
 def test_what_is_no_photograph_is_named(tmp_path, content):
     path = tmp_path / "000000000001.jpg"

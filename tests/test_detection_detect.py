@@ -33,7 +33,7 @@ def case(tmp_path_factory):
         height, width = rng.integers(40, 200, 2)
         image = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (int(width), int(height)))
         cv2.imwrite(str(photographs / f"{image_id:012d}.jpg"), image)
-    (photographs / "readme.txt").write_text("not a photograph")
+    (photographs / "readme.txt").write_text("not a photo")
     (folder / "net.cfg").write_text(tiny_cfg(classes=1))
     network = read_cfg(folder / "net.cfg")
     weights = random_weights(network)
@@ -82,7 +82,7 @@ def test_the_script_writes_coco_results_in_ascending_id(case, tmp_path, script, 
                  "--output", tmp_path / "out" / "detections.json")
     done = script("detect.py", *arguments)
     assert done.returncode == 0, done.stderr
-    assert f"{len(expected)} people on 7 photographs" in done.stdout
+    assert f"{len(expected)} people on 7 photos" in done.stdout
     assert json.loads((tmp_path / "out" / "detections.json").read_text()) == expected
     settings = json.loads((tmp_path / "out" / "detections.json.settings.json").read_text())
     assert settings["confidence"] == 0.1 and settings["nms"] == 0.6 and settings["people"] == len(expected)
@@ -169,15 +169,15 @@ def stop_after(monkeypatch, photographs: int) -> list:
 def test_an_unreadable_photograph_is_named_and_can_be_mended_or_left_out(case, images, tmp_path, capsys, expected):
     broken, output = images / "000000001000.jpg", tmp_path / "d.json"
     whole = broken.read_bytes()
-    broken.write_bytes(b"no photograph")
+    broken.write_bytes(b"no photo")
     with pytest.raises(UserError, match="000000001000.jpg: .*--skip_unreadable"):
         detect_folder(images, output, small_detector(case))
     assert not output.exists()
 
     detect_folder(images, output, small_detector(case), skip_unreadable=True)
-    assert "on 6 photographs" in (text := capsys.readouterr().out) and "000000001000.jpg" in text.splitlines()[-1]
+    assert "on 6 photos" in (text := capsys.readouterr().out) and "000000001000.jpg" in text.splitlines()[-1]
     assert json.loads(output.read_text()) == close_to(record for record in expected if record["image_id"] != 1000)
-    with pytest.raises(UserError, match="unreadable photographs were left out"):
+    with pytest.raises(UserError, match="unreadable photos were left out"):
         detect_folder(images, output, small_detector(case))
 
     broken.write_bytes(whole)
@@ -189,7 +189,7 @@ def test_an_unreadable_photograph_is_named_and_can_be_mended_or_left_out(case, i
 
 
 def test_a_photograph_mended_between_two_runs_is_the_only_one_detected_again(case, images, tmp_path, monkeypatch):
-    (images / "000000011197.jpg").write_bytes(b"no photograph")
+    (images / "000000011197.jpg").write_bytes(b"no photo")
     with pytest.raises(UserError):
         detect_folder(images, tmp_path / "d.json", small_detector(case))
     shutil.copy(case / "coco" / "val2017" / "000000011197.jpg", images)

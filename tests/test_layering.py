@@ -241,6 +241,25 @@ def test_functions_are_short(path):
         assert function.end_lineno - function.lineno < MAX_FUNCTION_LINES, f"{name(path)}: {function.name}"
 
 
+def array_functions(body: List[ast.stmt]) -> Iterator[ast.FunctionDef]:
+    """Public functions and methods with an array in their signature."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from array_functions(node.body)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            hints = [argument.annotation for argument in node.args.args + node.args.kwonlyargs] + [node.returns]
+            if any("ndarray" in ast.unparse(hint) for hint in hints if hint):
+                yield node
+
+
+@pytest.mark.parametrize("path", sources_in("pose") + sources_in("detection"), ids=name)
+def test_public_functions_say_the_shapes_of_their_arrays(path):
+    """Each docstring names at least one, such as (N, K, 2), (N,) or (..., w)."""
+    for function in array_functions(ast.parse(path.read_text(encoding="utf-8")).body):
+        docstring = ast.get_docstring(function) or ""
+        assert re.search(r"\((\w+,|\w[\w ]*, |\.\.\.)[^()]*\)", docstring), f"{name(path)}: {function.name}"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_nothing_dangerous_is_called(path):
     """No eval, no shell, no unpickling of more than tensors, no YAML that builds objects."""

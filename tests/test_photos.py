@@ -46,7 +46,7 @@ def test_a_number_names_a_photo_in_every_stage(folder, tmp_path, main, small_cfg
     (tmp_path / "d.json").write_text(json.dumps([{"image_id": image_id, **ROW}]))
     output = done(main("preprocess", "--dataroot", tmp_path, "--detections", tmp_path / "d.json", "--cfg", small_cfg,
                        "--output", tmp_path / "a", "--output_flip", tmp_path / "b"))
-    assert "1 people of 1 photographs: 1 bins written" in output
+    assert "1 people of 1 photos: 1 bins written" in output
 
 
 @pytest.mark.parametrize("written, there", [
@@ -109,7 +109,7 @@ def test_photos_and_annotations_at_paths_of_their_own(own_coco, preprocess, tmp_
 
 def test_limit_without_annotations_takes_the_first_of_the_folder(own_coco, preprocess):
     shutil.rmtree(own_coco / "annotations")
-    assert "8 people of 2 photographs" in done(preprocess("--limit", 2))
+    assert "8 people of 2 photos" in done(preprocess("--limit", 2))
 
 
 def test_names_that_are_no_numbers_are_numbered_and_told(folder, tmp_path):

@@ -77,7 +77,7 @@ def test_inputs_refuse_a_photograph_that_is_not_there(own_coco, tmp_path):
 def test_inputs_refuse_detections_of_nobody(own_coco, tmp_path):
     rows = json.loads((own_coco / "detections.json").read_text())
     (own_coco / "detections.json").write_text(json.dumps(rows[8:]))
-    assert "no person on the 1 photographs" in one_error(make_inputs(own_coco, tmp_path / "inputs", "--limit", 1))
+    assert "no person on the 1 photos" in one_error(make_inputs(own_coco, tmp_path / "inputs", "--limit", 1))
 
 
 @pytest.fixture()
