@@ -19,10 +19,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from ascend.ais_bench_processes import Share, read_times, run_shares, share_dumps, share_out
 from ascend.backend import Backend
 from ascend.generations import NEW, check_paths, find_generation
 from ascend.pyacl import call
-from ascend.shares import Share, read_times, run_shares, share_dumps, share_out
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.backend import check_backend
 from contract.bins import BinReader, open_bins

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ascend import cann
+from ascend.atc_checks import Input, check_opset, check_precision, choose_batch, read_input
 from ascend.codes import explain_output
 from ascend.precision import PRECISION_MODES, PRECISION_MODES_V2
-from ascend.request import Input, check_opset, check_precision, choose_batch, read_input
 from ascend.soc import check_soc_version
 from contract.arguments import HelpFormatter, parse
 from contract.errors import UserError

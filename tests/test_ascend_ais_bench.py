@@ -266,7 +266,7 @@ def test_bins_of_several_people(tmp_path, stage, models, small_cfg, coco, script
 
 @pytest.mark.parametrize("times", [[1.0, float("nan")], [-1.0], ["fast"], [None]])
 def test_times_that_are_none(tmp_path, times):
-    from ascend.shares import Share, read_times
+    from ascend.ais_bench_processes import Share, read_times
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "d0_summary.json").write_text(json.dumps({"filesinfo": {}, "npu_compute_time_list": times}))

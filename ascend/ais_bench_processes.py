@@ -1,4 +1,4 @@
-"""The processes of ais_bench, one a device: what each does, what it prints, and what it leaves."""
+"""The processes of ais_bench, one per device: what each does, what it prints, and what it leaves."""
 from __future__ import annotations
 
 import math
