@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from contract.script import exit_code  # noqa: E402
 
-from backends.tensorrt.calibration import read_table  # noqa: E402
+from backends.tensorrt.calibration_table import read_table  # noqa: E402
 from backends.tensorrt.trtexec import read_times  # noqa: E402
 from comparison.results import load_keypoints  # noqa: E402
 from contract.arguments import HelpFormatter, at_least  # noqa: E402

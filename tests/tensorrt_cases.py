@@ -26,13 +26,13 @@ def build_plan(model: Path, output: Path, sizes: Sequence[Sizes] = (), record: O
     with emulated(**machine):
         import tensorrt
 
-        from backends.tensorrt import sidecar
+        from backends.tensorrt import engine_record
 
         plan = build(tensorrt, model, sizes)
         output.write_bytes(plan)
         if record is not None:
-            sidecar.write(output, {**sidecar.describe_machine(tensorrt, 0), "command": record, "precision": "fp32",
-                                   "tf32": False})
+            machine = engine_record.describe_machine(tensorrt, 0)
+            engine_record.write(output, {**machine, "command": record, "precision": "fp32", "tf32": False})
     return output
 
 

@@ -26,7 +26,7 @@ from tensorrt_cases import (  # noqa: E402
     typed_model,
 )
 
-from backends.tensorrt.backend import LANES, SLOTS, Backend  # noqa: E402
+from backends.tensorrt.backend import EXECUTIONS, SLOTS, Backend  # noqa: E402
 from contract.errors import UserError  # noqa: E402
 
 VERSIONS = ("8.6.1", "10.3.0", "11.4.0")
@@ -70,9 +70,9 @@ def test_each_slot_keeps_graphs_of_two_sizes(plans):
     with gpu(profile_sharing=True) as machine, opened(plans.profile) as backend:
         for size in (8, 3) * (3 * SLOTS):
             assert_right(backend.infer(rows(size, size)), rows(size, size))
-        assert machine.counts["cudaStreamBeginCapture"] == LANES * SLOTS
+        assert machine.counts["cudaStreamBeginCapture"] == EXECUTIONS * SLOTS
         before = machine.counts["cudaStreamBeginCapture"]
-        for size in (8, 3, 5) * SLOTS:  # one more than there are lanes: none comes twice in a row
+        for size in (8, 3, 5) * SLOTS:  # one more than there are executions: none comes twice in a row
             assert_right(backend.infer(rows(size, size)), rows(size, size))
         assert machine.counts["cudaStreamBeginCapture"] - before <= SLOTS
 

@@ -104,7 +104,7 @@ def test_what_cannot_be_followed_is_told(api, tmp_path):
 def test_abilities_are_those_of_the_version(bindings):
     print_both = """
 import tensorrt
-from backends.tensorrt.calibration import version_of
+from backends.tensorrt.calibration_table import version_of
 from backends.tensorrt.precision import abilities_of, abilities_of_version
 print(abilities_of(tensorrt), abilities_of_version(version_of(tensorrt.__version__)), sep="\\n")
 assert not abilities_of(tensorrt).half_flag or tensorrt.BuilderFlag.FP16 and tensorrt.BuilderFlag.INT8
@@ -118,9 +118,9 @@ def test_our_logger_and_calibrators_are_real_ones(bindings):
     make = """
 import numpy, tensorrt
 from pathlib import Path
-from backends.tensorrt import cuda, library
+from backends.tensorrt import cuda, bindings
 from backends.tensorrt.calibrator import Calibration, make_calibrator
-logger = library.make_logger(tensorrt)
+logger = bindings.make_logger(tensorrt)
 logger.log(tensorrt.ILogger.ERROR, "a text")
 assert logger.text() == "a text"
 try:

@@ -11,7 +11,7 @@ from conftest import done, one_error, patch_model
 from tensorrt_build_cases import builder, plan_of, record_of
 from tensorrt_cases import typed_model
 
-from backends.tensorrt.calibration import read_table
+from backends.tensorrt.calibration_table import read_table
 
 PEOPLE = 10
 

@@ -10,7 +10,7 @@ from tensorrt_build_cases import builder, half, record_of
 
 from backends.tensorrt.build import parse_args
 from backends.tensorrt.precision import abilities_of_version, choose_recipe
-from backends.tensorrt.request import Source
+from backends.tensorrt.source import Source
 from backends.tensorrt.trtexec_build import build_command
 from contract.errors import UserError
 

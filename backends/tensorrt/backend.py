@@ -10,16 +10,16 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from backends.tensorrt import cuda, library, sidecar
+from backends.tensorrt import bindings, cuda, engine_record
 from backends.tensorrt.engine import Engine, Tensor
-from backends.tensorrt.lane import Lane
+from backends.tensorrt.execution import Execution
 from backends.tensorrt.options import ROOM
 from contract.backend import check_one_output
 from contract.errors import UserError
 from contract.files import PathLike
 
 SLOTS = 3  # batches in flight: one is filled or copied in while one is computed and one is copied out
-LANES = 2  # batch sizes that a slot keeps a context and a graph for: the usual one and that of a rest
+EXECUTIONS = 2  # batch sizes that a slot keeps a context and a graph for: the usual one and that of a rest
 
 
 class Slot(NamedTuple):
@@ -34,7 +34,7 @@ class Slot(NamedTuple):
     started: Any
     computed: Any
     copied: Any
-    lanes: List[Lane]  # the last used one last
+    executions: List[Execution]  # the last used one last
 
 
 class Backend:
@@ -65,14 +65,14 @@ class Backend:
 
     def _open(self) -> None:
         cuda.open_device(self.device)  # before anything of TensorRT: without CUDA its runtime ends the process
-        tensorrt = library.load()
-        self.machine, self.facts = sidecar.describe_machine(tensorrt, self.device), sidecar.read(self.model)
-        sidecar.check(self.model, self.facts, self.machine)
+        tensorrt = bindings.load()
+        self.machine, self.facts = engine_record.describe_machine(tensorrt, self.device), engine_record.read(self.model)
+        engine_record.check(self.model, self.facts, self.machine)
         flags = cuda.runtime().cudaStreamNonBlocking  # the default stream would wait for them, and they for it
         self.copy_in, self.compute, self.copy_out = (
             self._own("cudaStreamDestroy", cuda.call("cudaStreamCreateWithFlags", flags)) for _ in range(3))
         self.resources.callback(setattr, self, "engine", None)
-        self.engine = Engine(tensorrt, library.make_logger(tensorrt), self.model, int(self.compute))
+        self.engine = Engine(tensorrt, bindings.make_logger(tensorrt), self.model, int(self.compute))
         self._describe_tensors()
         self._make_slots()
 
@@ -103,7 +103,7 @@ class Backend:
                 if self.free_slots.empty():
                     raise
                 break  # memory is short: fewer batches in flight
-            slot.lanes.append(Lane(self.engine, context, slot.device, self.cuda_graph))
+            slot.executions.append(Execution(self.engine, context, slot.device, self.cuda_graph))
             self.free_slots.put(slot)
         self.slots = self.free_slots.qsize()
 
@@ -120,10 +120,10 @@ class Backend:
         arrived, started, computed, copied = (
             self._own("cudaEventDestroy", cuda.call("cudaEventCreateWithFlags", flags))
             for flags in (untimed, timed, timed, waited))
-        lanes: List[Lane] = []
-        self.resources.callback(_close_lanes, lanes)
+        executions: List[Execution] = []
+        self.resources.callback(_close_executions, executions)
         return Slot(device, host_input, host_output, _view(host_input, self.input), _view(host_output, self.output),
-                    arrived, started, computed, copied, lanes)
+                    arrived, started, computed, copied, executions)
 
     def infer(self, rows: np.ndarray) -> np.ndarray:
         """Heatmaps of exactly the batch; with a profile, of any number of rows."""
@@ -153,30 +153,30 @@ class Backend:
 
     def _submit(self, slot: Slot, size: int) -> None:
         """Copy in, compute and copy out, on a stream each; returns before any of it is done."""
-        lane, kinds = self._lane(slot, size), cuda.runtime().cudaMemcpyKind
-        lane.prepare(self.compute)
+        execution, kinds = self._execution(slot, size), cuda.runtime().cudaMemcpyKind
+        execution.prepare(self.compute)
         cuda.call("cudaMemcpyAsync", slot.device[self.input.name], slot.host_input, size * self.input.row_bytes(),
                   kinds.cudaMemcpyHostToDevice, self.copy_in)
         cuda.call("cudaEventRecord", slot.arrived, self.copy_in)
         cuda.call("cudaStreamWaitEvent", self.compute, slot.arrived, 0)
         cuda.call("cudaEventRecord", slot.started, self.compute)
-        lane.run(self.compute)
+        execution.run(self.compute)
         cuda.call("cudaEventRecord", slot.computed, self.compute)
         cuda.call("cudaStreamWaitEvent", self.copy_out, slot.computed, 0)
         cuda.call("cudaMemcpyAsync", slot.host_output, slot.device[self.output.name], size * self.output.row_bytes(),
                   kinds.cudaMemcpyDeviceToHost, self.copy_out)
         cuda.call("cudaEventRecord", slot.copied, self.copy_out)
 
-    def _lane(self, slot: Slot, size: int) -> Lane:
-        """The slot's lane of this batch: one that has it, a new one, or the one that was not used for longest."""
-        lane = next((lane for lane in slot.lanes if lane.rows in (size, 0)), None)
-        if lane is None:
-            context = self.engine.new_context() if len(slot.lanes) < LANES else None
-            lane = Lane(self.engine, context, slot.device, self.cuda_graph) if context else slot.lanes[0]
-        if lane.rows != size:
-            lane.set_batch(size)
-        slot.lanes[:] = [*(other for other in slot.lanes if other is not lane), lane]
-        return lane
+    def _execution(self, slot: Slot, size: int) -> Execution:
+        """The slot's execution of this batch: one that has it, a new one, or the one that was not used for longest."""
+        execution = next((execution for execution in slot.executions if execution.rows in (size, 0)), None)
+        if execution is None:
+            context = self.engine.new_context() if len(slot.executions) < EXECUTIONS else None
+            execution = Execution(self.engine, context, slot.device, self.cuda_graph) if context else slot.executions[0]
+        if execution.rows != size:
+            execution.set_batch(size)
+        slot.executions[:] = [*(other for other in slot.executions if other is not execution), execution]
+        return execution
 
     def _drain(self) -> None:
         for stream in (self.copy_in, self.compute, self.copy_out):
@@ -194,15 +194,15 @@ class Backend:
 def is_emulated() -> bool:
     """Whether the GPU here is that of the tests' emulator; not where there is no TensorRT."""
     try:
-        return library.is_emulated(library.load())
+        return bindings.is_emulated(bindings.load())
     except UserError:
         return False
 
 
-def _close_lanes(lanes: List[Lane]) -> None:
-    for lane in lanes:
-        lane.close()
-    lanes.clear()
+def _close_executions(executions: List[Execution]) -> None:
+    for execution in executions:
+        execution.close()
+    executions.clear()
 
 
 def _view(address: int, tensor: Tensor) -> np.ndarray:

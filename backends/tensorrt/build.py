@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from backends.tensorrt import cuda, library, sidecar
+from backends.tensorrt import bindings, cuda, engine_record
 from backends.tensorrt.builder import Builder
-from backends.tensorrt.calibration import ALGORITHMS, version_of
+from backends.tensorrt.calibration_table import ALGORITHMS, version_of
 from backends.tensorrt.calibrator import Calibration, open_calibrator, plan_calibration
 from backends.tensorrt.precision import PRECISIONS, Recipe, abilities_of, autocast, check_autocast, choose_recipe
-from backends.tensorrt.request import Sizes, Source, choose_sizes, describe_sizes, read_source
+from backends.tensorrt.source import Sizes, Source, choose_sizes, describe_sizes, read_source
 from backends.tensorrt.trtexec_build import build_command, check_trtexec, print_commands, run_trtexec
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, parse
 from contract.errors import UserError
@@ -71,12 +71,12 @@ def default_output(model: Path, source: Source, sizes: Sizes, precision: str) ->
 def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: argparse.Namespace) -> None:
     """Write `output` and its record, or keep them where they were made in the same way."""
     cuda.open_device(args.device)  # before anything of TensorRT: without CUDA it may end the process
-    tensorrt = library.load()
+    tensorrt = bindings.load()
     version, digest = version_of(tensorrt.__version__), sha256_of_model(model)
     recipe = choose_recipe(model, source, args.precision, abilities_of(tensorrt))
     calibration = plan_calibration(args, source, sizes[1], output, version, digest) if recipe.calibrate else None
     table = calibration.table if calibration else None
-    facts = {**sidecar.describe_machine(tensorrt, args.device), "onnx": model.name, "onnx_sha256": digest,
+    facts = {**engine_record.describe_machine(tensorrt, args.device), "onnx": model.name, "onnx_sha256": digest,
              "profile": list(sizes), **describe_options(recipe, args)}
     if is_kept(output, {**facts, "calibration": calibration and calibration.describe()}):
         print(f"{output}: kept, of the same ONNX, options, TensorRT and GPU")
@@ -86,7 +86,7 @@ def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: 
     if args.trtexec:
         check_trtexec(version, table)
     log = f"{output}.log"  # of TensorRT's warnings
-    for path in (output, sidecar.path_of(output), log):
+    for path in (output, engine_record.path_of(output), log):
         remove_file(path)
     scratch, started = output.with_suffix(".build"), time.monotonic()
     make_folder(scratch if args.trtexec or recipe.convert else output.parent)
@@ -96,10 +96,10 @@ def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: 
         command = build_command(version, onnx, scratch / output.name, source, sizes, recipe, table, args)
         run_trtexec(command, scratch, output, sizes[1])
     else:
-        logger = library.make_logger(tensorrt)
+        logger = bindings.make_logger(tensorrt)
         write_file(output, build_plan(tensorrt, logger, onnx, source, sizes, recipe, calibration, args))
-        library.report(logger, log)
-    sidecar.write(output, {**facts, "calibration": calibration and calibration.describe(),
+        bindings.report(logger, log)
+    engine_record.write(output, {**facts, "calibration": calibration and calibration.describe(),
                            "build_seconds": round(time.monotonic() - started, 1)})
     print(f"{output}: written")
 
@@ -134,7 +134,7 @@ def build_plan(tensorrt: Any, logger: Any, model: Path, source: Source, sizes: S
 
 def is_kept(output: Path, facts: Dict[str, Any]) -> bool:
     try:
-        earlier = sidecar.read(output) if output.exists() else {}
+        earlier = engine_record.read(output) if output.exists() else {}
     except UserError:  # a damaged record is written anew, with its engine
         return False
     protect(output, earlier, facts)

@@ -6,9 +6,9 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Optional
 
-from backends.tensorrt.library import make_runtime
+from backends.tensorrt.bindings import make_runtime
 from backends.tensorrt.precision import Recipe
-from backends.tensorrt.request import Sizes, Source
+from backends.tensorrt.source import Sizes, Source
 from contract.errors import UserError
 from contract.files import write_file
 

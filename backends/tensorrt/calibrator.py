@@ -10,8 +10,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 import numpy as np
 
 from backends.tensorrt import cuda
-from backends.tensorrt.calibration import Version, check_table, dotted
-from backends.tensorrt.request import Source
+from backends.tensorrt.calibration_table import Version, check_table, dotted
+from backends.tensorrt.source import Source
 from contract.bins import BinReader, spread
 from contract.errors import UserError
 from contract.files import remove_file, sha256_of_file, write_file, write_json

@@ -7,7 +7,7 @@ import argparse
 import sys
 from typing import List, Optional
 
-from backends.tensorrt import cuda, library
+from backends.tensorrt import bindings, cuda
 from backends.tensorrt.precision import PRECISIONS, check_precision
 from contract.arguments import HelpFormatter
 from contract.errors import UserError
@@ -24,7 +24,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        tensorrt = library.load()
+        tensorrt = bindings.load()
         for device in args.device.split(","):
             cuda.open_device(cuda.parse_device(device))
         check_precision(tensorrt, args.precision)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from backends.tensorrt import library, sidecar
+from backends.tensorrt import bindings, engine_record
 from contract.errors import UserError
 from contract.files import PathLike
 
@@ -40,12 +40,12 @@ class Engine:
 
     def __init__(self, tensorrt: Any, logger: Any, plan: PathLike, stream: int):
         self.tensorrt, self.logger, self.plan, self.stream = tensorrt, logger, os.fspath(plan), stream
-        self.runtime = library.make_runtime(tensorrt, logger)
+        self.runtime = bindings.make_runtime(tensorrt, logger)
         with open(plan, "rb") as file:
             self.engine = self.runtime.deserialize_cuda_engine(file.read())
         if self.engine is None:
             raise self.failure(f"cannot load it. A plan serves the TensorRT and the GPU it was built with. Build it "
-                               f"here: {sidecar.BUILD}")
+                               f"here: {engine_record.BUILD}")
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
         inputs = [name for name in names if self.engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT]
         if len(inputs) != 1:

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, List, NamedTuple, Tuple
 
-from backends.tensorrt.calibration import Version
-from backends.tensorrt.request import Source
+from backends.tensorrt.calibration_table import Version
+from backends.tensorrt.source import Source
 from contract.errors import UserError
 from contract.files import make_folder
 from contract.workers import describe_exit, run_together

@@ -19,7 +19,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from backends.tensorrt.calibration import Version, decode_version, dotted
+from backends.tensorrt.calibration_table import Version, decode_version, dotted
 from contract.arguments import HelpFormatter
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, read_text, write_file

@@ -11,11 +11,11 @@ import shutil
 from pathlib import Path
 from typing import List, Optional
 
-from backends.tensorrt import library
-from backends.tensorrt.calibration import Version, check_table, dotted, version_of
+from backends.tensorrt import bindings
+from backends.tensorrt.calibration_table import Version, check_table, dotted, version_of
 from backends.tensorrt.calibrator import table_of
 from backends.tensorrt.precision import Recipe, abilities_of_version, autocast_command, choose_recipe
-from backends.tensorrt.request import Sizes, Source
+from backends.tensorrt.source import Sizes, Source
 from backends.tensorrt.trtexec import COLUMNS, check_log, read_log, table_row
 from contract.errors import UserError
 from contract.files import FILE_MODE, remove_file, write_file
@@ -79,7 +79,7 @@ def run_and_keep(command: List[str], show: bool = True) -> str:
 
 def print_commands(model: Path, output: Path, source: Source, sizes: Sizes, args: argparse.Namespace) -> None:
     """Of the trtexec on PATH, else of the one that belongs to the Python package. Needs no GPU."""
-    version = own_version() if shutil.which("trtexec") else version_of(library.load().__version__)
+    version = own_version() if shutil.which("trtexec") else version_of(bindings.load().__version__)
     recipe = choose_recipe(model, source, args.precision, abilities_of_version(version))
     table = table_of(args, output) if recipe.calibrate else None
     if table:

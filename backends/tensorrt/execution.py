@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import tensorrt
 
 
-class Lane:
+class Execution:
     """A context over the memory of one slot. A batch of the same size as the last one runs as a CUDA graph.
 
     A graph keeps the addresses and the shape that it was captured with, and must not be launched after its context was
-    changed; so each slot has lanes of its own, and a lane that gets another batch loses its graph. It is captured at
-    the second run of a batch: TensorRT allocates at the first one, which a capture does not allow.
+    changed; so each slot has executions of its own, and an execution that gets another batch loses its graph. It is
+    captured at the second run of a batch: TensorRT allocates at the first one, which a capture does not allow.
     """
 
     def __init__(self, engine: Engine, context: tensorrt.IExecutionContext, addresses: Dict[str, int], graphs: bool):

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from typing import Any, Dict
 
-from backends.tensorrt import cuda, library
+from backends.tensorrt import bindings, cuda
 from contract.errors import UserError
 from contract.files import PathLike, read_json, sha256_of_file, write_json
 
@@ -36,7 +36,7 @@ def describe_machine(tensorrt: Any, device: int) -> Dict[str, Any]:
     gpu = cuda.describe_gpu(device)
     return {"tensorrt": tensorrt.__version__, "gpu": gpu.name, "compute_capability": gpu.compute_capability,
             "cuda_driver": cuda.version("Driver"), "cuda_runtime": cuda.version("Runtime"),
-            "emulated": library.is_emulated(tensorrt)}
+            "emulated": bindings.is_emulated(tensorrt)}
 
 
 def write(plan: PathLike, facts: Dict[str, Any]) -> None:

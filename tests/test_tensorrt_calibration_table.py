@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import done, one_error
 
-from backends.tensorrt.calibration import check_table, decode_version, read_table, version_of
+from backends.tensorrt.calibration_table import check_table, decode_version, read_table, version_of
 from contract.errors import UserError
 
 # Rows as the reference gives them: an input in 0..1 has a scale of about 1/127.
@@ -49,7 +49,7 @@ def test_any_range_survives_the_file(tmp_path):
 
 
 def test_the_tool_prints_a_row_a_tensor(main, table):
-    lines = done(main("backends.tensorrt.calibration", table)).splitlines()
+    lines = done(main("backends.tensorrt.calibration_table", table)).splitlines()
     assert "TensorRT 8.6.1, EntropyCalibration2, 3 tensors" in lines[0]
     assert lines[1].split("\t")[1] == "image" and float(lines[1].split("\t")[0]) == pytest.approx(0.99634, abs=1e-5)
     assert len(lines) == 4
@@ -59,11 +59,11 @@ def test_the_tool_prints_a_row_a_tensor(main, table):
                                      TABLE[:-10].encode() + b"\nimage", b"\xff\xfe", b"TRT-8601-X\nimage: 3c008912f\n"])
 def test_what_is_no_table(main, table, content):
     table.write_bytes(content)
-    assert "not a CalibrationTable" in one_error(main("backends.tensorrt.calibration", table))
+    assert "not a CalibrationTable" in one_error(main("backends.tensorrt.calibration_table", table))
 
 
 def test_a_table_that_is_not_there(main, tmp_path):
-    assert "no such" in one_error(main("backends.tensorrt.calibration", tmp_path / "table"))
+    assert "no such" in one_error(main("backends.tensorrt.calibration_table", tmp_path / "table"))
 
 
 def test_a_table_of_another_version_or_algorithm_is_refused_by_name(table):

@@ -1,6 +1,6 @@
 """CalibrationTable: the ranges that TensorRT up to 10 finds for int8, as text.
 
-    python3 -m backends.tensorrt.calibration CalibrationTable
+    python3 -m backends.tensorrt.calibration_table CalibrationTable
 
 prints the largest magnitude that each tensor keeps, which is what moves to a QDQ ONNX: TensorRT 11 has no calibrators.
 """
@@ -81,7 +81,7 @@ def check_table(path: PathLike, version: Version, method: str) -> None:
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python3 -m backends.tensorrt.calibration",
+    parser = argparse.ArgumentParser(prog="python3 -m backends.tensorrt.calibration_table",
                                      description=__doc__.split("\n")[0],
                                      formatter_class=HelpFormatter)
     parser.add_argument("table", help="CalibrationTable")
