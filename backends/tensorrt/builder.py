@@ -95,7 +95,7 @@ class Builder:
 
     def check(self, plan: tensorrt.IHostMemory) -> None:
         """A plan that TensorRT itself does not read is not written."""
-        runtime = make_runtime(self.tensorrt, self.logger)
+        runtime: tensorrt.Runtime = make_runtime(self.tensorrt, self.logger)
         if runtime.deserialize_cuda_engine(plan) is None:
             raise self._failure("cannot read the plan that it has built")
 
