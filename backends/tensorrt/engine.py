@@ -40,9 +40,10 @@ class Engine:
 
     def __init__(self, tensorrt: Any, logger: Any, plan: PathLike, stream: int):
         self.tensorrt, self.logger, self.plan, self.stream = tensorrt, logger, os.fspath(plan), stream
-        self.runtime = bindings.make_runtime(tensorrt, logger)
+        runtime: tensorrt.Runtime = bindings.make_runtime(tensorrt, logger)
         with open(plan, "rb") as file:
-            self.engine = self.runtime.deserialize_cuda_engine(file.read())
+            self.engine = runtime.deserialize_cuda_engine(file.read())
+        self.runtime = runtime  # the engine must not outlive it
         if self.engine is None:
             raise self.failure(f"cannot load it. A plan serves the TensorRT and the GPU it was built with. Build it "
                                f"here: {engine_record.BUILD}")
