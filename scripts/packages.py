@@ -103,7 +103,7 @@ def pip(*arguments: str) -> str:
 
 
 def main() -> int:
-    requirements = list(read_requirements(Path(sys.argv[1])))
+    requirements = list(dict.fromkeys(read_requirements(Path(sys.argv[1]))))  # two files may name the same
     here = [requirement for requirement in requirements if importlib.util.find_spec(requirement.module)]
     problems = [problem for problem in map(problem_of, here) if problem]
     for problem in problems:

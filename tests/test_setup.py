@@ -76,6 +76,14 @@ def test_files_of_requirements_may_name_others(project):
     assert project.calls[-1][0][-1] == "not-to-be-found>=2"
 
 
+def test_what_two_files_name_is_installed_once(project):
+    for name in ("more", "other"):
+        (project.folder / f"{name}.txt").write_text("not_there_at_all>=1\n")
+    done(project.set_up("-r more.txt", "-r other.txt"))
+    installed = [call[0][2:] for call in project.calls if call[0][0] == "install"]
+    assert installed[-1].count("not_there_at_all>=1") == 1, installed
+
+
 def test_an_older_torch_is_used_and_said(project):
     project.module("torch", "nothing", "")
     project.version("torch", "2.5.1+cu124")
