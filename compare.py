@@ -107,11 +107,12 @@ def check_kind(results: List[Result], args: argparse.Namespace) -> None:
         raise UserError(f"--gate {FASTREID} is of ReID features, which python3 -m reid.extract writes")
 
 
-def open_model_of(results: List[Result], args: argparse.Namespace, spec: PoseSpec) -> Union[Rerun, FeatureRerun]:
+def open_model_of(results: List[Result], args: argparse.Namespace, spec: PoseSpec,
+                  dataroot: Optional[Path]) -> Union[Rerun, FeatureRerun]:
     """--model, which makes what the reference is again."""
     if results[0].features:
         return FeatureRerun(args.model, Path(args.input))
-    return open_rerun(args.model, Path(args.input), spec)
+    return open_rerun(args.model, Path(args.input), spec, dataroot)
 
 
 def compare_values(args: argparse.Namespace, spec: Spec) -> int:
@@ -149,10 +150,11 @@ def main() -> int:
     spec = spec_of(manifest) if manifest else load_pose_spec(args.cfg)
     open_results(results, manifest)
     options = Options(spec, limits, args.flip_shift, args.bootstrap, args.seed, args.workers)
-    rerun = open_model_of(results, args, spec) if args.explain and args.model else None
+    dataroot = Path(args.dataroot) if args.dataroot else None
+    rerun = open_model_of(results, args, spec, dataroot) if args.explain and args.model else None
     for reader in (reader for result in results for reader in result.readers if args.explain):
         require_finite(reader, args.workers)
-    read_results(results, options, Path(args.dataroot) if args.dataroot else None)
+    read_results(results, options, dataroot)
     comparisons = [compare(results[0], other, options, args.explain, rerun) for other in results[1:]]
     print("\n\n".join(map(format_comparison, comparisons)))
     if args.json:

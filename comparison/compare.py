@@ -9,7 +9,7 @@ import numpy as np
 
 from comparison.causes.diagnosis import diagnose
 from comparison.causes.features import FeatureRerun
-from comparison.causes.finding import Finding
+from comparison.causes.finding import CONSISTENT, FOUND, NONE_EXPLAINS, Finding
 from comparison.causes.rerun import Rerun
 from comparison.gates import first_difference, judge
 from comparison.levels import LEVELS
@@ -43,11 +43,24 @@ class Comparison:
         broken = [verdict.limit for verdict in self.verdicts if not verdict.kept]
         return f"verdict: {self.b} DIFFERS from {self.a}, first at the {self.differs_at} ({', '.join(broken)})"
 
+    @property
+    def conclusion(self) -> str:
+        """What the tests of causes say together; nothing where none was tested."""
+        if not self.findings:
+            return ""
+        if self:
+            return "causes: not tested, the results agree"
+        found, partly = ([finding.title for finding in self.findings if finding.status == status]
+                         for status in (FOUND, CONSISTENT))
+        if found:
+            return f"causes: found: {'; '.join(found)}"
+        return f"causes: {NONE_EXPLAINS}" + (f"; it is consistent with: {'; '.join(partly)}" if partly else "")
+
     def to_json(self) -> Dict[str, Any]:
         plain = dataclasses.asdict(self)
         titles = [finding.title for finding in self.findings]
         return {"a": self.a, "b": self.b, "agree": bool(self), "differs_at": self.differs_at,
-                "gate": plain["verdicts"], "levels": plain["levels"],
+                "gate": plain["verdicts"], "levels": plain["levels"], "conclusion": self.conclusion,
                 "diagnosis": [{**finding, "title": title} for finding, title in zip(plain["findings"], titles)]}
 
     @classmethod
@@ -79,9 +92,10 @@ def format_comparison(comparison: Comparison) -> str:
     limits = format_table(["level", "limit", "value", "", "bound", "kept"], [
         [verdict.level, verdict.limit, number(verdict.value), verdict.sense, number(verdict.bound), verdict.answer]
         for verdict in comparison.verdicts])
-    findings = "\n".join(f"{finding.status:>10}  {finding.title}: {finding.evidence}"
+    findings = "\n".join(f"{finding.status:>15}  {finding.title}: {finding.evidence}"
                          for finding in comparison.findings)
-    parts = [f"{comparison.b} against {comparison.a}", *tables.values(), limits, score, comparison.verdict, findings]
+    parts = [f"{comparison.b} against {comparison.a}", *tables.values(), limits, score, comparison.verdict,
+             comparison.conclusion, findings]
     return "\n\n".join(filter(None, parts))
 
 

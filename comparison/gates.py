@@ -46,8 +46,9 @@ def judge(measured: Dict[str, Any], limits: Dict[str, float]) -> List[Verdict]:
     verdicts = []
     for level, module in LEVELS.items():
         for name, limit in module.LIMITS.items() if level in measured else ():
-            if name in limits:
-                value, bound, note = limit.value(measured[level]), limits[name], ""
+            value = limit.value(measured[level])
+            if name in limits and value is not None:
+                bound, note = limits[name], ""
                 if not limit.keeps(value, bound):
                     note = limit.excuse(measured[level])
                 kept = bool(note) or limit.keeps(value, bound)

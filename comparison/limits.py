@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 LEAST, MOST = ">=", "<="
 
@@ -13,12 +13,12 @@ def no_excuse(measured: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """`value` reads what the level measured; `bounds` are by gate, and a gate without one does not hold it. `excuse`
-    says why a limit that is not kept is no difference, or nothing."""
+    """`value` reads what the level measured, None where that is missing; `bounds` are by gate, and a gate without one
+    does not hold it. `excuse` says why a limit that is not kept is no difference, or nothing."""
 
     sense: str
     meaning: str
-    value: Callable[[Any], float]
+    value: Callable[[Any], Optional[float]]
     bounds: Dict[str, float]
     excuse: Callable[[Any], str] = no_excuse
 

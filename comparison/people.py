@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ Key = Tuple[int, Tuple[float, ...]]  # photograph, box
 @dataclasses.dataclass
 class People:
     """N people: who they are, (N, K, 2) keypoints in photograph pixels, (N, K) scores; of their crops (N, 2) centres,
-    (N,) areas and widths."""
+    (N,) areas and widths; (N,) scores of whole people, which only a keypoints file has."""
 
     keys: List[Key]
     keypoints: np.ndarray
@@ -24,6 +24,7 @@ class People:
     centers: np.ndarray
     areas: np.ndarray
     widths: np.ndarray
+    person_scores: Optional[np.ndarray] = None
 
     def input_pixels(self, rows: np.ndarray, spec: PoseSpec) -> np.ndarray:
         """Pixels of the network's input to a pixel of the photograph, for each of `rows`; crops of no size
@@ -42,7 +43,7 @@ def people_of_keypoints(people: List[Dict[str, Any]], input_size: Tuple[int, int
     height, width = input_size
     keys = [(person["image_id"], tuple(person["bbox"])) for person in people]
     return People(keys, joints[..., :2], joints[..., 2], boxes[:, :2] + sizes / 2, areas,
-                  np.sqrt(np.abs(areas) * width / height))
+                  np.sqrt(np.abs(areas) * width / height), np.array([person["score"] for person in people], np.float64))
 
 
 def people_of_manifest(manifest: Manifest, keypoints: np.ndarray, scores: np.ndarray) -> People:

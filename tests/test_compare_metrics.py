@@ -177,13 +177,15 @@ def test_one_person_of_many_is_not_hidden_by_the_rest():
 def levels_with(**changed: float) -> dict:
     """What every level measured, all of it perfect but for what is named."""
     values = {"cosine": 1, "worst": 1, "max_abs": 0, "mismatched": 0, "argmax": 1, "p95": 0, "oks": 1, "scores": 0,
-              "unmatched": 0, "ap": 0, "feature": 1, "feature_worst": 1, "distance": 0, "neighbours": 1, **changed}
+              "unmatched": 0, "ap": 0, "person_scores": 0, "feature": 1, "feature_worst": 1, "distance": 0,
+              "neighbours": 1, **changed}
     tensors = tensor_level.Tensors(values["cosine"], values["max_abs"], 0, 0, values["mismatched"],
                                    values["worst"], 0, [])
     return {"tensors": {"normal": tensors},
             "heatmaps": {"normal": heatmap_level.Heatmaps(values["argmax"], [], 0, 0, 0, 0)},
             "keypoints": keypoint_level.Keypoints(1, 0, 0, values["unmatched"], {}, {"p95": values["p95"]}, [],
-                                                  {"p95": values["scores"]}, {"mean": values["oks"]}, []),
+                                                  {"p95": values["scores"]}, {"mean": values["oks"]}, [],
+                                                  {"p95": values["person_scores"]}),
             "score": score_level.Score({}, {}, 0, changed.get("intervals"), {"AP": values["ap"]}),
             "features": feature_level.Features(2, 8, 0, 0, values["feature"], values["feature_worst"], "",
                                                values["distance"], values["neighbours"], {})}
@@ -193,6 +195,7 @@ BROKEN = {"cosine": ("tensors", {"cosine": 0.9}), "cosine_worst": ("tensors", {"
           "max_abs": ("tensors", {"max_abs": 1}), "mismatched": ("tensors", {"mismatched": 0.5}),
           "argmax": ("heatmaps", {"argmax": 0.5}), "pixels_p95": ("keypoints", {"p95": 9}),
           "oks": ("keypoints", {"oks": 0.5}), "scores_p95": ("keypoints", {"scores": 0.5}),
+          "person_scores_p95": ("keypoints", {"person_scores": 0.5}),
           "unmatched": ("keypoints", {"unmatched": 0.5}), "ap_change": ("score", {"ap": 0.1}),
           "feature_cosine": ("features", {"feature": 0.9}),
           "feature_cosine_worst": ("features", {"feature_worst": 0.5}),

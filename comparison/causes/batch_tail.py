@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 from comparison.causes.case import Case
-from comparison.causes.file_order import MOST, is_tail, not_elsewhere, people_elsewhere, repeats
-from comparison.causes.finding import FOUND, RULED_OUT, Finding
+from comparison.causes.file_order import MOST, is_tail, left_by, not_elsewhere, people_elsewhere, repeats
+from comparison.causes.finding import RULED_OUT, Finding, judge_trial
 
 TITLE = "tail of the last batch duplicated"
 
@@ -13,6 +13,6 @@ def test(case: Case) -> Finding:
     if share < MOST:
         return Finding("batch_tail", RULED_OUT, not_elsewhere(share), 1 - share)
     if is_tail(case, rows, source):
-        return Finding("batch_tail", FOUND, f"{repeats(rows, source)}; they end the last batch, and the rest is right",
-                       1 - share)
+        words = f"{repeats(rows, source)}; they end the last batch, and the rest is right; that"
+        return judge_trial("batch_tail", words, left_by(case, rows, source))
     return Finding("batch_tail", RULED_OUT, "the wrong people are not the end of the last batch", 1 - share)

@@ -1,23 +1,24 @@
 """Crops as the bins hold them, (n, 3, H, W) normalised, and as colours in 0..1."""
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Sequence
 
 import numpy as np
 
 from pose.spec import PoseSpec
 
 
-def _statistics(spec: PoseSpec) -> Tuple[np.ndarray, np.ndarray]:
-    mean, std = (np.array(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))
-    return mean, std
-
-
 def colours(crops: np.ndarray, spec: PoseSpec) -> np.ndarray:
-    mean, std = _statistics(spec)
-    return crops * std + mean
+    return crops * _columns(spec.std) + _columns(spec.mean)
 
 
 def normalised(values: np.ndarray, spec: PoseSpec) -> np.ndarray:
-    mean, std = _statistics(spec)
-    return (values - mean) / std
+    return normalised_by(values, spec.mean, spec.std)
+
+
+def normalised_by(values: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    return (values - _columns(mean)) / _columns(std)
+
+
+def _columns(values: Sequence[float]) -> np.ndarray:
+    return np.array(values, np.float32)[:, None, None]

@@ -1,4 +1,4 @@
-"""Why two results differ: every cause is tested against the data, and at most one is named.
+"""Why two results differ: every cause is tested against the data until one reproduces it.
 
 Faults of the dumps are looked for where the dumps differ; where they agree, or are not there, in the keypoints.
 """
@@ -9,7 +9,7 @@ from typing import List, Set, Union
 from comparison.causes import CAUSES
 from comparison.causes.case import case_of_dumps, case_of_keypoints
 from comparison.causes.features import FeatureRerun, try_features
-from comparison.causes.finding import FOUND, NOT_TESTED, RULED_OUT, Finding, best_of
+from comparison.causes.finding import FOUND, NOT_TESTED, RULED_OUT, STATUSES, Finding, best_of
 from comparison.causes.rerun import Rerun
 from comparison.results import Options, Result
 
@@ -22,16 +22,18 @@ def diagnose(a: Result, b: Result, options: Options, broken: Set[str],
         return conclude(findings)
     rerun = rerun if isinstance(rerun, Rerun) else None
     if not broken:
-        return [Finding(cause, RULED_OUT, "the results agree") for cause in CAUSES]
-    if broken & {"tensors", "heatmaps"}:
-        case = case_of_dumps(a, b, options, rerun)
-    else:
-        case = case_of_keypoints(a, b, options)
-    findings = []
-    for cause in CAUSES.values():
-        findings.append(cause.test(case))
-        case.found += [finding for finding in findings[-1:] if finding.status == FOUND]
-    return conclude(findings)
+        return [Finding(cause, NOT_TESTED, "the results agree") for cause in CAUSES]
+    case = case_of_dumps(a, b, options, rerun) if broken & {"tensors", "heatmaps"} else case_of_keypoints(a, b, options)
+    findings: List[Finding] = []
+    for name, cause in CAUSES.items():
+        found = next((finding for finding in findings if finding.status == FOUND), None)
+        findings.append(Finding(name, RULED_OUT, f"{found.title} accounts for the difference") if found else
+                        cause.test(case))
+    return in_order(findings)
+
+
+def in_order(findings: List[Finding]) -> List[Finding]:
+    return sorted(findings, key=lambda finding: STATUSES.index(finding.status))
 
 
 def conclude(findings: List[Finding]) -> List[Finding]:
@@ -41,5 +43,4 @@ def conclude(findings: List[Finding]) -> List[Finding]:
         if finding.status == FOUND and finding is not named:
             finding.status = RULED_OUT
             finding.evidence += f"; {named.title} leaves less"
-    rank = [FOUND, RULED_OUT, NOT_TESTED]
-    return sorted(findings, key=lambda finding: rank.index(finding.status))
+    return in_order(findings)

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 import numpy as np
 
 from backends.rooms import open_backend
-from comparison.causes.finding import NOT_TESTED, RULED_OUT, Finding, best_of, judge_trial, remainder
+from comparison.causes.finding import NOT_TESTED, Finding, best_of, judge_trial, remainder
 from contract.backend import infer_rows
 from contract.errors import UserError
 from contract.onnx_file import load_onnx
@@ -61,7 +61,7 @@ class FeatureRerun:
 def try_features(a: Features, b: Features, broken: Set[str], rerun: Optional[FeatureRerun]) -> List[Finding]:
     """A finding for each of TITLES."""
     if not broken:
-        return [Finding(cause, RULED_OUT, "the results agree") for cause in TITLES]
+        return [Finding(cause, NOT_TESTED, "the results agree") for cause in TITLES]
     return [_length(a, b), _order(a, b), *_made_again(a, b, rerun)]
 
 

@@ -8,8 +8,9 @@ from typing import Tuple
 
 import numpy as np
 
-from comparison.causes.case import Case
-from comparison.causes.finding import FOUND, RULED_OUT, Finding, name_rows
+from comparison.causes.case import SAMPLE, Case
+from comparison.causes.finding import RULED_OUT, Finding, judge_trial, name_rows, remainder
+from comparison.decoded import read_people
 
 TITLE = "files shifted or permuted"
 ROWS_LOOKED_UP = 400  # wrong people that are looked for among all; enough to see a rule
@@ -24,7 +25,18 @@ def test(case: Case) -> Finding:
         return Finding("file_order", RULED_OUT, not_elsewhere(share), 1 - share)
     if is_tail(case, rows, source):
         return Finding("file_order", RULED_OUT, repeats(rows, source), 1 - share)
-    return Finding("file_order", FOUND, describe_order(rows, source, case.total), 1 - share)
+    return judge_trial("file_order", f"{describe_order(rows, source, case.total)}; that", left_by(case, rows, source))
+
+
+def left_by(case: Case, rows: np.ndarray, source: np.ndarray) -> float:
+    """What is left of the difference when the results of rows `source` of a lie under `rows`."""
+    a, b = case.fingerprints
+    if case.heatmaps is None:
+        return remainder(a[source], a[rows], b[rows])
+    some = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)
+    reader_a, reader_b = (result.readers[case.folder] for result in (case.a, case.b))
+    return remainder(read_people(reader_a, source[some]), read_people(reader_a, rows[some]),
+                     read_people(reader_b, rows[some]))
 
 
 def people_elsewhere(case: Case) -> Tuple[np.ndarray, np.ndarray, float]:

@@ -6,8 +6,10 @@ from typing import List, Optional
 
 import numpy as np
 
-FOUND, RULED_OUT, NOT_TESTED = "found", "ruled out", "not tested"
-REPRODUCED = 0.25  # a change that leaves less than this of the difference has made it; rounding leaves far less
+FOUND, CONSISTENT, RULED_OUT, NOT_TESTED = STATUSES = ("found", "consistent with", "ruled out", "not tested")
+NONE_EXPLAINS = "none of the causes tried explains the difference"
+REPRODUCED = 0.03  # a cause is found when applying it leaves less than this of the difference; rounding leaves far less
+PARTLY = 0.5  # it is consistent with the difference when it leaves less than this; unrelated changes leave 0.8 and more
 
 
 @dataclasses.dataclass
@@ -28,14 +30,22 @@ class Finding:
 
 
 def remainder(changed: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
-    """|changed - b| / |a - b|, over all values; 1 where a and b do not differ, so that there is nothing to explain."""
-    before = np.linalg.norm((a - b).astype(np.float64))
-    return float(np.linalg.norm((changed - b).astype(np.float64)) / before) if before else 1.0
+    """|changed - b| / |a - b|, over all values; 1 where a and b do not differ, so that there is nothing to explain, and
+    where the change gives what is not finite.
+
+    Where b varies less than it differs from a, |changed - b| is held against b's variation: what is near a small b need
+    not be like it.
+    """
+    b64 = b.astype(np.float64)
+    before = min(np.linalg.norm(a - b64), np.linalg.norm(b64 - b64.mean()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        left = np.linalg.norm(changed - b64)
+    return float(left / before) if before and np.isfinite(left) else 1.0
 
 
-def judge_trial(cause: str, change: str, unexplained: float, limit: float = REPRODUCED) -> Finding:
+def judge_trial(cause: str, change: str, unexplained: float) -> Finding:
     """What a change of one side's data leaves of the difference, as a finding."""
-    status = FOUND if unexplained < limit else RULED_OUT
+    status = FOUND if unexplained < REPRODUCED else CONSISTENT if unexplained < PARTLY else RULED_OUT
     return Finding(cause, status, f"{change} leaves {100 * unexplained:.3g} % of the difference", unexplained)
 
 
@@ -46,6 +56,5 @@ def name_rows(rows: np.ndarray, most: int = 8) -> str:
 
 def best_of(findings: List[Finding]) -> Finding:
     """That of the strongest status which leaves least of the difference."""
-    rank = [FOUND, RULED_OUT, NOT_TESTED]
-    return min(findings, key=lambda one: (rank.index(one.status),
+    return min(findings, key=lambda one: (STATUSES.index(one.status),
                                           np.inf if one.unexplained is None else one.unexplained))

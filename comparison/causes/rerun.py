@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -12,21 +12,25 @@ from comparison.causes.finding import REPRODUCED, remainder
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader
 from contract.pixels import FLOAT32, UINT8
-from pose.crops import Normalizer
+from pose.annotations import open_photos
+from pose.crops import Normalizer, mirror
+from pose.photos import Photos
 from pose.spec import PoseSpec
 
 BATCH = 16  # of a model that takes any
-PEOPLE = 8  # who are run again; a fault that is there reproduces them to rounding
+PEOPLE = 4  # who are run again; a fault that is there reproduces them to rounding
 
 Change = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass
 class Rerun:
-    """A model and the bins of the reference."""
+    """A model and the bins of the reference, and where they are known the photos that these are of."""
 
+    model: Path
     backend: Backend
     bins: BinReader
+    photos: Optional[Photos] = None
 
     def crops(self, rows: np.ndarray) -> np.ndarray:
         """The network's input, (rows, 3, H, W) float32."""
@@ -39,18 +43,24 @@ class Rerun:
         return infer_rows(self.backend, crops.astype(np.float32), self.backend.input_shape[0] or BATCH)
 
 
-def open_rerun(model: str, folder: Path, spec: PoseSpec) -> Rerun:
+def open_rerun(model: str, folder: Path, spec: PoseSpec, dataroot: Optional[Path] = None) -> Rerun:
     """The model takes float32, whatever the bins hold. Raises UserError when model or bins do not fit `spec`."""
     bins = BinReader(folder, spec)
-    return Rerun(open_model("onnxruntime", model, dataclasses.replace(spec, dtype=FLOAT32)), bins)
+    backend = open_model("onnxruntime", model, dataclasses.replace(spec, dtype=FLOAT32))
+    return Rerun(Path(model), backend, bins, open_photos(dataroot) if dataroot else None)
 
 
 @dataclasses.dataclass
 class Reproduction:
-    """What the model makes of the `crops` of a few people whose heatmaps are `a` and `b`. `left_a` and `left_b`: what
-    of the difference lies between that and a's, and b's. The result that it reproduces is right."""
+    """What the model makes of the `crops` of the people in `rows`, mirrored or not, whose heatmaps are `a` and `b`.
+
+    `left_a` and `left_b`: what of the difference lies between that and a's, and b's. The result that it reproduces is
+    right.
+    """
 
     rerun: Rerun
+    rows: np.ndarray
+    mirrored: bool
     crops: np.ndarray
     a: np.ndarray
     b: np.ndarray
@@ -72,13 +82,18 @@ class Reproduction:
 
     def left_by(self, change: Change) -> float:
         """What is left of the difference when the model runs on changed crops."""
+        return self.left(self.rerun.infer(change(self.crops)))
+
+    def left(self, heatmaps: np.ndarray) -> float:
+        """What is left of the difference with `heatmaps` in place of the right ones."""
         right, wrong = (self.a, self.b) if self.name == "b" else (self.b, self.a)
-        return remainder(self.rerun.infer(change(self.crops)), right, wrong)
+        return remainder(heatmaps, right, wrong)
 
 
-def reproduce(rerun: Rerun, rows: np.ndarray, a: np.ndarray, b: np.ndarray) -> Reproduction:
-    """`a` and `b` are the heatmaps of the people in `rows`."""
+def reproduce(rerun: Rerun, rows: np.ndarray, a: np.ndarray, b: np.ndarray, mirrored: bool) -> Reproduction:
+    """`a` and `b` are the heatmaps of the people in `rows`, of their mirrored crops if `mirrored`."""
     few = slice(None, None, -(-len(rows) // PEOPLE))
     crops, a, b = rerun.crops(rows[few]), a[few], b[few]
+    crops = mirror(crops) if mirrored else crops
     same = rerun.infer(crops)
-    return Reproduction(rerun, crops, a, b, remainder(same, b, a), remainder(same, a, b))
+    return Reproduction(rerun, rows[few], mirrored, crops, a, b, remainder(same, b, a), remainder(same, a, b))

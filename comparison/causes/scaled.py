@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import RULED_OUT, Finding, judge_trial, remainder
+from comparison.causes.finding import RULED_OUT, Finding, best_of, judge_trial, remainder
 
 TITLE = "scores scaled"
 SCALE_LEAST = 0.005
@@ -12,23 +12,27 @@ SCALE_LEAST = 0.005
 
 def test(case: Case) -> Finding:
     if case.heatmaps is None:
-        return explain_scores(*(values[case.wrong] for values in case.fingerprints))
-    return explain_heatmaps(*case.heatmaps)
+        a, b = case.fingerprints
+        return explain_scores(a[case.wrong], b[case.wrong])
+    return best_of([explain_heatmaps(*case.heatmaps), explain_joints(*case.heatmaps)])
 
 
 def explain_heatmaps(a: np.ndarray, b: np.ndarray) -> Finding:
-    """b = scale a + constant by least squares. What is left is held against b's own variation too: a b of nothing but
-    noise is near scale 0."""
+    """b = scale a + constant by least squares."""
     flat_a, flat_b = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
     variance = flat_a.var()
     scale = float(np.mean((flat_a - flat_a.mean()) * (flat_b - flat_b.mean())) / variance) if variance else 1.0
     constant = float(flat_b.mean() - scale * flat_a.mean())
-    fitted = scale * flat_a + constant
-    left = max(remainder(fitted, flat_a, flat_b), remainder(fitted, np.full(len(flat_b), flat_b.mean()), flat_b))
-    trial = judge_trial("scaled", f"b = {scale:.4g} a {constant:+.4g}", left)
-    if abs(scale - 1) < SCALE_LEAST and abs(constant) < SCALE_LEAST * flat_a.std():
-        trial.status = RULED_OUT
-    return trial
+    return judge_trial("scaled", f"b = {scale:.4g} a {constant:+.4g}",
+                       remainder(scale * flat_a + constant, flat_a, flat_b))
+
+
+def explain_joints(a: np.ndarray, b: np.ndarray) -> Finding:
+    """b = scale a with a scale for each joint."""
+    rows_a, rows_b = (values.transpose(1, 0, 2, 3).reshape(values.shape[1], -1).astype(np.float64) for values in (a, b))
+    scales = (rows_a * rows_b).sum(axis=1) / np.maximum((rows_a ** 2).sum(axis=1), 1e-30)
+    return judge_trial("scaled", f"each joint by itself, b = {scales.min():.4g} to {scales.max():.4g} times a",
+                       remainder(scales[:, None] * rows_a, rows_a, rows_b))
 
 
 def explain_scores(a: np.ndarray, b: np.ndarray) -> Finding:

@@ -1,29 +1,21 @@
-"""The model gives one side, and the other by none of the changes tried."""
+"""Another model. That --model gives one result and not the other is no evidence of it: so it is with every fault."""
 from __future__ import annotations
 
 from comparison.causes.case import Case
-from comparison.causes.finding import FOUND, NOT_TESTED, RULED_OUT, Finding
+from comparison.causes.finding import CONSISTENT, NOT_TESTED, RULED_OUT, Finding
 
 TITLE = "another model: its weights differ"
 
 
 def test(case: Case) -> Finding:
-    (finding,) = case.crop_trials("weights", {"nothing": lambda crops: crops})
-    if finding.status == NOT_TESTED and case.heatmaps is not None and case.model is None:
-        return Finding("weights", NOT_TESTED, recorded_models(case) or finding.evidence)
-    if case.model is None or finding.unexplained is None:
-        return finding
+    if case.heatmaps is None:
+        return case.no_heatmaps("weights", "needs dumps of both, with their settings.json")
+    records = [result.records[0] for result in (case.a, case.b)]
+    if not all(records):
+        return Finding("weights", NOT_TESTED, "needs settings.json beside the dumps of both, which name the models")
+    names = [f"{record['model']} ({record['model_sha256'][:12]}, {record['backend']})" for record in records]
+    if records[0]["model_sha256"] == records[1]["model_sha256"]:
+        return Finding("weights", RULED_OUT, f"both were made by {names[0]}")
     if case.few:
         return Finding("weights", RULED_OUT, f"{case.share}; other weights would change everybody")
-    right, left = ("a", case.model.left_a) if case.model.name == "b" else ("b", case.model.left_b)
-    return Finding("weights", FOUND, f"the model reproduces {right} to {100 * left:.2g} % of the difference, and "
-                   f"{case.model.name} by none of the changes tried", 1.0)
-
-
-def recorded_models(case: Case) -> str:
-    """What the settings beside the dumps tell of the models; nothing when one side has none."""
-    named = [f"{record['model']} ({record['model_sha256'][:12]}, {record['backend']})"
-             for record in (case.a.records[0], case.b.records[0]) if record]
-    if len(named) < 2:
-        return ""
-    return f"the dumps were made by {named[0]} and {named[1]}; needs --model and --input to tell which is right"
+    return Finding("weights", CONSISTENT, f"the dumps were made by {names[0]} and {names[1]}, different files")

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -21,7 +21,8 @@ MOST_DIFFERENT = 12  # people that are named
 @dataclasses.dataclass
 class Keypoints:
     """People in both, in one only, and the fraction that counts against agreement; spreads of distances in pixels of
-    the photograph and of the network's input, of joint scores relative to a's mean, and of OKS; those of lowest OKS."""
+    the photograph and of the network's input, of joint scores relative to a's mean, and of OKS; those of lowest OKS; of
+    scores of people, relative to a's mean, where both are keypoints files."""
 
     people: int
     only_in_a: int
@@ -33,6 +34,7 @@ class Keypoints:
     scores: Dict[str, float]
     oks: Dict[str, float]
     worst: List[Dict[str, Any]]
+    person_scores: Optional[Dict[str, float]] = None
 
 
 LIMITS = {
@@ -42,6 +44,9 @@ LIMITS = {
                  {"fp32": 0.999, "fp16": 0.995, "int8": 0.97}),
     "scores_p95": Limit(MOST, "95th percentile of joint score differences, relative to a's mean score",
                         lambda keypoints: keypoints.scores["p95"], {"fp32": 0.001, "fp16": 0.02, "int8": 0.1}),
+    "person_scores_p95": Limit(MOST, "95th percentile of differences of people's scores, relative to a's mean score",
+                               lambda keypoints: keypoints.person_scores and keypoints.person_scores["p95"],
+                               {"fp32": 0.001, "fp16": 0.02, "int8": 0.1}),
     "unmatched": Limit(MOST, "fraction of people that only one of two keypoints files has",
                        lambda keypoints: keypoints.unmatched, {"fp32": 0.001, "fp16": 0.005, "int8": 0.02}),
 }
@@ -66,7 +71,15 @@ def measure(a: Result, b: Result, options: Options) -> Keypoints:
         {**spread(similar), "p5": float(np.percentile(similar, 5)), "min": float(similar.min())},
         [{"row_a": int(rows_a[at]), "row_b": int(rows_b[at]), "image_id": int(a.people.keys[rows_a[at]][0]),
           "oks": float(similar[at]), "input_pixels_max": float(inputs[at].max())}
-         for at in np.argsort(similar, kind="stable")[:MOST_DIFFERENT]])
+         for at in np.argsort(similar, kind="stable")[:MOST_DIFFERENT]], person_differences(a, b, rows_a, rows_b))
+
+
+def person_differences(a: Result, b: Result, rows_a: np.ndarray, rows_b: np.ndarray) -> Optional[Dict[str, float]]:
+    """Of scores of people, relative to a's mean; None where one of the results is of dumps and has none."""
+    if a.people.person_scores is None or b.people.person_scores is None:
+        return None
+    mine, theirs = a.people.person_scores[rows_a], b.people.person_scores[rows_b]
+    return spread(np.abs(mine - theirs) / max(np.abs(mine).mean(), 1e-30))
 
 
 def both_distances(a: Result, b: Result, rows_a: np.ndarray, rows_b: np.ndarray,

@@ -36,8 +36,8 @@ def write_page(path: PathLike, comparisons: List[Comparison], results: List[Resu
 
 def verdict(comparison: Comparison) -> str:
     found = [finding for finding in comparison.findings if finding.status == FOUND]
-    why = (f"<p>Likely cause: <b>{escape(found[0].title)}</b>. In the data: "
-           f"{escape(found[0].evidence)}.</p>" if found else "")
+    evidence = f" {escape(found[0].evidence)}." if found else ""
+    why = f"<p>{escape(comparison.conclusion)}.{evidence}</p>" if comparison.findings else ""
     return f'<div class="verdict{"" if comparison else " differs"}"><b>{escape(comparison.verdict)}</b>{why}</div>'
 
 

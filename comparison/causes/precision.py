@@ -1,0 +1,78 @@
+"""Fewer bits of what a network computes: of its input, of its weights, or of everything."""
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Callable, Dict, List
+
+import numpy as np
+
+from comparison.causes.case import Case
+from comparison.causes.finding import Finding, best_of, judge_trial
+from comparison.causes.rerun import Change
+from comparison.causes.storage import ROUNDINGS
+
+TITLE = "computed with fewer bits: float16, bfloat16, TF32 or int8"
+
+
+def test(case: Case) -> Finding:
+    read = {f"rounding the crops to {name}": rounding for name, rounding in ROUNDINGS.items()}
+    trials = case.crop_trials("precision", read)
+    if case.model and not case.model.neither:
+        trials += model_trials(case)
+    return best_of(trials)
+
+
+def model_trials(case: Case) -> List[Finding]:
+    """The model with rounded weights, and with everything in float16 as matrix units compute it."""
+    import onnx  # of compare_layers.py; results are compared without
+
+    from contract.onnx_file import load_onnx
+
+    model, reproduction = load_onnx(case.model.rerun.model), case.model
+
+    def left(changed: onnx.ModelProto) -> float:
+        from backends.rooms import open_backend
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "changed.onnx"
+            onnx.save(changed, path)
+            rerun = type(reproduction.rerun)(path, open_backend("onnxruntime", path), reproduction.rerun.bins)
+            return reproduction.left(rerun.infer(reproduction.crops))
+
+    roundings: Dict[str, Callable] = {**ROUNDINGS, "int8 per channel": per_channel, "int8 per tensor": per_tensor}
+    trials = {f"rounding the weights to {name}": with_weights(model, rounding) for name, rounding in roundings.items()}
+    trials["computing in float16"] = in_float16(model, str(case.model.rerun.model))
+    return [judge_trial("precision", f"{words}, for {reproduction.name},", left(changed))
+            for words, changed in trials.items()]
+
+
+def with_weights(model: object, rounding: Change) -> object:
+    """A copy with all weights of two axes or more rounded."""
+    import onnx
+
+    changed = type(model)()
+    changed.CopyFrom(model)
+    for weight in changed.graph.initializer:
+        if weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) > 1:
+            values = rounding(onnx.numpy_helper.to_array(weight))
+            weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weight.name))
+    return changed
+
+
+def per_tensor(weights: np.ndarray) -> np.ndarray:
+    step = max(np.abs(weights).max(), 1e-30) / 127
+    return np.rint(weights / step) * step
+
+
+def per_channel(weights: np.ndarray) -> np.ndarray:
+    return np.stack([per_tensor(channel) for channel in weights])
+
+
+def in_float16(model: object, path: str) -> object:
+    from layers.graphs import find_layers
+    from layers.low_precision import emulate_float16
+    from layers.net import Net
+
+    probe = Net(model, [layer.tensor for layer in find_layers(model)], path)
+    return emulate_float16(model, [name for name, kind in probe.types.items() if kind == 1])
