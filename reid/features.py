@@ -34,8 +34,14 @@ class Features:
 
 
 def holds_features(path: PathLike) -> bool:
-    """Whether a folder is one of features; dumps of a device may be .npy too, but have no record of ours."""
-    return (Path(path) / RECORD).exists() or bool(feature_files(path)) and not any(Path(path).glob("*.bin"))
+    """Whether a folder is one of features. Dumps of a device may be .npy too, but have more than one axis."""
+    files = feature_files(path)
+    if (Path(path) / RECORD).exists() or not files:
+        return bool(files)
+    try:
+        return _is_feature(np.load(files[0], mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError, OSError):
+        return True  # and reading it says what is wrong
 
 
 def feature_files(folder: PathLike) -> List[Path]:
@@ -69,12 +75,16 @@ def _read(path: Path) -> np.ndarray:
         values = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise UserError(f"{path}: expected an array of numpy, but {' '.join(str(error).split())}") from None
-    if values.dtype.kind not in "fiu" or values.ndim == 0 or values.size != values.shape[-1]:
+    if not _is_feature(values):
         raise UserError(f"{path}: {values.dtype} of shape {values.shape}, expected one feature, (1, D) float32")
     row = values.reshape(-1).astype(np.float32)
     if not np.isfinite(row).all():
         raise UserError(f"{path}: {int((~np.isfinite(row)).sum())} of {row.size} values are NaN or infinite")
     return row
+
+
+def _is_feature(values: np.ndarray) -> bool:
+    return values.dtype.kind in "fiu" and values.ndim > 0 and values.size == values.shape[-1]
 
 
 def identities(names: List[str]) -> Optional[Tuple[np.ndarray, np.ndarray]]:

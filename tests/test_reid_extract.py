@@ -233,3 +233,12 @@ def test_features_that_cannot_be_compared_are_one_line(reference, main, tmp_path
         (tmp_path / "a.json").write_text("[]")
         arguments = [tmp_path / "a.json", tmp_path / "a.json", "--gate", "fastreid"]
     assert says in one_error(main("compare", *arguments))
+
+
+def test_dumps_of_a_device_as_npy_are_no_features(tmp_path):
+    from reid.features import holds_features
+
+    np.save(tmp_path / "000000000000_0.npy", np.zeros((16, 17, 4, 3), np.float32))
+    assert not holds_features(tmp_path)
+    np.save(tmp_path / "000000000000_0.npy", np.zeros((1, 64), np.float32))
+    assert holds_features(tmp_path)
