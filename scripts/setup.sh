@@ -41,7 +41,9 @@ install_missing() {
         PIP_CONSTRAINT=$(mktemp)  # what is there stays as it is
         export PIP_CONSTRAINT
         trap 'rm -f "$PIP_CONSTRAINT"' EXIT
-        "$PYTHON" -m pip list --format=freeze >"$PIP_CONSTRAINT" || fail "$PYTHON has no pip to install" $missing
+        # Not what installs, which Python brings and a new torch wants newer.
+        "$PYTHON" -m pip list --format=freeze --exclude setuptools --exclude wheel >"$PIP_CONSTRAINT" ||
+            fail "$PYTHON has no pip to install" $missing
         case "$missing" in *torch==*) install_torch "$(grep -o 'torch==[^ ]*' <<<"$missing")" ;; esac
         install $missing
     ) || exit 2
