@@ -76,7 +76,7 @@ def compare(reference: Result, other: Result, options: Options, explain: bool = 
             rerun: Union[Rerun, FeatureRerun, None] = None) -> Comparison:
     """Hold `other` against `reference`, both read by `read_results`. With `explain` the causes of a difference are
     tested, those of the input by means of `rerun`."""
-    measured = {name: LEVELS[name].measure(reference, other, options) for name in reference.levels}
+    measured = {name: level.measure(reference, other, options) for name, level in LEVELS.items()}
     levels = {name: values for name, values in measured.items() if values is not None}
     comparison = Comparison(reference.label, other.label, judge(levels, options.limits), levels, [])
     if explain:

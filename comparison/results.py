@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -64,11 +64,6 @@ class Result:
     def manifest(self) -> Manifest:
         """Of the bins that the dumps are of."""
         return self.readers[0].manifest
-
-    @property
-    def levels(self) -> Tuple[str, ...]:
-        """At which it can be compared."""
-        return ("features",) if self.features else ("tensors", "heatmaps", "keypoints", "score")
 
     @property
     def count(self) -> int:

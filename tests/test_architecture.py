@@ -33,7 +33,7 @@ numpy.savez(sys.argv[2] + ".npz", weights=network[0].weight.detach(), bias=netwo
 def project(tmp_path_factory) -> SimpleNamespace:
     """A copy of the project with the three recipes in it, and a way to run its commands."""
     root = tmp_path_factory.mktemp("project")
-    for name in ("backends", "ascend", "comparison", "configs", "contract", "detection", "networks", "pose"):
+    for name in ("backends", "ascend", "comparison", "configs", "contract", "detection", "networks", "pose", "reid"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for script in ROOT.glob("*.py"):
         shutil.copy(script, root)

@@ -52,9 +52,11 @@ LIMITS = {
 }
 
 
-def measure(a: Result, b: Result, options: Options) -> Keypoints:
+def measure(a: Result, b: Result, options: Options) -> Optional[Keypoints]:
     """A person whom only one of two keypoints files has is a difference; dumps hold everybody, also those whom the NMS
-    will drop."""
+    will drop. Features of images have no keypoints."""
+    if a.features or b.features:
+        return None
     rows_a, rows_b = match_people(a.people, b.people)
     alone = (len(a.people.keys) - len(rows_a), len(b.people.keys) - len(rows_b))
     counted = sum(alone) if a.keypoints is not None and b.keypoints is not None else 0
