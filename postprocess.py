@@ -146,7 +146,7 @@ def check_same_run(normal: DumpReader, mirrored: DumpReader) -> None:
 
 
 def read_speed(dump_dirs: List[Path]) -> Dict[str, float]:
-    """What the summaries beside the dumps say: crops a second in the model alone (ais_bench's throughput), and people
+    """What the summaries beside the dumps say: crops per second in the model alone (ais_bench's throughput), and people
     a second from bins to dumps, each person as often as there are folders. Empty where nothing was timed."""
     paths = [Path(f"{folder}_summary.json") for folder in dump_dirs]
     model = [_rate(path, "throughput") for path in paths]

@@ -37,7 +37,7 @@ def main() -> None:
     args = parse_args()
     spec: Any = load_spec(args.config)
     if spec.network == "darknet":
-        raise UserError(f"{args.config}: is of a detector. python3 -m detection.export exports it")
+        raise UserError(f"{args.config}: is a config of a detector. python3 -m detection.export exports it")
     from networks.onnx_export import export_onnx  # here, because --help needs no torch
 
     export_onnx(dataclasses.replace(spec, dtype=args.dtype), args.checkpoint, args.output, args.batch, args.opset)

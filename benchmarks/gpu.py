@@ -1,4 +1,4 @@
-"""FastPose in PyTorch on an NVIDIA GPU: the CPU's results, and people a second beside what that GPU could do.
+"""FastPose in PyTorch on an NVIDIA GPU: the CPU's results, and people per second beside what that GPU could do.
 
     python3 benchmarks/gpu.py --model models/fast_res50_256x192.pth --input ./prep_data
 
@@ -37,7 +37,7 @@ DEVICE = "cuda"
 PRECISIONS = ("fp32", "fp16", "bf16")
 # What is asked of a GPU against the CPU: metric -> limit; the first is an upper one.
 LIMITS = {"fp32": {"max_abs": 1e-3, "argmax": 1.0}, "fp16": {"cosine": 0.9999, "argmax": 0.995}, "bf16": {}}
-SHARE_OF_FLOOR = 0.5  # of the people a second that the arithmetic allows in float16, at the best batch
+SHARE_OF_FLOOR = 0.5  # of the people per second that the arithmetic allows in float16, at the best batch
 MATRIX_SIZES = (2048, 4096, 8192)  # of square matrix products; the fastest counts
 COPY_BYTES = 1 << 28
 WARM_UP = 3
@@ -46,7 +46,7 @@ ROW = "| {} |"
 
 
 class Speed(NamedTuple):
-    """People a second in the model alone, and with the copies to and from the GPU."""
+    """People per second in the model alone, and with the copies to and from the GPU."""
 
     precision: str
     graph: bool
@@ -118,7 +118,7 @@ def seconds_on_gpu(work: Callable[[], Any], repeat: int = 10) -> float:
 
 
 def measure_floor() -> Dict[str, float]:
-    """Operations a second of the fastest square matrix product of each precision, TF32 off; bytes a second of copies
+    """Operations per second of the fastest square matrix product per precision, TF32 off; bytes per second of copies
     between pinned memory and the GPU, as `in` and `out`."""
     import torch
 
@@ -138,7 +138,7 @@ def measure_floor() -> Dict[str, float]:
 
 
 def time_batches(backend: Backend, crops: np.ndarray, repeat: int) -> Tuple[float, float]:
-    """People a second on the device alone, and with the copies, of batches of `crops`; by the medians."""
+    """People per second on the device alone, and with the copies, of batches of `crops`; by the medians."""
     walls = []
     for _ in range(WARM_UP + repeat):
         start = time.perf_counter()

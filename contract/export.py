@@ -8,7 +8,7 @@ from typing import Dict, Iterable, List, Optional
 from contract.arguments import at_least, parse
 from contract.files import PathLike
 
-# IR version that was current with each opset: an older reader refuses a newer one, whatever the graph needs.
+# IR version that was current with each opset: an older reader refuses a newer one, even if the graph does not need it.
 IR_VERSIONS = {11: 6, 13: 7, 17: 8}
 MAX_RELATIVE_ERROR = 1e-5  # of the largest value, ONNX Runtime against torch, both float32
 MAX_EMBEDDING_ERROR = 1e-4  # the same of features, where a norm behind the mean of each map multiplies what differs

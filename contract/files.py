@@ -25,7 +25,7 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 
 def make_folder(path: PathLike) -> Path:
-    """Create `path` and its parents, each 0750. An existing folder is left as it is."""
+    """Create `path` and its parents, each 0750. An existing folder stays unchanged."""
     path = Path(path)
     for folder in [*reversed(path.parents), path]:
         try:
@@ -113,7 +113,7 @@ def read_text(path: PathLike, what: str) -> str:
 
 
 def sha256_of_rows(rows: Iterable[tuple]) -> str:
-    """Digest of a table, a line a row: what tells folders apart by their files' names and sizes."""
+    """Digest of a table with one line per row. It tells folders apart by the names and sizes of their files."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update((" ".join(map(str, row)) + "\n").encode())

@@ -88,7 +88,7 @@ def settings_of(spec: Spec, batch: int, **more: Any) -> Dict[str, Any]:
 
 
 def save_manifest(folder: PathLike, manifest: Manifest, name: str = MANIFEST) -> None:
-    """Write it as JSON with one row a line, so that text tools find one."""
+    """Write it as JSON with one row per line, so that text tools can find a row."""
     columns = manifest.columns
     rows = [json.dumps(dict(zip(columns, row))) for row in zip(*(values.tolist() for values in columns.values()))]
     dtypes = {column: values.dtype.name for column, values in columns.items()}

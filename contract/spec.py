@@ -73,7 +73,7 @@ class Spec(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Tensors:
-    """What a manifest says of its model, where no config is at hand."""
+    """What a manifest says of its model, for stages without a config."""
 
     input_shape: Shape
     dtype: str

@@ -1,4 +1,4 @@
-"""One program of a job, as it is planned before it runs."""
+"""One program of a job, planned before it runs."""
 from __future__ import annotations
 
 import dataclasses

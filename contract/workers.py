@@ -1,4 +1,4 @@
-"""Programs that run side by side, such as one a device, and never outlive the one that started them."""
+"""Programs that run side by side, such as one per device, and end with the program that started them."""
 from __future__ import annotations
 
 import codecs

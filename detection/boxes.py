@@ -1,4 +1,4 @@
-"""From a network's raw rows to the boxes of people, in float32 whatever the device computed in.
+"""From a network's raw rows to the boxes of people, in float32 for every device.
 
 n rows or boxes. A row is tx, ty, tw, th, objectness, person and, with more than one class, the best other class.
 """

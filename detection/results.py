@@ -10,7 +10,7 @@ from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.manifest import settings_difference
 
-Key = Tuple[int, int]  # image_id and bytes of a photo: one that was mended is detected again
+Key = Tuple[int, int]  # image_id and bytes of a photo: a changed file is detected again
 
 
 class Results:
@@ -31,7 +31,7 @@ class Results:
             return False
         if not self.settings_file.exists():
             raise UserError(f"{self.output}: exists, and was not made here (no {self.settings_file.name} beside it). "
-                            "Use it as it is, or name another --output")
+                            "Use it unchanged, or name another --output")
         record = read_json(self.settings_file, "detection settings")
         now = {**self.settings, "photographs_sha256": photographs_sha256}
         difference = settings_difference(now, {key: record.get(key) for key in now})

@@ -15,7 +15,7 @@ class Job:
     """What is asked for. Paths are absolute, or relative to the project's root, where the stages run.
 
     `images` and `annotations` stand in place of those of the `dataroot`. `detections` None finds people with `weights`
-    or `detector_model`, unless the boxes are `annotated`. A `model` is run as it is and needs no checkpoint. `label`
+    or `detector_model`, unless the boxes are `annotated`. A `model` runs unchanged and needs no checkpoint. `label`
     tells apart jobs in one work folder that differ in their boxes. `options` are those of the target: device, ...
     """
 

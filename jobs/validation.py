@@ -48,7 +48,7 @@ def agree(jobs: Sequence[Job]) -> bool:
 
 
 def validation_table(jobs: Sequence[Job]) -> str:
-    """A row a batch size: the model, the APs of all, then their speeds, then the verdicts."""
+    """One row per batch size: the model, the APs of all, then their speeds, then the verdicts."""
     rows = [_row([reference, *others]) for reference, others in by_batch(jobs)]
     return format_table(list(rows[0]), [list(row.values()) for row in rows])
 

@@ -39,7 +39,7 @@ class Kept:
 
 
 class Trials:
-    """Networks mixed of the two graphs, run on the same people and held against a."""
+    """Networks mixed of the two graphs, run on the same people and compared with a."""
 
     def __init__(self, a: ModelProto, b: ModelProto, pairs: Dict[str, str], types: Types, batches: List[np.ndarray],
                  limits: Dict[str, float]):

@@ -1,4 +1,4 @@
-"""Two computations of one network, held against each other layer by layer.
+"""Two computations of one network, compared layer by layer.
 
 The distance of a layer is |a - b| / |a| over all values of all people (RelativeEuclideanDistance). What a layer gets is
 already wrong: `input` is the largest distance among what it reads, 0 for the network's input. `growth` is distance /

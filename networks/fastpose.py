@@ -1,6 +1,6 @@
 """FastPose: a ResNet whose stages begin with squeeze-and-excitation, and three pixel shuffles up to the heatmaps.
 
-The parameters have AlphaPose's names, order and shapes, so its published checkpoints load as they are.
+The parameters have AlphaPose's names, order and shapes, so its published checkpoints load unchanged.
 Axes: B batch, K joints, H W crop, h w heatmap = H/4, W/4.
 """
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Metrics between two results of the same people: their tensors, heatmap peaks and keypoints.
 
-Axes: N people, K joints, h w of a heatmap. `a` is the reference, `b` is held against it. What is measured of a person
-is a few numbers, so that heatmaps can be dropped as soon as they are measured, and any group of people be summed later.
+Axes: N people, K joints, h w of a heatmap. `a` is the reference, `b` is compared with it. The measurement
+of a person is a few numbers. So heatmaps can be dropped as soon as they are measured, and any group of people can be
+summed later.
 """
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def oks(keypoints: np.ndarray, area: Union[float, np.ndarray], others: np.ndarra
         skeleton: Skeleton = COCO17) -> np.ndarray:
     """OKS of one person (K, 2) with M others (M, K, 2): (M,) float64.
 
-    All joints count, whatever their score, and the size is the mean of both areas (AlphaPose's `oks_iou`).
+    All joints count, independent of their score, and the size is the mean of both areas (AlphaPose's `oks_iou`).
     """
     squared = ((others.astype(np.float64) - keypoints) ** 2).sum(axis=2)  # (M, K)
     size = (area + other_areas)[:, None] / 2 + EPSILON

@@ -16,7 +16,7 @@ METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl
 
 def score_keypoints(truth: Union[Annotations, PathLike], results: List[Dict[str, Any]],
                     images: Optional[List[int]]) -> Dict[str, float]:
-    """The ten COCO keypoint numbers of results in COCO's format, over `images`, or all of the annotations if None.
+    """The ten COCO keypoint numbers of results in COCO's format, over `images` (default: all of the annotations).
 
     `truth`: annotations, their file, or a data root. pycocotools takes a result's area, which decides APm and APl, from
     its `bbox`.

@@ -3,8 +3,8 @@
     python3 -m reference.capture ALPHAPOSE --cfg CONFIG.yaml --checkpoint fast_res50_256x192.pth --inputs FOLDER \\
         --output FOLDER
 
-ALPHAPOSE is a tree with AlphaPose.patch that the running Python has installed. The script runs as it is; a hook on the
-network sees every batch, which validate.py shows it twice: as it is, then mirrored.
+ALPHAPOSE is a tree with AlphaPose.patch that the running Python has installed. The script runs unchanged; a hook on the
+network sees every batch, which validate.py shows it twice: normal, then mirrored.
 """
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Recorder:
             remove_bins(make_folder(self.output / name / f"heatmaps{flip}"))  # of another run
 
     def keep(self, network: Any, inputs: tuple, heatmaps: Any) -> None:
-        """torch's forward hook. A batch is seen as it is, when as many crops as mirrored ones were, then mirrored."""
+        """torch's forward hook. Batches alternate: normal after as many normal as mirrored crops, else mirrored."""
         name = PASSES[len(self.crops) - 1]
         normal, mirrored = self.crops[name].values()
         flip, digests = ("", normal) if len(normal) == len(mirrored) else ("_flip", mirrored)

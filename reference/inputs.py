@@ -57,7 +57,7 @@ def first_photographs(annotations: Dict[str, Any], limit: Optional[int]) -> Dict
 
 
 def people_on(images: List[Dict[str, Any]], detections_file: Path) -> List[Dict[str, Any]]:
-    """The rows of people on `images`, as they are; AlphaPose would take other categories for people."""
+    """The unchanged rows of people on `images`; AlphaPose would take other categories for people."""
     load_detections(detections_file)  # every row has what it needs, or a UserError names it
     ids = {image["id"] for image in images}
     people = [row for row in read_json(detections_file, "detections")

@@ -1,4 +1,4 @@
-"""Which packages of a requirements file this Python lacks, one a line; wrong versions are refused with what to run.
+"""Which packages of a requirements file this Python lacks, one per line; wrong versions are refused with what to run.
 
     python3 scripts/packages.py requirements.txt
 

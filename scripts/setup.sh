@@ -38,7 +38,7 @@ install_missing() {
     echo "installing what $PYTHON lacks:" ${missing#--force-reinstall}
     [ -z "$unfinished" ] || echo "${missing#--force-reinstall}" >"$unfinished"
     (
-        PIP_CONSTRAINT=$(mktemp)  # what is there stays as it is
+        PIP_CONSTRAINT=$(mktemp)  # installed packages stay unchanged
         export PIP_CONSTRAINT
         trap 'rm -f "$PIP_CONSTRAINT"' EXIT
         # Not what installs, which Python brings and a new torch wants newer.

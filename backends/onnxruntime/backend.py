@@ -33,7 +33,7 @@ class Backend:
         if not os.path.isfile(model):
             raise UserError(f"{model}: no such model file")
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # errors come as exceptions too, and its warnings are not the user's to mend
+        options.log_severity_level = 4  # errors are exceptions too, and users cannot fix its warnings
         providers = _providers(provider, self.device)
         try:
             self.session = onnxruntime.InferenceSession(os.fspath(model), options, providers=providers)

@@ -22,7 +22,7 @@ class Batch:
 class CudaRunner:
     """`forward`, which takes and gives tensors on `device`, for contiguous rows on the host. One thread at a time.
 
-    The first batch of a size runs as it is, which loads what a capture must find loaded; then its graph is captured,
+    The first batch of a size runs without a graph and so loads what a capture needs; then its graph is captured,
     and the next ones replay it. `capturing` turns False, for good, when that fails. `times` has the milliseconds that
     each batch took on the device, copies left out.
     """

@@ -60,7 +60,7 @@ def plan_calibration(args: argparse.Namespace, source: Source, batch: int, outpu
         check_table(table, version, args.calibration_method)
         if bins is not None and earlier is None:
             raise UserError(f"{table}: is there already, and is not known to be of these bins and this ONNX. Leave "
-                            "--calibration out to use it as it is, or name another --calibration_table")
+                            "--calibration out to use it unchanged, or name another --calibration_table")
     elif bins is None:
         raise UserError(f"{table}: no such CalibrationTable. Give --calibration a folder of bins to make it, "
                         "--calibration_table one that is there, or build an ONNX file with QuantizeLinear")

@@ -14,7 +14,7 @@ import numpy as np
 
 from contract.errors import UserError
 
-MODULES = ("cuda.bindings.runtime", "cuda.cudart")  # as it is called from 12.8 on, and as it was called up to 12.9
+MODULES = ("cuda.bindings.runtime", "cuda.cudart")  # its name since 12.8, and its name up to 12.9
 ADVICE = {"cudaErrorInsufficientDriver": "Is NVIDIA's driver installed, and new enough for this CUDA? nvidia-smi says "
                                          "up to which CUDA it serves",
           "cudaErrorNoDevice": "Does nvidia-smi list a GPU, and CUDA_VISIBLE_DEVICES name it?",

@@ -33,7 +33,7 @@ def read_source(model: Path) -> Source:
     kind = TensorProto.DataType.Name(tensor.elem_type)
     if kind not in DTYPES:
         raise UserError(f"{model}: takes {kind}, expected {' or '.join(DTYPES)}, which bins hold. Convert it with its "
-                        "inputs and outputs kept as they are (--keep_io_types of ModelOpt)")
+                        "unchanged inputs and outputs (--keep_io_types of ModelOpt)")
     return Source(source.name, tuple(size.dim_value or None for size in tensor.shape.dim), DTYPES[kind],
                   any(node.op_type in QUANTIZERS for node in content.graph.node),
                   any(weights.data_type == TensorProto.FLOAT16 for weights in content.graph.initializer))

@@ -2,8 +2,8 @@
 
     python3 -m backends.tensorrt.trtexec trtexec.log --batch 16
 
-prints a row of a Markdown table for each run in the log. trtexec counts queries a second, and a query is one batch:
-people a second are queries times batch.
+prints a row of a Markdown table for each run in the log. trtexec counts queries per second, and a query is one batch:
+people per second are queries times batch.
 """
 from __future__ import annotations
 
