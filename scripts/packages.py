@@ -15,7 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional
 
-IMPORTED_AS = {"opencv-python-headless": "cv2", "PyYAML": "yaml"}  # where it is not the name for pip
+# Where it is not the name for pip.
+IMPORTED_AS = {"opencv-python-headless": "cv2", "PyYAML": "yaml", "pytest-xdist": "xdist"}
 # What brings cv2: to install one beside another would leave a mixture of both.
 OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless", "opencv-python-headless")
 LINE = re.compile(r"([\w.-]+)([<>=!~][^#\s]*)?")

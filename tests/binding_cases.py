@@ -6,6 +6,7 @@ libraries of empty functions in their place it can be imported on any machine an
 from __future__ import annotations
 
 import ast
+import fcntl
 import json
 import os
 import re
@@ -49,8 +50,14 @@ Api = Dict[str, Dict[str, List[str]]]  # class, or "" for the module -> member -
 def install(wheel: str, cache: Path) -> Path:
     """A folder with the unpacked wheel of a requirement, taken from the package index once; skips without it."""
     folder = cache / f"{wheel}-py{sys.version_info[0]}{sys.version_info[1]}"
-    if folder.exists():
-        return folder
+    with open(cache / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the tests may be fetching it
+        if not folder.exists():
+            _fetch(wheel, folder)
+    return folder
+
+
+def _fetch(wheel: str, folder: Path) -> None:
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     finished = subprocess.run(
@@ -64,7 +71,6 @@ def install(wheel: str, cache: Path) -> Path:
         archive.extractall(partial, [name for name in archive.namelist() if not name.endswith(CYTHON_SOURCES)])
     wheels[0].unlink()
     os.rename(partial, folder)
-    return folder
 
 
 def compile_libraries(folder: Path, major: str) -> Path:

@@ -123,7 +123,7 @@ def test_without_its_packages_it_is_one_line(model, tmp_path, package, name):
     assert f"the Python package {name}, which cannot be imported" in one_error(run(model, "--batch", 2, env=env))
 
 
-@pytest.mark.parametrize("module", ["build", "calibration", "trtexec"])
+@pytest.mark.parametrize("module", ["build", "calibration_table", "trtexec"])
 def test_help_needs_nothing(module):
     source = (f"import sys, backends.tensorrt.{module} as stage\n"
               "assert not {'onnx', 'onnxruntime', 'torch', 'tensorrt', 'cuda'} & set(sys.modules)\n"
