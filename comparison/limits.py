@@ -1,4 +1,4 @@
-"""A limit: what a level's measurement is held against."""
+"""A limit: the bound that a level's measurement is compared with."""
 from __future__ import annotations
 
 import dataclasses
@@ -28,7 +28,7 @@ class Limit:
 
 @dataclasses.dataclass
 class Verdict:
-    """One limit held against what was measured."""
+    """One limit, compared with what was measured."""
 
     limit: str
     level: str
