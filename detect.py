@@ -16,7 +16,7 @@ from typing import List, Optional
 
 from backends.rooms import ROOMS, add_flags, backend_of, given_flags
 from contract.arguments import HelpFormatter, at_least, parse
-from detection.boxes import Thresholds
+from detection.decoding import Thresholds
 from detection.detector import SPP_CFG, Detector, detect_folder
 from pose.annotations import open_photos
 

@@ -33,11 +33,11 @@ from contract.spec import load_spec
 from contract.tables import format_table, mark
 from pose.annotations import Annotations, annotations_path, load_annotations
 from pose.coco import PERSON, load_detections
+from pose.coco_results import results_of
 from pose.decoders import heatmaps_to_keypoints
 from pose.heatmaps import FLIP_SHIFTS
 from pose.oks import NMS
 from pose.people import build_manifest, load_people, spec_of
-from pose.results import results_of
 
 VAL2017 = 5000  # photos of the set that published scores are of
 PEOPLE_AT_ONCE = 16  # two stacks of heatmaps this long stay in a core's cache

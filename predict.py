@@ -26,7 +26,7 @@ from contract.errors import UserError, note
 from contract.files import make_folder, sha256_of_file
 from contract.locks import hold
 from contract.onnx_file import sha256_of_model
-from detection.boxes import Thresholds
+from detection.decoding import Thresholds
 from detection.detector import Detector
 from pose.alphapose_results import image_number
 from pose.pose_nms import pose_nms
@@ -34,11 +34,11 @@ from pose.poses import People, oks_kept
 from pose.skeleton import Skeleton
 from pose.spec import load_spec
 from prediction.arguments import complete, parse_args
-from prediction.boxes import detected_boxes, typed_boxes
+from prediction.given_boxes import detected_boxes, typed_boxes
 from prediction.looks import Looks
 from prediction.networks import Finder, Poser
+from prediction.output import RESULTS, Results
 from prediction.pipeline import Boxes, Pipeline, Settings
-from prediction.results import RESULTS, Results
 from prediction.run import VIS, Output, Run
 from prediction.sources import Sample, Video, find_sources
 

@@ -28,8 +28,8 @@ from contract.script import exit_code  # noqa: E402
 
 from contract.arguments import HelpFormatter  # noqa: E402
 from detection.blocks import Convolution, Network, Shortcut  # noqa: E402
-from detection.boxes import Thresholds, anchor_rows, find_people  # noqa: E402
 from detection.darknet import Arrays, read_cfg, write_weights  # noqa: E402
+from detection.decoding import Thresholds, anchor_rows, find_people  # noqa: E402
 from detection.detector import (  # noqa: E402
     SPP_CFG,
     Detector,

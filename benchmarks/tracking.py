@@ -87,7 +87,7 @@ def shaken(frame: Frame, rng: np.random.Generator) -> People:
 
 def networks() -> Callable[[np.ndarray], People]:
     """The people that the two networks of the project find on an image."""
-    from detection.boxes import Thresholds
+    from detection.decoding import Thresholds
     from detection.detector import Detector
     from pose.spec import load_spec
     from prediction.arguments import SAMPLE_CONFIG, SAMPLE_MODEL, SAMPLE_WEIGHTS, SAMPLE_YOLO_CFG

@@ -17,9 +17,9 @@ from contract.manifest import Manifest, bins_in, settings_of
 from contract.records import is_emulated, read_record
 from contract.tables import mark
 from pose.annotations import Annotations, load_annotations
+from pose.coco_results import results_of
 from pose.matching import Matches, load_truth, match_results
 from pose.people import spec_of
-from pose.results import results_of
 from pose.skeleton import COCO17
 from pose.spec import PoseSpec
 from reid.features import Features, holds_features, read_features

@@ -26,8 +26,8 @@ from contract.arguments import HelpFormatter
 from demo.scenes import MAX_PEOPLE, render_scene
 from demo.training import Trainer
 from detection.blocks import Network
-from detection.boxes import anchor_rows
 from detection.darknet import read_cfg, write_weights
+from detection.decoding import anchor_rows
 from detection.letterbox import Size, letterbox
 from networks.darknet import Darknet, get_weights
 
@@ -71,7 +71,7 @@ def boxes_to_letterbox(bbox_xywh: np.ndarray, photograph: Size, size: Size) -> n
 def detection_loss(raw: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
     """YOLOv3's loss a person: box and class of the row that is responsible for the person, objectness of all rows.
 
-    raw (M, R, 6) of a network of one class, boxes (M, MAX_PEOPLE, 4), anchors (R, 7) of `detection.boxes.anchor_rows`.
+    raw (M, R, 6) of a network of one class, boxes (M, MAX_PEOPLE, 4), anchors (R, 7) of `decoding.anchor_rows`.
     """
     picture, number = torch.nonzero(boxes[..., 2], as_tuple=True)  # (P,) each
     people = boxes[picture, number]

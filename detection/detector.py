@@ -25,10 +25,10 @@ from contract.locks import hold
 from contract.onnx_file import sha256_of_model
 from contract.progress import Progress
 from detection.blocks import Network
-from detection.boxes import Thresholds, anchor_rows, find_people
 from detection.darknet import read_weights
+from detection.decoding import Thresholds, anchor_rows, find_people
+from detection.detections_file import Key, Results
 from detection.letterbox import Size, boxes_to_photograph, letterbox, network_input
-from detection.results import Key, Results
 from detection.spec import DetectorSpec, load_spec
 from pose.coco import PERSON
 from pose.photos import Photos, is_number, read_photograph

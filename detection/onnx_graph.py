@@ -1,6 +1,6 @@
 """A parsed network and its weights as an ONNX graph of plain operators, batch norm folded into the convolutions.
 
-Input `image`: (B, 3, height, width) RGB from 0 to 1. Output `output`: (B, rows, columns), what `detection.boxes`
+Input `image`: (B, 3, height, width) RGB from 0 to 1. Output `output`: (B, rows, columns), what `detection.decoding`
 selects people from: tx, ty, tw, th, objectness, person, best other class. Seven raw numbers of 85 leave the device, and
 the host decodes them in float32, because in float16 a position beyond 512 pixels is only good to half a pixel.
 """

@@ -11,7 +11,7 @@ from typing import List, Optional, Tuple
 from backends.rooms import ROOMS, add_flags
 from contract.arguments import DEFAULT_CONFIG, at_least, parse
 from contract.errors import UserError, note
-from detection.boxes import Thresholds
+from detection.decoding import Thresholds
 from detection.detector import SPP_CFG
 from pose.alphapose_results import FORMATS
 

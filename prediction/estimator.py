@@ -9,7 +9,7 @@ import numpy as np
 from backends.rooms import backend_of
 from contract.errors import UserError
 from contract.files import PathLike
-from detection.boxes import Thresholds
+from detection.decoding import Thresholds
 from detection.detector import SPP_CFG, Detector
 from pose.boxes import areas_of
 from pose.poses import People, nobody, oks_kept

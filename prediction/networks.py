@@ -16,7 +16,7 @@ from contract.backend import Backend, infer_rows, pad_rows
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.pixels import FLOAT32
-from detection.boxes import Thresholds, anchor_rows, find_people
+from detection.decoding import Thresholds, anchor_rows, find_people
 from detection.detector import Detector, batch_of, open_detector
 from detection.letterbox import boxes_to_photograph, letterbox, network_input
 from pose.crops import Normalizer, mirror

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from contract.errors import UserError, note
 from contract.files import make_folder
 from contract.progress import Progress
+from prediction.output import Results
 from prediction.pictures import write_picture
 from prediction.pipeline import Pipeline, Work
-from prediction.results import Results
 from prediction.sources import Pictures, Sample, Video
 from prediction.video import VideoWriter
 

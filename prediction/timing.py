@@ -15,7 +15,7 @@ import numpy as np
 
 from contract.errors import UserError
 from contract.tables import format_table
-from detection.boxes import Thresholds
+from detection.decoding import Thresholds
 from detection.detector import Detector
 from pose.pose_nms import pose_nms
 from pose.spec import load_spec

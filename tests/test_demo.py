@@ -18,9 +18,9 @@ from contract.manifest import Manifest, load_manifest  # noqa: E402
 from demo.render import TEST_SEED, render  # noqa: E402
 from demo.train import TRAIN_SEED, Batches, crops_to_input, joints_to_heatmaps  # noqa: E402
 from networks.registry import load_network  # noqa: E402
+from pose.coco_results import results_of  # noqa: E402
 from pose.decoders import heatmaps_to_keypoints  # noqa: E402
 from pose.heatmaps import find_peaks, flip_back  # noqa: E402
-from pose.results import results_of  # noqa: E402
 from pose.score import score_keypoints  # noqa: E402
 from pose.spec import load_spec  # noqa: E402
 from preprocess import preprocess  # noqa: E402

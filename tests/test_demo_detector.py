@@ -18,14 +18,14 @@ from test_demo import CHECKPOINT, CONFIG, IMAGES, infer, read_bins  # noqa: E402
 from contract.manifest import load_manifest  # noqa: E402
 from demo import train, train_detector, training  # noqa: E402
 from demo.render import TEST_SEED, render  # noqa: E402
-from detection.boxes import Thresholds, anchor_rows, find_people  # noqa: E402
 from detection.darknet import read_cfg  # noqa: E402
+from detection.decoding import Thresholds, anchor_rows, find_people  # noqa: E402
 from detection.detector import Detector, detect_folder  # noqa: E402
 from detection.letterbox import boxes_to_photograph  # noqa: E402
 from detection.spec import DetectorSpec  # noqa: E402
 from networks.registry import load_network  # noqa: E402
+from pose.coco_results import results_of  # noqa: E402
 from pose.decoders import heatmaps_to_keypoints  # noqa: E402
-from pose.results import results_of  # noqa: E402
 from pose.score import score_keypoints  # noqa: E402
 from pose.spec import load_spec  # noqa: E402
 from preprocess import preprocess  # noqa: E402

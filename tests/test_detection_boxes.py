@@ -10,8 +10,8 @@ import pytest
 from detection_cases import tiny_cfg
 
 from contract.errors import UserError
-from detection.boxes import Thresholds, anchor_rows, decode, find_people, nms, select_people
 from detection.darknet import read_cfg
+from detection.decoding import Thresholds, anchor_rows, decode, find_people, nms, select_people
 from detection.letterbox import boxes_to_photograph, letterbox, network_input
 from pose.crops import read_photograph
 

@@ -22,8 +22,8 @@ from detection_cases import (
 
 from contract.errors import UserError
 from detection.blocks import Convolution, Yolo
-from detection.boxes import Thresholds, anchor_rows, decode, find_people
 from detection.darknet import read_cfg, read_weights, weights_size, write_weights
+from detection.decoding import Thresholds, anchor_rows, decode, find_people
 from detection.spec import DetectorSpec
 
 

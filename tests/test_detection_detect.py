@@ -11,8 +11,8 @@ from detection_cases import random_weights, tiny_cfg
 
 from contract.errors import UserError
 from detection import detector as detector_module
-from detection.boxes import Thresholds, anchor_rows, find_people
 from detection.darknet import read_cfg, write_weights
+from detection.decoding import Thresholds, anchor_rows, find_people
 from detection.detector import Detector, detect_folder
 from detection.letterbox import boxes_to_photograph, letterbox, network_input
 from pose.crops import read_photograph

@@ -12,8 +12,8 @@ import pytest
 from detection_cases import SPP_CFG, conv, head, narrow_spp_cfg, pool, random_weights, recipe_b, tiny_cfg
 
 from contract.errors import UserError
-from detection.boxes import Thresholds, anchor_rows, decode, find_people
 from detection.darknet import read_cfg, weights_size, write_weights
+from detection.decoding import Thresholds, anchor_rows, decode, find_people
 from detection.letterbox import boxes_to_photograph, letterbox, network_input
 from detection.spec import DetectorSpec
 from pose.crops import read_photograph

@@ -19,8 +19,8 @@ from demo.render import render  # noqa: E402
 from networks.checkpoint import read_state_dict  # noqa: E402
 from networks.fastpose import FastPose  # noqa: E402
 from networks.registry import load_network  # noqa: E402
+from pose.coco_results import results_of  # noqa: E402
 from pose.decoders import heatmaps_to_keypoints  # noqa: E402
-from pose.results import results_of  # noqa: E402
 from pose.score import score_keypoints  # noqa: E402
 from pose.spec import load_spec  # noqa: E402
 from preprocess import preprocess  # noqa: E402
