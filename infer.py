@@ -27,6 +27,7 @@ from contract.bins import BinReader, open_bins, share_of
 from contract.dumps import DumpFolder, Span, describe_speed, dump_name, summary_of
 from contract.errors import UserError
 from contract.files import read_json, remove_file, write_file
+from contract.locks import reading
 from contract.onnx_file import sha256_of_model
 from contract.progress import Progress
 from contract.threads import in_order
@@ -152,7 +153,8 @@ def main() -> None:
     name = args.backend or backend_of(args.model)
     bins = open_bins(Path(args.input), args.cfg or (DEFAULT_CONFIG if room(name).needs_spec else None))
     devices = (args.device or "").split(",")
-    with closing(open_model(name, args.model, bins.spec, devices[0] or None, **given_flags(args))) as backend:
+    with reading(args.model), \
+            closing(open_model(name, args.model, bins.spec, devices[0] or None, **given_flags(args))) as backend:
         batch = choose_batch(backend, args.batchsize, args.model)
         settings = {"backend": name, **backend.describe(), "model": os.path.basename(args.model),
                     "model_sha256": sha256_of_model(args.model), "batch": batch,

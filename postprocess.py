@@ -81,6 +81,8 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
         readers.append(DumpReader(dump_dir_flip, manifest.mirrored()))
         check_same_run(*readers)
     keypoints, scores = decode_dumps(readers, flip_shift, workers)
+    for reader in readers:
+        reader.lock.release()  # the output may be in their folder
     results = results_of(manifest, keypoints, scores, nms)
     metrics = {
         "metrics": score(truth, results, manifest.settings["images"]) if truth else None,

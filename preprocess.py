@@ -23,7 +23,7 @@ from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.bins import BinFolder, RowWriter
 from contract.errors import UserError, note
 from contract.files import make_folder, sha256_of_file, sha256_of_rows
-from contract.locks import hold
+from contract.locks import hold, reading
 from contract.manifest import Manifest
 from contract.pixels import DTYPES, FLOAT32, UINT8
 from contract.progress import Progress
@@ -190,8 +190,9 @@ def main() -> None:
     args = parse_args()
     config = dataclasses.replace(load_spec(args.cfg), dtype=args.dtype)
     detections_file = None if args.gt_boxes else Path(args.detections) if args.detections else detect_people(args)
-    preprocess(Path(args.dataroot), Path(args.output), Path(args.output_flip), config, detections_file, args.batch,
-               args.limit, args.replace, args.workers, args.images, args.annotations, args.person_category)
+    with reading(*filter(None, [detections_file])):
+        preprocess(Path(args.dataroot), Path(args.output), Path(args.output_flip), config, detections_file, args.batch,
+                   args.limit, args.replace, args.workers, args.images, args.annotations, args.person_category)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from contract.bins import BinReader, open_bins
 from contract.dumps import SETTINGS, DumpFolder, describe_speed, dump_name, read_settings
 from contract.errors import UserError
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_json
+from contract.locks import reading
 from contract.manifest import settings_difference
 
 READ_BY_AIS_BENCH = (".bin", ".BIN", ".npy", ".NPY")
@@ -155,7 +156,7 @@ def main() -> None:
     bins, devices = open_bins(Path(args.input), args.cfg), args.device.split(",")
     output = Path(args.output) / args.output_dirname
     generation = find_generation()
-    with closing(Backend(args.model, devices[0])) as om:
+    with reading(args.model), closing(Backend(args.model, devices[0])) as om:
         check_backend(om, args.model, bins.spec)
         check_devices(devices)
         batch = choose_batch(om, args.batchsize, args.model)
@@ -165,7 +166,7 @@ def main() -> None:
                     "model": os.path.basename(args.model), "model_sha256": sha256_of_file(args.model), "batch": batch,
                     "processes": len(devices), **bins.origin()}
         dtype = om.output.dtype
-    with DumpFolder(output, bins, settings, args.replace, dtype) as dumps:
+    with reading(args.model), DumpFolder(output, bins, settings, args.replace, dtype) as dumps:
         summary = infer(args.model, dumps, om, batch, devices)
     print(describe_speed(summary, batch))
 

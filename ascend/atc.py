@@ -26,7 +26,7 @@ from ascend.soc import check_soc_version
 from contract.arguments import HelpFormatter, parse
 from contract.errors import UserError
 from contract.files import FILE_MODE, make_folder, remove_file, sha256_of_file, write_file, write_json
-from contract.locks import hold
+from contract.locks import hold, reading
 from contract.onnx_file import sha256_of_model
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, pixel_constants
 from contract.records import protect, read_record
@@ -203,7 +203,7 @@ def main() -> None:
               "aipp": aipp_config(source) if args.uint8 else None,
               "files": {name: sha256_of_file(name) for name in map(file_of, args.extra) if name}}
     make_folder(output.parent)
-    with hold(output):
+    with hold(output), reading(model):
         if is_kept(output, record):
             print(f"{output}: kept, of the same ONNX, chip and CANN")
             return

@@ -13,6 +13,7 @@ import numpy as np
 from contract.arguments import DEFAULT_CONFIG
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, remove_file, sha256_of_rows, write_file
+from contract.locks import read_as_long_as
 from contract.manifest import (
     MANIFEST,
     UNFINISHED,
@@ -92,7 +93,8 @@ class RowWriter:
 
 
 class BinReader:
-    """The bins of a folder, in the order of their names, all there and of the right size.
+    """The bins of a folder, in the order of their names, all there and of the right size. As long as the reader lives
+    no other run replaces them.
 
     With a manifest beside them they must be its bins, made for `spec`; without one their order is ais_bench's, and
     their dtype that of `spec`. Where there is a manifest, `spec` may be None. The `spec` of a reader has the dtype of
@@ -101,6 +103,7 @@ class BinReader:
 
     def __init__(self, folder: Path, spec: Optional[Spec]):
         self.folder = folder
+        read_as_long_as(self, folder)
         self.manifest = load_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
         self.spec = self._spec_of_bins(spec)
         self.bytes_each = row_bytes(self.spec.input_shape, self.spec.dtype)

@@ -17,7 +17,7 @@ import numpy as np
 from contract.bins import BinReader
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, remove_file, remove_leftovers, write_json
-from contract.locks import Lock
+from contract.locks import Lock, read_as_long_as
 from contract.manifest import FORMAT, Manifest, bins_in, check_format, remove_bins, settings_difference
 from contract.records import EMULATED, is_emulated, protect
 from contract.spec import Shape, row_bytes
@@ -107,7 +107,7 @@ class DumpFolder:
             self.lock.share()
             difference = settings_difference(self.settings, read_settings(self.folder) or {})
             if difference:
-                raise self.lock.refusal(f" with other settings ({difference})")
+                raise self.lock.refusal(f", on dumps of other settings ({difference})")
         except BaseException:
             self.lock.release()
             raise
@@ -161,7 +161,6 @@ class DumpFolder:
 
     def _bytes(self, number: int) -> int:
         return self.bins.rows[number] * self.row_bytes
-
 
     def finish(self, batch: int, times: List[List[float]], spans: List[Span]) -> Dict[str, Any]:
         """Write the summary of this run, or part, and return it. `times` has a list of milliseconds a batch for each
@@ -223,10 +222,11 @@ def describe_speed(summary: Dict[str, Any], batch: int) -> str:
 
 
 class DumpReader:
-    """The dumps of one folder, all of them there and of the right size."""
+    """The dumps of one folder, all of them there and of the right size. No other run replaces them as long as the
+    reader lives, or until its `lock` is released."""
 
     def __init__(self, folder: Path, manifest: Manifest):
-        self.folder, self.manifest = folder, manifest
+        self.folder, self.manifest, self.lock = folder, manifest, read_as_long_as(self, folder)
         places = find_dumps(folder)
         usual = [dump_name(name) for name in manifest.bin_names]
         missing = [name for name in usual if name not in places]

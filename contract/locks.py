@@ -1,8 +1,9 @@
 """One run at a time for each output, with a lock that the kernel frees when its holder ends, however it ends.
 
-    with hold(work_folder):
+    with hold(work_folder), reading(model):
         ...
 
+Who writes an output has its lock alone. Those who read it share it, so that nothing is replaced while it is read.
 The lock is that of flock(2) on a small file: OUTPUT/.lock in a folder, OUTPUT.lock beside a file. It holds a line about
 each holder, and goes when the last one leaves. What a killed run has left of it is taken over.
 """
@@ -17,8 +18,9 @@ import shlex
 import socket
 import sys
 import time
+import weakref
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 from contract.errors import UserError
 from contract.files import FILE_MODE, PathLike, remove_leftovers
@@ -54,6 +56,13 @@ class Lock:
         """Take it together with others that share it, or let others join. Raises UserError that names who has it."""
         self._wait(lambda: self._lock(fcntl.LOCK_SH))
 
+    def read(self) -> None:
+        """Share it, and keep who would replace the output waiting. Where no lock can be made, as on a read-only disk,
+        and where there is no output, go on without. Raises UserError that names who has it."""
+        if self.output.exists():
+            with contextlib.suppress(OSError):
+                self.share()
+
     def _wait(self, attempt: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not attempt():
@@ -69,8 +78,7 @@ class Lock:
         while True:
             joining = self.file == NOT_HELD
             if joining:
-                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-                self.file = os.open(self.path, flags, FILE_MODE)
+                self.file = self._open()
             try:
                 fcntl.flock(self.file, operation | fcntl.LOCK_NB)
             except OSError as error:
@@ -82,6 +90,15 @@ class Lock:
                     self._sign(operation)
                 return True
             self._close()  # the last holder has removed the file meanwhile
+
+    def _open(self) -> int:
+        flags = os.O_APPEND | os.O_NOFOLLOW
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | flags, FILE_MODE)
+        except PermissionError:
+            if not self.path.exists():
+                raise
+            return os.open(self.path, os.O_RDONLY | flags)  # another user's, which a reader may share
 
     def _is_there(self) -> bool:
         try:
@@ -99,15 +116,15 @@ class Lock:
             os.write(self.file, line.encode(errors="backslashreplace"))
 
     def _holder(self) -> str:
-        """The line of one that is still alive, as far as this machine can tell."""
+        """One that is still alive, as far as this machine can tell; this process only where it is the only one."""
         try:
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             lines = []
-        for match in filter(None, map(_HOLDER.match, reversed(lines))):
-            pid, host, started, command = match.groups()
-            if host != socket.gethostname() or os.path.exists(f"/proc/{pid}"):
-                return f"pid {pid} on {host} ({command}), started {started},"
+        alive = [match.groups() for match in filter(None, map(_HOLDER.match, reversed(lines)))
+                 if match.group(2) != socket.gethostname() or os.path.exists(f"/proc/{match.group(1)}")]
+        for pid, host, started, command in sorted(alive, key=lambda one: one[0] == str(os.getpid())):
+            return f"pid {pid} on {host} ({command}), started {started},"
         return "another process"
 
     def _close(self) -> None:
@@ -138,3 +155,21 @@ def hold(*outputs: PathLike) -> Iterator[None]:
             locks.callback(lock.release)
             lock.alone()
         yield
+
+
+@contextlib.contextmanager
+def reading(*inputs: PathLike) -> Iterator[None]:
+    """No other run replaces `inputs`, files and folders, meanwhile. Raises UserError where one does so now."""
+    with contextlib.ExitStack() as locks:
+        for lock in map(Lock, inputs):
+            locks.callback(lock.release)
+            lock.read()
+        yield
+
+
+def read_as_long_as(reader: Any, folder: PathLike) -> Lock:
+    """As `reading`, until the object `reader` goes or the lock is released."""
+    lock = Lock(folder)
+    lock.read()
+    weakref.finalize(reader, lock.release)
+    return lock

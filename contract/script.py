@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from contract.errors import BAD_INPUT, CLOSED_PIPE, DEFECT, DONE, INTERRUPTED, UserError, printable
 
@@ -39,28 +39,31 @@ def exit_code(main: Callable[[], Optional[int]]) -> int:
             setattr(sys, name, open(os.devnull, "w"))
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
+    came: List[KeyboardInterrupt] = []
     try:
-        with _ended_by_signals():
+        with _ended_by_signals(came):
             code = main() or DONE
             sys.stdout.flush()
-    except BaseException as error:
-        code = report(error)
+    except BaseException as error:  # after a signal, what libraries have made of its exception
+        code = report(came[0] if came else error)
     return code
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends what runs here as SIGINT does: with an exception, so that temporary folders go and children end."""
+def _ended_by_signals(came: List[KeyboardInterrupt]) -> Iterator[None]:
+    """SIGTERM ends what runs here as SIGINT does: with an exception, so that temporary folders go and children end.
+    The exception is added to `came`."""
     def end(number: int, frame: Any) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one must not stop the first one's cleaning up
-        raise Terminated(number)
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_IGN)  # a second one must not stop the first one's cleaning up
+        came.append(KeyboardInterrupt() if number == signal.SIGINT else Terminated(number))
+        raise came[-1]
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if signal.getsignal(signal.SIGINT) is _leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    before = {number: signal.signal(number, end) for number in ENDING if signal.getsignal(number) == signal.SIG_DFL}
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, *ENDING)
+              if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _leave)}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, done, one_error
 
 from contract.errors import UserError
-from contract.locks import Lock, hold
+from contract.locks import Lock, hold, reading
 
 HOLDER = """
 import sys, time
@@ -101,3 +102,49 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
     with pytest.raises(OSError), hold(tmp_path):
         pass
     assert (tmp_path / "mine").read_text() == "kept"
+
+
+def test_what_is_read_is_not_replaced(preprocess, infer, work, tmp_path, holder):
+    """AP of bins of which some are of the next run is a number, and a wrong one."""
+    done(preprocess())
+    for output, command in ((tmp_path / "out", lambda: preprocess("--batch", 3, "--replace")),
+                            (work / "results" / "all", lambda: infer("--batchsize", 3, "--replace", name="all"))):
+        before = sorted((path.name, path.read_bytes()) for path in output.iterdir())
+        reader = holder("read", output)
+        assert f"pid {reader.pid} " in one_error(command())
+        reader.kill()
+        reader.wait()
+        (output / ".lock").unlink()  # of the killed one
+        assert sorted((path.name, path.read_bytes()) for path in output.iterdir()) == before
+        done(command())
+
+
+@pytest.mark.parametrize("place", ["prep_data", "patches.onnx"])
+def test_inference_does_not_read_what_is_being_replaced(infer, work, small_model, holder, place):
+    model = Path(shutil.copy(small_model, work))
+    writer = holder(output=work / place)
+    assert f"pid {writer.pid} " in one_error(infer("--model", model))
+    writer.kill()
+    writer.wait()
+    done(infer("--model", model))
+    assert not list(work.rglob("*.lock"))
+
+
+def test_scores_are_not_made_of_dumps_that_are_being_replaced(postprocess, work, holder):
+    writer = holder(output=work / "results" / "all_flip")
+    assert f"pid {writer.pid} " in one_error(postprocess())
+    writer.kill()
+    writer.wait()
+    done(postprocess())
+    done(postprocess("--output", work / "results" / "all"))  # in the folder that was read
+
+
+def test_detections_are_not_read_while_they_are_replaced(preprocess, own_coco, holder):
+    writer = holder(output=own_coco / "detections.json")
+    assert f"pid {writer.pid} " in one_error(preprocess())
+
+
+def test_reading_needs_no_permission_to_write(tmp_path, holder):
+    """/proc/self/fd is a folder in which nobody may make a file, root included."""
+    with reading(Path("/proc/self/fd"), tmp_path / "is not there"):
+        assert not list(tmp_path.iterdir())

@@ -100,6 +100,17 @@ def test_ctrl_c_during_imports_is_silent(script, tmp_path):
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize("number, code", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_what_a_library_makes_of_a_signal_is_the_signal(script, number, code):
+    """pybind11 turns it into an ImportError when it comes while a module is imported, others into errors of theirs."""
+    finished = run(script(f"""
+    try:
+        os.kill(os.getpid(), signal.{number})
+    except KeyboardInterrupt as error:
+        raise ImportError('initialization failed') from error"""))
+    assert finished.returncode == code and "Run the same command again" in finished.stderr
+
+
 def test_sigterm_cleans_up_and_a_second_one_does_not_stop_that(script, tmp_path):
     folder = tmp_path / "tmp"
     folder.mkdir()

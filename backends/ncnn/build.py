@@ -27,7 +27,7 @@ from backends.ncnn.pair import is_made, param_path, write_pair
 from contract.arguments import HelpFormatter, parse
 from contract.errors import UserError
 from contract.files import make_folder
-from contract.locks import hold
+from contract.locks import hold, reading
 from contract.onnx_file import load_onnx, only_input, sha256_of_model
 
 MAX_RELATIVE_ERROR = {"fp32": 1e-3, "fp16": 5e-2}  # of the largest value, against ONNX Runtime
@@ -208,7 +208,7 @@ def main() -> None:
     args = parse_args()
     output = param_path(args.output)
     make_folder(output.parent)
-    with hold(output):
+    with hold(output), reading(args.model):
         build(args.model, output, args.precision)
 
 

@@ -24,7 +24,7 @@ from contract.arguments import DEFAULT_CONFIG, HelpFormatter, parse
 from contract.bins import BinReader, spread
 from contract.errors import UserError
 from contract.files import make_folder, sha256_of_file, sha256_of_rows, write_file
-from contract.locks import hold
+from contract.locks import hold, reading
 from contract.progress import Progress
 from contract.ranges import LEVELS, METHODS, Range, threshold
 from contract.spec import load_spec
@@ -172,7 +172,7 @@ def main() -> None:
              "people": sum(bins.rows[number] for number in numbers), "weight_bits": args.weight_bits,
              "command": shlex.join(["python3", "-m", "backends.ncnn.quantize", *sys.argv[1:]])}
     make_folder(output.parent)
-    with hold(output):
+    with hold(output), reading(model):
         if is_made(output, facts):
             print(f"{output}: kept, of the same model, bins and settings")
             return

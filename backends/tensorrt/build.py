@@ -28,7 +28,7 @@ from backends.tensorrt.trtexec_build import build_command, check_trtexec, print_
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, parse
 from contract.errors import UserError
 from contract.files import make_folder, remove_file, sha256_of_file, write_file
-from contract.locks import hold
+from contract.locks import hold, reading
 from contract.onnx_file import sha256_of_model
 from contract.records import protect
 
@@ -152,7 +152,7 @@ def main() -> None:
         print_commands(model, output, source, sizes, args)
         return
     make_folder(output.parent)
-    with hold(output):
+    with hold(output), reading(model):
         build_engine(model, output, source, sizes, args)
 
 
