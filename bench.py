@@ -175,6 +175,7 @@ def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:
     shutil.rmtree(work / run.dumps, ignore_errors=True)
     process = start(command, cwd=Path(__file__).parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
+        assert process.stderr is not None  # it is a pipe
         with process.stderr:
             errors = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)

@@ -134,8 +134,8 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
     total, start = sum(bins.rows[number] for group in groups for number in group), time.time()
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(backend.slots) as inferring, \
             ThreadPoolExecutor(1) as writing, Progress(total=total, unit="person", desc="infer") as bar:
-        rows = in_order(reading, bins.read, groups)
-        heatmaps = in_order(inferring, lambda rows: infer_rows(backend, rows, batch), rows)
+        batches = in_order(reading, bins.read, groups)
+        heatmaps = in_order(inferring, lambda rows: infer_rows(backend, rows, batch), batches)
         for people in in_order(writing, write, zip(groups, heatmaps)):
             bar.update(people)
     return [(total, start, time.time())], [backend.times]

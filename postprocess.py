@@ -29,7 +29,6 @@ from contract.manifest import Manifest, settings_difference
 from contract.progress import Progress
 from contract.published import expectations
 from contract.records import is_emulated
-from contract.spec import load_spec
 from contract.tables import format_table, mark
 from pose.annotations import Annotations, annotations_path, load_annotations
 from pose.coco import PERSON, load_detections
@@ -38,6 +37,7 @@ from pose.decoders import heatmaps_to_keypoints
 from pose.heatmaps import FLIP_SHIFTS
 from pose.oks import NMS
 from pose.people import build_manifest, load_people, spec_of
+from pose.spec import load_spec
 
 VAL2017 = 5000  # photos of the set that published scores are of
 PEOPLE_AT_ONCE = 16  # two stacks of heatmaps this long stay in a core's cache

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import importlib
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 from contract.backend import Backend, check_backend
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.room import Room
-from contract.spec import Spec
+from contract.spec import Spec, Tensors
 
 # --backend -> the room's package. Of several that run a file, the first does where no --backend is given.
 ROOMS = {"onnxruntime": "backends.onnxruntime", "pytorch": "backends.pytorch", "tensorrt": "backends.tensorrt",
@@ -71,7 +71,7 @@ def is_emulated(name: str) -> bool:
     return getattr(import_backend(name), "is_emulated", bool)()
 
 
-def open_backend(name: str, model: PathLike, device: Optional[str] = None, spec: Optional[Spec] = None,
+def open_backend(name: str, model: PathLike, device: Optional[str] = None, spec: Union[Spec, Tensors, None] = None,
                  **flags: Any) -> Backend:
     """Load `model` in the room called `name`. `device` None is the room's own default; `spec` describes the network to
     rooms whose model files do not. Raises UserError for one of `flags` that the room does not take."""
@@ -88,7 +88,8 @@ def open_backend(name: str, model: PathLike, device: Optional[str] = None, spec:
     return import_backend(name).Backend(model, device=device, spec=spec, **flags)
 
 
-def open_model(name: str, model: PathLike, spec: Spec, device: Optional[str] = None, **flags: Any) -> Backend:
+def open_model(name: str, model: PathLike, spec: Union[Spec, Tensors], device: Optional[str] = None,
+               **flags: Any) -> Backend:
     """As `open_backend`; refuses a model whose shapes or dtype are not those of `spec`."""
     backend = open_backend(name, model, device, spec, **flags)
     check_backend(backend, model, spec)

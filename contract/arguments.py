@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Optional, Sequence
 
 from contract.stage import QUIET
 from contract.version import VERSION
@@ -27,7 +27,7 @@ class _Quiet(argparse.Action):
         os.environ[QUIET] = "1"
 
 
-def parse(parser: argparse.ArgumentParser, argv: Optional[List[str]]) -> argparse.Namespace:
+def parse(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """Parse with the flags that every stage takes: --quiet and --version."""
     parser.add_argument("--quiet", action=_Quiet, nargs=0, default=argparse.SUPPRESS, help="no progress bars")
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")

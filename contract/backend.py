@@ -1,7 +1,7 @@
 """What a backend is: it turns rows of bins into rows of dumps on one kind of device."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from contract.files import PathLike
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from contract.spec import Spec
+    from contract.spec import Spec, Tensors
 else:
     Protocol = object  # Python 3.7 has none
 
@@ -61,7 +61,7 @@ def check_one_output(model: PathLike, outputs: Mapping[str, ModelShape]) -> None
     raise UserError(f"{model}: gives {len(outputs)} outputs, {came}, expected one. {advice}")
 
 
-def check_backend(backend: Backend, model: PathLike, spec: Spec) -> None:
+def check_backend(backend: Backend, model: PathLike, spec: Union[Spec, Tensors]) -> None:
     """Close and refuse a model whose tensors are not those of `spec`."""
     complaint = _complaint(backend, spec)
     if complaint:
@@ -69,7 +69,7 @@ def check_backend(backend: Backend, model: PathLike, spec: Spec) -> None:
         raise UserError(f"{model}: {complaint}")
 
 
-def _complaint(backend: Backend, spec: Spec) -> Optional[str]:
+def _complaint(backend: Backend, spec: Union[Spec, Tensors]) -> Optional[str]:
     if backend.input_dtype != spec.dtype:
         return (f"takes {backend.input_dtype} bins, but these are {spec.dtype}. Give the model for {spec.dtype} bins, "
                 f"or make bins with preprocess.py --dtype {backend.input_dtype}")

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import Any, Iterable, Union
+from typing import Any, Iterable, Optional, Union
 
 from contract.errors import UserError
 
@@ -71,7 +71,7 @@ def remove_file(path: PathLike) -> None:
         pass
 
 
-def write_json(path: PathLike, value: Any, indent: int = 1) -> None:
+def write_json(path: PathLike, value: Any, indent: Optional[int] = 1) -> None:
     write_file(path, (json.dumps(value, indent=indent) + "\n").encode())
 
 

@@ -34,16 +34,18 @@ class Part:
 
 def vary(rng: Generator, color: Color, amount: float) -> Color:
     """A colour near `color`: mostly lighter or darker, a little in hue."""
-    return tuple(np.clip(np.array(color) + rng.normal(0, amount) + rng.normal(0, amount / 3, 3), 12, 250))
+    red, green, blue = np.clip(np.array(color) + rng.normal(0, amount) + rng.normal(0, amount / 3, 3), 12, 250)
+    return red, green, blue
 
 
 def shade(color: Color, factor: float) -> Color:
-    return tuple(min(255.0, channel * factor) for channel in color)
+    red, green, blue = (min(255.0, channel * factor) for channel in color)
+    return red, green, blue
 
 
 def paint(image: np.ndarray, part: Part) -> np.ndarray:
     """Draw a part onto an RGB image with soft shading; returns its outline (n, 1, 2) in fixed point."""
-    centers, outline = part.centers[:, :2], None
+    centers = part.centers[:, :2]
     middle = centers.mean(axis=0)
     for step, factor in enumerate((1.0,) if part.flat else SHADES):
         shrink = 1 - 0.17 * step
@@ -51,5 +53,6 @@ def paint(image: np.ndarray, part: Part) -> np.ndarray:
         points = (circles[:, None] + OUTLINE * (part.radii * shrink)[:, None, None]).reshape(-1, 2)
         hull = cv2.convexHull(np.round(points * (1 << SUBPIXEL_BITS)).astype(np.int32))
         cv2.fillConvexPoly(image, hull, shade(part.color, factor), cv2.LINE_AA, SUBPIXEL_BITS)
-        outline = hull if outline is None else outline
+        if step == 0:
+            outline = hull
     return outline

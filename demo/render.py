@@ -67,7 +67,9 @@ def render(output: Path, images: int, seed: int) -> None:
         return
     remove_file(record)
     folder = make_folder(output / "val2017")
-    entries, annotations, detections = [], [], []
+    entries: List[Dict[str, Any]] = []
+    annotations: List[Dict[str, Any]] = []
+    detections: List[Dict[str, Any]] = []
     for image_id in Progress(range(1, images + 1), desc="rendering", unit="image"):
         scene = render_scene([seed, image_id])
         name = f"{image_id:012d}.jpg"

@@ -39,7 +39,7 @@ class Canvas:
 
     def __init__(self, image: np.ndarray):
         self.image = image
-        self.owners = np.zeros(image.shape[:2], np.uint16)
+        self.owners: np.ndarray = np.zeros(image.shape[:2], np.uint16)
         self.parts: List[Optional[Part]] = [None]
 
     def paint(self, part: Part) -> None:
@@ -98,7 +98,7 @@ def overlap(person: Person, other: Person) -> float:
 
 
 def is_inside(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    return ((points[:, :2] >= 0) & (points[:, :2] < [width - 0.5, height - 0.5])).all(axis=1)
+    return np.all((points[:, :2] >= 0) & (points[:, :2] < [width - 0.5, height - 0.5]), axis=1)
 
 
 def visible_keypoints(person: Person, first_part: int, canvas: Canvas) -> np.ndarray:
@@ -108,15 +108,15 @@ def visible_keypoints(person: Person, first_part: int, canvas: Canvas) -> np.nda
     COCO, joints outside the picture are not labelled, nor hidden ones that nobody could place.
     """
     keypoints = person.keypoints()
-    inside = is_inside(keypoints, *canvas.owners.shape)
+    height, width = canvas.owners.shape
+    inside = is_inside(keypoints, height, width)
     rows = np.zeros((17, 3))
     for row, name, (x, y, z), is_in in zip(rows, COCO17.joints, keypoints, inside):
         if not is_in:
             continue
         number = int(canvas.owners[round(y), round(x)]) - first_part
-        is_own = 0 <= number < len(person.parts)
-        part = person.parts[number] if is_own else None
-        is_seen = is_own and (name in part.joints or person.depth(part) < z + IN_FRONT * person.height)
+        part = person.parts[number] if 0 <= number < len(person.parts) else None  # of the person's own body
+        is_seen = part is not None and (name in part.joints or person.depth(part) < z + IN_FRONT * person.height)
         if is_seen or name.endswith(PLACED_UNSEEN):
             row[:] = round(x, 2), round(y, 2), 2 if is_seen else 1
     return rows
@@ -128,8 +128,8 @@ def paint_background(rng: Generator, height: int, width: int) -> np.ndarray:
     horizon = int(height * rng.uniform(0.35, 0.7))
     ramp = np.linspace(0.85, 1.12, height)[:, None, None]
     image = np.where(np.arange(height)[:, None, None] < horizon, upper * ramp, lower * (ramp - 0.12))
-    image = image + texture(rng, height, width, cells=rng.integers(3, 9)) * rng.uniform(4, 16)
-    image = image + texture(rng, height, width, cells=rng.integers(24, 60)) * rng.uniform(2, 9)
+    image = image + texture(rng, height, width, cells=int(rng.integers(3, 9))) * rng.uniform(4, 16)
+    image = image + texture(rng, height, width, cells=int(rng.integers(24, 60))) * rng.uniform(2, 9)
     image = np.ascontiguousarray(np.clip(np.broadcast_to(image, (height, width, 3)), 0, 255).astype(np.uint8))
     paint_clutter(rng, image, horizon)
     return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 2.4))

@@ -61,7 +61,8 @@ class Batches(Dataset):
         rng = np.random.default_rng([TRAIN_SEED, step])
         crops = [random_crop(rng, scene.image, keypoints, box, self.config) for scene in scenes
                  for keypoints, box in zip(scene.keypoints, scene.bbox_xywh) for _ in range(CROPS_A_PERSON)]
-        return tuple(np.stack(column) for column in zip(*crops))
+        images, joints, weights = (np.stack(column) for column in zip(*crops))
+        return images, joints, weights
 
 
 def random_crop(rng: Generator, image: np.ndarray, keypoints: np.ndarray, bbox_xywh: np.ndarray,

@@ -49,23 +49,24 @@ class Batches(Dataset):
 
     def __getitem__(self, step: int) -> Tuple[np.ndarray, np.ndarray]:
         cv2.setNumThreads(1)
-        images, boxes = [], []
+        letterboxed, corners = [], []
         for number in range(SCENES_A_BATCH):
             scene = render_scene([TRAIN_SEED, step, number])
-            images.append(letterbox(scene.image, self.size))
-            boxes.append(np.zeros((MAX_PEOPLE, 4), np.float32))
-            boxes[-1][:len(scene.bbox_xywh)] = boxes_to_letterbox(scene.bbox_xywh, scene.image.shape[1::-1], self.size)
-        images, boxes = np.stack(images), np.stack(boxes)
+            letterboxed.append(letterbox(scene.image, self.size))
+            corners.append(np.zeros((MAX_PEOPLE, 4), np.float32))
+            corners[-1][:len(scene.bbox_xywh)] = boxes_to_letterbox(scene.bbox_xywh, scene.image.shape[1::-1],
+                                                                     self.size)
+        images, boxes = np.stack(letterboxed), np.stack(corners)
         mirrored = boxes * [-1, 1, 1, 1] + (boxes[..., 2:3] > 0) * [self.size[0], 0, 0, 0]
         return np.concatenate([images, images[:, :, ::-1]]), np.concatenate([boxes, mirrored]).astype(np.float32)
 
 
 def boxes_to_letterbox(bbox_xywh: np.ndarray, photograph: Size, size: Size) -> np.ndarray:
     """(n, 4) left, top, width, height in a photo -> centre x, y, width, height in its letterbox."""
-    size, photograph = np.array(size), np.array(photograph)
-    scale = (size / photograph).min()
+    inner, outer = np.array(size), np.array(photograph)
+    scale = (inner / outer).min()
     centers = bbox_xywh[:, :2] + bbox_xywh[:, 2:] / 2
-    return np.concatenate([centers * scale + (size - scale * photograph) / 2, bbox_xywh[:, 2:] * scale], axis=1)
+    return np.concatenate([centers * scale + (inner - scale * outer) / 2, bbox_xywh[:, 2:] * scale], axis=1)
 
 
 def detection_loss(raw: Tensor, boxes: Tensor, anchors: Tensor) -> Tensor:
@@ -122,7 +123,8 @@ def train(output: Path, cfg: Path, steps: int, state: Path, workers: int) -> Non
     """Train for `steps` batches in all, and write darknet's .weights of `cfg`."""
     torch.manual_seed(TRAIN_SEED)
     network = read_cfg(cfg)
-    darknet, anchors = Darknet(network).to(memory_format=torch.channels_last), torch.from_numpy(anchor_rows(network))
+    darknet, anchors = Darknet(network), torch.from_numpy(anchor_rows(network))
+    darknet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
 
     def loss_of(images: Tensor, boxes: Tensor) -> Tensor:
         values = images.permute(0, 3, 1, 2).float() / 255  # stays channels-last in memory

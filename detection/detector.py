@@ -62,9 +62,9 @@ class Detector:
 
     def origin(self) -> Dict[str, Any]:
         """What its numbers follow from. Not the batch, and not which of several devices: they change nothing."""
-        if (self.weights is None) == (self.model is None):
-            raise UserError("give the detector either its --weights or a --model file made of them")
         kind, path = ("weights", self.weights) if self.weights else ("model", self.model)
+        if path is None or (self.weights and self.model):
+            raise UserError("give the detector either its --weights or a --model file made of them")
         return {"cfg_sha256": sha256_of_file(self.cfg), f"{kind}_sha256": sha256_of_model(path),
                 "backend": self.backend, "options": dict(self.options) or None,
                 "emulated": is_emulated(self.backend) or None,
@@ -173,22 +173,22 @@ def _model_file(detector: Detector, network: Network) -> Iterator[PathLike]:
     """What the backend opens: the model, or, where there is none, what can be made of the weights on the spot."""
     if detector.model is not None:
         yield detector.model
-    elif detector.backend == "pytorch":
+    elif detector.backend == "pytorch" and detector.weights:
         yield detector.weights
-    elif detector.backend == "onnxruntime":
+    elif detector.backend == "onnxruntime" and detector.weights:
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "detector.onnx")
-            write_file(path, _onnx_of(detector, network))
+            write_file(path, _onnx_of(detector.weights, network, detector.batch or 1))
             yield path
     else:
         raise UserError(f"--backend {detector.backend} does not read --weights. Make its model file of what "
                         "python3 -m detection.export writes, and give that as --model")
 
 
-def _onnx_of(detector: Detector, network: Network) -> bytes:
+def _onnx_of(weights: PathLike, network: Network, batch: int) -> bytes:
     from detection.onnx_graph import build_onnx  # here, because only this way of many needs the onnx package
 
-    return build_onnx(network, read_weights(detector.weights, network), detector.batch or 1).SerializeToString()
+    return build_onnx(network, read_weights(weights, network), batch).SerializeToString()
 
 
 def batch_of(backend: Backend, detector: Detector) -> int:

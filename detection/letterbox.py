@@ -35,7 +35,7 @@ def network_input(canvas: np.ndarray) -> np.ndarray:
 
 def boxes_to_photograph(boxes_xyxy: np.ndarray, size: Size, photograph: Size) -> np.ndarray:
     """(n, 4) float32 corners in the letterbox -> in pixels of the photo, clipped to [0, width] x [0, height]."""
-    size, photograph = np.array(size, np.float32), np.array(photograph, np.float32)
-    scale = (size / photograph).min()
-    corners = boxes_xyxy.reshape(-1, 2, 2) - (size - scale * photograph) / np.float32(2)  # (n, 2 corners, x y)
-    return np.clip(corners / scale, 0, photograph).reshape(-1, 4)
+    inner, outer = np.array(size, np.float32), np.array(photograph, np.float32)
+    scale = (inner / outer).min()
+    corners = boxes_xyxy.reshape(-1, 2, 2) - (inner - scale * outer) / np.float32(2)  # (n, 2 corners, x y)
+    return np.clip(corners / scale, 0, outer).reshape(-1, 4)

@@ -6,7 +6,7 @@ the host decodes them in float32, because in float16 a position beyond 512 pixel
 """
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -144,7 +144,7 @@ def _route(graph: Graph, block: Route, last: str, outputs: List[str]) -> str:
     return graph.add("Concat", sources, axis=1) if len(sources) > 1 else sources[0]
 
 
-SIMPLE: Dict[type, Callable[[Graph, object, str, List[str]], str]] = {
+SIMPLE: Dict[type, Callable[[Graph, Any, str, List[str]], str]] = {
     MaxPool: _maxpool, Upsample: _upsample, Shortcut: _shortcut, Route: _route}
 
 

@@ -6,7 +6,7 @@ from contract.script import ROOT
 import argparse
 import os
 import sys
-from typing import List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from backends.rooms import ROOMS, add_flags
 from contract.arguments import DEFAULT_CONFIG, at_least, parse
@@ -114,7 +114,7 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--replace", action="store_true", help="begin anew, also where a run can be continued")
     group.add_argument("--profile", action="store_true", help="say how long each stage was at work")
     for name, why in IGNORED.items():
-        takes = {"action": "store_true"} if name in ("sp", "vis_fast", "debug") else {}
+        takes: Dict[str, Any] = {"action": "store_true"} if name in ("sp", "vis_fast", "debug") else {}
         group.add_argument(f"--{name}", help=f"taken and not needed: {why}", **takes)
 
 

@@ -41,7 +41,7 @@ class Estimator:
         self.poser = Poser(backend_of(model), model, load_spec(cfg), device, options, batch, USUAL_BATCH, flip)
         self.finder = Finder(_detector(detector, yolo_cfg), Thresholds()) if detector else None
         with contextlib.ExitStack() as opened:
-            for network in filter(None, (self.finder, self.poser)):
+            for network in (self.finder, self.poser) if self.finder else (self.poser,):
                 network.open()
                 opened.callback(network.close)
             self.opened = opened.pop_all()
@@ -53,23 +53,17 @@ class Estimator:
     def each(self, images: Iterable[np.ndarray], boxes: Optional[Iterable[Boxes]] = None) -> List[People]:
         """The people on each image, in batches across images; the people of one do not depend on the others."""
         images = [_checked(image) for image in images]
-        if (boxes is None) == (self.finder is None):
+        if boxes is not None and self.finder is None:
+            found = [_corners(*one) for one in boxes]
+        elif boxes is None and self.finder is not None:
+            found = _find(self.finder, images)
+        else:
             raise UserError("give an Estimator either a detector or, with each image, its boxes")
-        found = [_corners(*one) for one in boxes] if boxes is not None else self._find(images)
         placed = [self.poser.crops(image, corners) for image, (corners, _) in zip(images, found)]
         tensors = [crop for crops, _ in placed for crop in crops]
         rows = iter(self.poser.infer(tensors)) if tensors else iter(())
         return [self._people([next(rows) for _ in crops], crop_xyxy, *one) for (crops, crop_xyxy), one
                 in zip(placed, found)]
-
-    def _find(self, images: List[np.ndarray]) -> List[Boxes]:
-        """(N, 4) float64 corners and (N,) scores of each image."""
-        found = []
-        for start in range(0, len(images), self.finder.batch):
-            group = images[start:start + self.finder.batch]
-            outputs = self.finder.infer([self.finder.prepare(image) for image in group])
-            found += [self.finder.boxes(rows, image) for rows, image in zip(outputs, group)]
-        return found
 
     def _people(self, heatmaps: List[np.ndarray], crop_xyxy: np.ndarray, corners: np.ndarray,
                 scores: np.ndarray) -> People:
@@ -98,6 +92,16 @@ def _checked(image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(f"an image is {image.dtype} {image.shape}, expected uint8 (H, W, 3), RGB")
     return image
+
+
+def _find(finder: Finder, images: List[np.ndarray]) -> List[Boxes]:
+    """(N, 4) float64 corners and (N,) scores of each image."""
+    found = []
+    for start in range(0, len(images), finder.batch):
+        group = images[start:start + finder.batch]
+        outputs = finder.infer([finder.prepare(image) for image in group])
+        found += [finder.boxes(rows, image) for rows, image in zip(outputs, group)]
+    return found
 
 
 def _corners(boxes_xywh: np.ndarray, scores: np.ndarray) -> Boxes:
