@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple
 
 from ascend.cann import PYTHON
 from ascend.codes import explain_output
@@ -77,7 +77,7 @@ def ais_bench_command(model: str, share: Share, batch: int, gears: bool) -> List
 class Watch:
     """What one ais_bench prints: kept, its progress shown, and the times noted between which it works on bins."""
 
-    def __init__(self, bar: Progress, people: List[int]):
+    def __init__(self, bar: Any, people: List[int]):
         self.bar, self.people = bar, people  # people done after each run
         self.text, self.runs, self.started, self.ended = "", 0, None, None
 

@@ -1,6 +1,7 @@
 """What tests share: the repository's root, reference data outside it, ways to run a script, small inputs."""
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import json
@@ -17,6 +18,7 @@ from typing import Dict, List
 import cv2
 import numpy as np
 import pytest
+import server_python as server_pythons
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -36,6 +38,13 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"golden data is not at {folder} (set POSE_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def server_python(pytestconfig):
+    """A version, "3.7" or "3.9" -> the python3 of an environment that has numpy and nothing else."""
+    cache = pytestconfig.cache.mkdir("server_pythons")
+    return functools.lru_cache(None)(lambda version: server_pythons.make(version, cache))
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,24 @@ import pytest
 from conftest import ROOT
 
 PROGRAM = "from contract.progress import Progress; [None for _ in Progress(range(3), desc='counting')]"
+COUNT = """
+import sys
+sys.modules["tqdm"] = None
+from contract.progress import Progress
+with Progress(total=3, unit="person", desc="counting") as bar:
+    bar.update(1)
+    bar.update(2)
+"""
 
 
+@pytest.mark.parametrize("program, last", [(PROGRAM, b"3/3"), (COUNT, b"counting: 3/3 person")],
+                         ids=["tqdm", "without tqdm"])
 @pytest.mark.parametrize("terminal, quiet, shown", [(True, "", True), (True, "1", False), (False, "", False)])
-def test_a_bar_is_shown_on_a_terminal(terminal, quiet, shown):
+def test_a_bar_is_shown_on_a_terminal(program, last, terminal, quiet, shown):
     master, slave = pty.openpty() if terminal else os.pipe()
     if terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # rows, columns
-    subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, stderr=slave, timeout=60, check=True,
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, stderr=slave, timeout=60, check=True,
                    env={**os.environ, "FASTPOSE_QUIET": quiet, "TERM": "xterm"})
     os.close(slave)
     text = b""
@@ -29,4 +39,4 @@ def test_a_bar_is_shown_on_a_terminal(terminal, quiet, shown):
         while (block := os.read(master, 4096)):
             text += block
     os.close(master)
-    assert (b"counting" in text) == shown
+    assert (b"counting" in text) == (last in text) == shown
