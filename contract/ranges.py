@@ -1,11 +1,11 @@
 """The range that each tensor of a network keeps in int8: what calibration collects, and how a threshold is chosen.
 
-int8 here is symmetric: a value is round(x * 127 / threshold), and larger magnitudes are cut to the threshold. Only
-numpy is needed, so that every room can calibrate in the same way.
+Symmetric int8 is round(x * 127 / threshold), and larger magnitudes are cut to the threshold; `bounds` is for runtimes
+whose int8 need not be symmetric. Only numpy is needed, so that every room can calibrate in the same way.
 """
 from __future__ import annotations
 
-from typing import Callable, Dict
+from typing import Callable, Dict, Tuple
 
 import numpy as np
 
@@ -16,31 +16,35 @@ BINS = 4096  # of a histogram; between half and all of them lie below the larges
 ENTROPY_BINS = 2048  # that candidates of `entropy` are counted in
 COARSE = 128  # bins that int8 can tell apart, in `entropy`
 PERCENTILE = 99.99
+MSE_CANDIDATES = 200  # of `mse`, from the largest magnitude down
 DEAD = 1e-12  # a threshold below this has no int8, and a share below this none in `entropy`
 
 
 class Range:
-    """Magnitudes of one tensor over many images, in constant memory: a histogram whose bins double in width when a
-    larger value comes, so that no image is read twice."""
+    """Values of one tensor over many images, in constant memory: a histogram of magnitudes whose bins double in width
+    when a larger one comes, so that no image is read twice."""
 
     def __init__(self) -> None:
         self.width = 0.0  # of a bin; 0 until a value other than 0 came
         self.counts = np.zeros(BINS, np.int64)
         self.zeros = 0
-        self.largest = 0.0
+        self.lowest = self.highest = 0.0  # of 0 and all values
         self.peaks = 0.0  # sum of the largest magnitude of each image
         self.images = 0
 
     def add(self, values: np.ndarray) -> None:
         """One image's tensor, of any shape. Raises UserError for values that are not finite."""
-        magnitudes = np.abs(values, dtype=np.float32).ravel()
-        peak = float(magnitudes.max(initial=0))
+        values = values.ravel()
+        low, high = (float(one) for one in (values.min(initial=0), values.max(initial=0)))
+        peak = max(-low, high)
         if not np.isfinite(peak):
             raise UserError("calibration: the network gives values that are not finite. Is the model whole, and are "
                             "the bins its own?")
-        self.largest, self.peaks, self.images = max(self.largest, peak), self.peaks + peak, self.images + 1
+        self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
+        self.peaks, self.images = self.peaks + peak, self.images + 1
+        zeros = values.size - int(np.count_nonzero(values))
+        self.zeros += zeros
         if peak == 0:
-            self.zeros += magnitudes.size
             return
         if self.width == 0:
             self.width = peak / BINS
@@ -48,10 +52,15 @@ class Range:
             self.counts[:BINS // 2] = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts[BINS // 2:] = 0
             self.width *= 2
-        other = magnitudes[magnitudes > 0]
-        self.zeros += magnitudes.size - other.size
-        index = np.minimum((other / np.float32(self.width)).astype(np.int64), BINS - 1)
-        self.counts += np.bincount(index, minlength=BINS)
+        magnitudes = np.abs(values, dtype=np.float32) if low < 0 else values
+        counts = np.bincount((magnitudes / np.float32(self.width)).astype(np.int64), minlength=BINS + 1)
+        counts[0] -= zeros
+        self.counts += counts[:BINS]
+        self.counts[-1] += counts[BINS]  # the peak itself, where it is an edge
+
+    @property
+    def largest(self) -> float:
+        return max(-self.lowest, self.highest)
 
     @property
     def outlier(self) -> float:
@@ -104,11 +113,33 @@ def _divergence(counts: np.ndarray, kept: int) -> float:
     return float((p * np.log(p / q)).sum())
 
 
+def mse(collected: Range) -> float:
+    """Of MSE_CANDIDATES thresholds that of the least mean squared error, each value taken from the middle of its
+    bin (Banner et al., Post training 4-bit quantization, 2019)."""
+    last = int(np.flatnonzero(collected.counts)[-1]) + 1 if collected.counts.any() else 0
+    values, counts = (np.arange(last) + 0.5) * collected.width, collected.counts[:last]
+
+    def error(limit: float) -> float:
+        rounded = np.minimum(np.rint(values * (LEVELS / limit)), LEVELS) * (limit / LEVELS)
+        return float(counts @ (values - rounded) ** 2)
+
+    limits = collected.largest * np.arange(1, MSE_CANDIDATES + 1) / MSE_CANDIDATES
+    return min(limits, key=error) if last else 0.0
+
+
 METHODS: Dict[str, Callable[[Range], float]] = {"minmax": minmax, "average": average, "percentile": percentile,
-                                                "entropy": entropy}
+                                                "entropy": entropy, "mse": mse}
 
 
 def threshold(collected: Range, method: str) -> float:
     """Of METHODS; 1 for a tensor that is always 0, whose int8 is then 0 too."""
     value = METHODS[method](collected)
     return value if value > DEAD else 1.0
+
+
+def bounds(collected: Range, method: str) -> Tuple[float, float]:
+    """The lowest and highest value that int8 keeps, with 0 between or at one of them: a threshold on both sides, but
+    no further than values came, so that what is never negative has all levels above 0."""
+    most = threshold(collected, method)
+    low, high = max(collected.lowest, -most), min(collected.highest, most)
+    return (low, high) if high - low > DEAD else (0.0, 1.0)

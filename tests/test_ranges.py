@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from contract.errors import UserError
-from contract.ranges import BINS, COARSE, METHODS, Range, threshold
+from contract.ranges import BINS, COARSE, LEVELS, METHODS, Range, bounds, threshold
 
 
 def collect(*images: np.ndarray) -> Range:
@@ -67,7 +67,7 @@ def naive_divergence(counts: list, kept: int) -> float:
 
 def test_entropy_is_the_least_divergence_of_all_candidates():
     collected = Range()
-    collected.width, collected.largest, bins = 1.0, 300.0, 300
+    collected.width, collected.highest, bins = 1.0, 300.0, 300
     shape = np.exp(-np.arange(bins) / 25.0) * 1e5
     collected.counts[:bins] = np.random.default_rng(0).poisson(shape)
     collected.counts[bins - 1] = 3  # a few values far from the rest
@@ -75,6 +75,29 @@ def test_entropy_is_the_least_divergence_of_all_candidates():
     best = min(range(COARSE, bins + 1), key=lambda kept: naive_divergence(counts, kept))
     assert COARSE <= best < bins
     assert threshold(collected, "entropy") == best
+
+
+def test_mse_is_the_least_error_of_int8_itself():
+    """Of int8 as it is computed, value by value, at each threshold that a histogram can tell."""
+    values = np.random.default_rng(0).standard_t(5, size=100_000).astype(np.float32)
+    collected = collect(values)
+
+    def error(limit: float) -> float:
+        rounded = np.clip(np.rint(values * LEVELS / limit), -LEVELS, LEVELS) * limit / LEVELS
+        return float(((values - rounded) ** 2).mean())
+
+    chosen = threshold(collected, "mse")
+    tried = np.linspace(0.05, 1, 400) * collected.largest
+    assert chosen < 0.9 * collected.largest and error(chosen) <= 1.03 * min(map(error, tried))
+
+
+def test_bounds_end_where_values_and_the_threshold_do():
+    rng = np.random.default_rng(0)
+    assert bounds(collect(rng.uniform(0, 3, 10_000).astype(np.float32)), "minmax")[0] == 0
+    low, high = bounds(collect(np.array([-0.25, 0.5, 8], np.float32), np.array([0, 1, 2], np.float32)), "average")
+    assert (low, high) == (-0.25, 5)  # the mean of 8 and 2
+    assert bounds(collect(np.array([-4, -1], np.float32)), "minmax") == (-4, 0)
+    assert bounds(collect(np.zeros(5, np.float32)), "minmax") == (0, 1)  # which 0 is exact in
 
 
 def test_outliers_are_told_from_wide_ranges():
