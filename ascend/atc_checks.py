@@ -9,7 +9,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ascend import cann
 from contract.errors import UserError
-from contract.onnx_file import load_onnx, only_input, opset_of, origin_of
+from contract.onnx_file import read_facts
 
 NO_BF16 = re.compile(r"Ascend(310$|310P|910(A|B|Pro.|PremiumA)$|610)")
 GEARS, LARGEST_GEAR = (2, 100), 2048  # how many, and how large, atc takes
@@ -32,14 +32,9 @@ class Input(NamedTuple):
 
 def read_input(model: Path) -> Input:
     """The one input of an ONNX file. Raises UserError when there is not one, or the file is not ONNX."""
-    from onnx import TensorProto
-
-    content = load_onnx(model, weights=False)
-    source = only_input(content, model)
-    tensor = source.type.tensor_type
-    return Input(source.name, tuple(size.dim_value or None for size in tensor.shape.dim),
-                 tensor.elem_type == TensorProto.UINT8, opset_of(content),
-                 read_pixel_constants(model, origin_of(content).get("pixel_constants")))
+    facts = read_facts(model)
+    return Input(facts.name, facts.shape, facts.dtype == "UINT8", facts.opset,
+                 read_pixel_constants(model, facts.origin.get("pixel_constants")))
 
 
 def read_pixel_constants(model: Path, text: Optional[str]) -> Optional[Dict[str, List[float]]]:

@@ -62,9 +62,9 @@ def _sources(job: Job) -> Tuple[Path, Path, Tuple[object, ...]]:
     models = job.work / "models"
     if "gears" in job.options:
         source = job.model or job.onnx
-        return source, models / f"{source.stem}_gears{job.suffix}{OM}", ("--gears", job.options["gears"])
+        return source, models / f"{source.stem}_gears{job.suffix}{job.variant}{OM}", ("--gears", job.options["gears"])
     source = job.static_onnx()
-    return source, models / f"{source.stem}{job.suffix}{OM}", ("--batch", job.batch)
+    return source, models / f"{source.stem}{job.suffix}{job.variant}{OM}", ("--batch", job.batch)
 
 
 def _build_om(job: Job, onnx: Path, om: Path, *more: object) -> Stage:

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from contract.stage import QUIET
 from contract.version import VERSION
 
+# The action of a flag that can be given as --name and --no-name; before Python 3.9, which has it, as --name alone.
+ON_OFF: Dict[str, Any] = {"action": getattr(argparse, "BooleanOptionalAction", "store_true"), "default": None}
 DEFAULT_CONFIG = "configs/256x192_res50_lr1e-3_1x.yaml"  # of the network that the project is about, from its root
 
 

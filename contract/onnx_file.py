@@ -5,13 +5,56 @@ import mmap
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Optional, Set
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from contract.errors import UserError
-from contract.files import PathLike, sha256_of_file, sha256_of_rows
+from contract.files import PathLike, read_json, sha256_of_file, sha256_of_rows, write_json
+from contract.packages import not_importable
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
+
+QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
+FACTS = ".facts.json"  # appended to an ONNX file's name: what a Python without the package onnx can know of it
+
+
+class OnnxFacts(NamedTuple):
+    """Of an ONNX file of one input: its name, its shape with None for a symbolic size, ONNX's word for its type, the
+    opset of ai.onnx, what `write_origin` left, and where the graph says its precision."""
+
+    name: str
+    shape: Tuple[Optional[int], ...]
+    dtype: str
+    opset: int
+    origin: Dict[str, str]
+    quantized: bool  # holds QuantizeLinear nodes: int8
+    half: bool  # holds float16 weights
+
+
+def read_facts(path: PathLike) -> OnnxFacts:
+    """Raises UserError as `load_onnx`, and for another number of inputs. Where Python has no onnx, as on a server,
+    what `save_facts` has left beside the file."""
+    if not_importable({"onnx": "onnx"}) and os.path.exists(f"{os.fspath(path)}{FACTS}"):
+        saved = read_json(f"{os.fspath(path)}{FACTS}", "facts of an ONNX")
+        if saved.pop("sha256") != sha256_of_model(path):
+            raise UserError(f"{path}: is not the file that {path}{FACTS} was written for. Copy both again")
+        return OnnxFacts(**{**saved, "shape": tuple(saved["shape"])})
+    from onnx import TensorProto
+
+    model = load_onnx(path, weights=False)
+    source = only_input(model, path)
+    tensor = source.type.tensor_type
+    return OnnxFacts(source.name, tuple(size.dim_value or None for size in tensor.shape.dim),
+                     TensorProto.DataType.Name(tensor.elem_type), opset_of(model), origin_of(model),
+                     any(node.op_type in QUANTIZERS for node in model.graph.node),
+                     any(weights.data_type == TensorProto.FLOAT16 for weights in model.graph.initializer))
+
+
+def save_facts(path: PathLike) -> Path:
+    """Write what `read_facts` gives beside an ONNX file."""
+    output = Path(f"{os.fspath(path)}{FACTS}")
+    write_json(output, {"sha256": sha256_of_model(path), **read_facts(path)._asdict()})
+    return output
 
 
 def load_onnx(path: PathLike, weights: bool = True) -> ModelProto:
@@ -61,6 +104,11 @@ def sha256_of_model(path: PathLike) -> str:
     names = sorted(_external_files(path)) if os.fspath(path).lower().endswith(".onnx") else []
     return sha256_of_rows([(digest,), *((name, sha256_of_file(_beside(path, name))) for name in names)]) if names \
         else digest
+
+
+def files_of_onnx(path: PathLike) -> List[Path]:
+    """An ONNX file and the files beside it that hold its weights. Raises UserError as `sha256_of_model`."""
+    return [Path(path), *(_beside(path, name) for name in sorted(_external_files(path)))]
 
 
 def _external_files(path: PathLike) -> Set[str]:

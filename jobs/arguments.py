@@ -41,11 +41,11 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = make_parser()
     args = parser.parse_args(argv)
     try:
-        _check(args)
-        args.batch = _batches(args)
+        check(args)
+        args.batch = batches(args)
     except UserError as error:
         parser.error(str(error))
-    _complete(args)
+    complete(args)
     return args
 
 
@@ -56,7 +56,9 @@ def make_parser() -> argparse.ArgumentParser:
         description="From photos and a checkpoint to a row of the result table, for each target and batch size.\n"
                     "Stages whose inputs have not changed are skipped.", epilog=TARGETS_HELP)
     _add_what_to_do(parser.add_argument_group("what to do"))
-    _add_inputs(parser.add_argument_group("inputs"))
+    inputs = parser.add_argument_group("inputs")
+    add_inputs(inputs)
+    _add_kinds(inputs)
     _add_target_options(parser.add_argument_group("options of targets; a target that does not take one is left out"))
     _add_sweep(parser.add_argument_group("the sweep of an NVIDIA GPU"))
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
@@ -87,7 +89,8 @@ def _add_what_to_do(group: Any) -> None:
     group.add_argument("--setup", action="store_true", help="first install what Python lacks, by scripts/setup.sh")
 
 
-def _add_inputs(group: Any) -> None:
+def add_inputs(group: Any) -> None:
+    """What pack.py takes too."""
     group.add_argument("--demo", action="store_true", help="synthetic people and the small network that come with "
                        "this project")
     group.add_argument("--network", choices=list(OF_NETWORK), default=FASTPOSE, help="whose checkpoint and config are "
@@ -109,14 +112,17 @@ def _add_inputs(group: Any) -> None:
     group.add_argument("--detections", type=path, metavar="FILE", help="boxes of another detector instead, COCO "
                        "results JSON")
     group.add_argument("--gt_boxes", action="store_true", help="annotated boxes instead")
-    group.add_argument("--boxes", nargs="+", choices=(ANNOTATED, DETECTED), help="which boxes; both give one table "
-                       f"with the AP of each (default: {DETECTED})")
     group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photos")
-    group.add_argument("--uint8", action="store_true", help="bins of bytes, a quarter of the size, which the model "
-                       "normalises")
     group.add_argument("--no_flip", action="store_true", help="no flip test: half the work, and less accurate")
     group.add_argument("--work", type=path, metavar="DIR", help="bins, models and results (default: runs/NAME, of the "
                        "checkpoint or model)")
+
+
+def _add_kinds(group: Any) -> None:
+    group.add_argument("--boxes", nargs="+", choices=(ANNOTATED, DETECTED), help="which boxes; both give one table "
+                       f"with the AP of each (default: {DETECTED})")
+    group.add_argument("--uint8", action="store_true", help="bins of bytes, a quarter of the size, which the model "
+                       "normalises")
 
 
 def _add_target_options(group: Any) -> None:
@@ -161,7 +167,7 @@ def _default(name: str) -> str:
     return f" (default: {DEFAULTS[name]})"
 
 
-def _check(args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace) -> None:
     """Raises UserError for what does not go together."""
     given = {name for name, value in vars(args).items() if value not in (None, False)}
     if args.sweep:
@@ -192,7 +198,7 @@ def _refuse(given: set, names: Any, when: str) -> None:
         raise UserError(f"{', '.join(wrong)}: not {when}")
 
 
-def _batches(args: argparse.Namespace) -> Tuple[int, ...]:
+def batches(args: argparse.Namespace) -> Tuple[int, ...]:
     """1 16, "1 16" and 1,16 are the same."""
     if not args.batch:
         return SWEEP_BATCHES if args.sweep else (BATCH,)
@@ -204,7 +210,7 @@ def _batches(args: argparse.Namespace) -> Tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def _complete(args: argparse.Namespace) -> None:
+def complete(args: argparse.Namespace) -> None:
     defaults: Dict[str, Any] = {**(DEMO if args.demo else DEFAULTS), **OF_NETWORK[args.network][args.demo],
                                 **(SWEEP_DEFAULTS if args.sweep else {})}
     for name, value in defaults.items():

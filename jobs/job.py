@@ -15,8 +15,10 @@ class Job:
     """What is asked for. Paths are absolute, or relative to the project's root, where the stages run.
 
     `images` and `annotations` stand in place of those of the `dataroot`. `detections` None finds people with `weights`
-    or `detector_model`, unless the boxes are `annotated`. A `model` runs unchanged and needs no checkpoint. `label`
-    tells apart jobs in one work folder that differ in their boxes. `options` are those of the target: device, ...
+    or `detector_model`, unless the boxes are `annotated`. A `model` runs unchanged and needs no checkpoint. `cfg` may
+    be None where there are bins, whose manifest says the same. `label` tells apart jobs in one work folder that differ
+    in their boxes, `variant` those that differ in the precision of their models. `options` are those of the target:
+    device, ...
     """
 
     target: str
@@ -24,7 +26,7 @@ class Job:
     batch: int
     dataroot: Path
     checkpoint: Path
-    cfg: Path
+    cfg: Optional[Path]
     weights: Path
     yolo_cfg: Path
     work: Path
@@ -37,6 +39,7 @@ class Job:
     model: Optional[Path] = None
     detector_model: Optional[Path] = None
     label: str = ""
+    variant: str = ""
     flip: bool = True
     options: Dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -85,7 +88,7 @@ class Job:
         return self.work / "results"
 
     def dumps(self, mirrored: bool = False) -> Path:
-        name = f"{self.target}_bs{self.batch}{self.suffix}{self.label}"
+        name = f"{self.target}_bs{self.batch}{self.suffix}{self.label}{self.variant}"
         return self.results / f"{name}{'_flip' if mirrored else ''}"
 
     @property
@@ -142,9 +145,10 @@ class Job:
     def infer(self, program: Tuple[str, ...], model: Path, mirrored: bool, *options: Any) -> Stage:
         """Dumps of the bins by infer.py or a program that takes its options."""
         bins, dumps = self.bins(mirrored), self.dumps(mirrored)
-        return stage(*program, "--model", model, "--cfg", self.cfg, "--input", bins, "--output", self.results,
-                     "--output_dirname", dumps.name, *options, "--replace", reads=(bins, model, self.cfg),
-                     leaves=(dumps,))
+        config = (self.cfg,) if self.cfg else ()
+        return stage(*program, "--model", model, *(("--cfg", self.cfg) if self.cfg else ()), "--input", bins,
+                     "--output", self.results, "--output_dirname", dumps.name, *options, "--replace",
+                     reads=(bins, model, *config), leaves=(dumps,))
 
     def photos(self) -> Tuple[Any, ...]:
         """Where the photos are, and what says which is which."""

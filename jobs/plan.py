@@ -16,22 +16,22 @@ def plan(job: Job) -> List[Stage]:
     """All of them, in order."""
     room = room_of(job.target, job.runner)
     runs = [room.run(job, mirrored) for mirrored in ((False, True) if job.flip else (False,))]
-    return [*_find_people(job), _preprocess(job), *room.build(job), *runs, _postprocess(job)]
+    return [*find_people(job), preprocess(job), *room.build(job), *runs, postprocess(job)]
 
 
 def people_of(job: Job) -> Path:
     """The detections that the job goes on with: those given, those of the target, or those of preprocess.py."""
-    return job.detections or (job.found_people if _find_people(job) else job.work / "detections.json")
+    return job.detections or (job.found_people if find_people(job) else job.work / "detections.json")
 
 
-def _find_people(job: Job) -> List[Stage]:
+def find_people(job: Job) -> List[Stage]:
     return [] if job.annotated or job.detections else room_of(job.target, job.runner).find_people(job)
 
 
-def _preprocess(job: Job) -> Stage:
+def preprocess(job: Job) -> Stage:
     people, reads, leaves = people_of(job), [job.dataroot, job.cfg], [job.bins(), job.bins(True)]
     boxes: List[object] = ["--gt_boxes"]
-    if not job.annotated and (job.detections or _find_people(job)):
+    if not job.annotated and (job.detections or find_people(job)):
         boxes = ["--detections", people]
         reads.append(people)
     elif not job.annotated:
@@ -43,7 +43,7 @@ def _preprocess(job: Job) -> Stage:
                  leaves=leaves)
 
 
-def _postprocess(job: Job) -> Stage:
+def postprocess(job: Job) -> Stage:
     options = ("--dump_dir_flip", job.dumps(True)) if job.flip else ("--output", job.score)
     return stage("postprocess.py", "--dataroot", job.dataroot, *job.truth(), "--manifest", job.manifest,
                  "--dump_dir", job.dumps(), *options, "--cfg", job.cfg, reads=(job.manifest, job.cfg, *job.all_dumps),

@@ -18,7 +18,7 @@ AGREES, DIFFERS = 0, 1  # exit codes of compare.py
 
 def comparisons(jobs: Sequence[Job]) -> List[Stage]:
     """Each target against the reference of its batch size."""
-    return [_compare(reference, job) for reference, others in by_batch(jobs) for job in others]
+    return [comparison(reference, job) for reference, others in by_batch(jobs) for job in others]
 
 
 def by_batch(jobs: Sequence[Job]) -> List[tuple]:
@@ -28,7 +28,7 @@ def by_batch(jobs: Sequence[Job]) -> List[tuple]:
                          (job.batch, job.label) == (reference.batch, reference.label)]) for reference in references]
 
 
-def _compare(reference: Job, job: Job) -> Stage:
+def comparison(reference: Job, job: Job) -> Stage:
     sides = [f"{one.target}={','.join(map(str, one.all_dumps))}" for one in (reference, job)]
     gate = gate_of([room_of(job.target, job.runner).precision(job)])
     return stage("compare.py", *sides, "--manifest", job.manifest, "--dataroot", job.dataroot, "--gate", gate,

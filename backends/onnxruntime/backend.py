@@ -13,7 +13,7 @@ from backends.onnxruntime.options import PROVIDERS, ROOM
 from contract.backend import check_one_output
 from contract.errors import UserError
 from contract.files import PathLike
-from contract.onnx_file import load_onnx
+from contract.onnx_file import read_facts
 
 HAS_TF32_OPTION = (1, 18)  # an older ONNX Runtime refuses use_tf32
 INPUT_TYPES: Dict[str, np.dtype] = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
@@ -46,7 +46,7 @@ class Backend:
             came = ", ".join(f"{tensor.name} {tensor.type}" for tensor in inputs)
             raise UserError(f"{model}: expected one input of {' or '.join(INPUT_TYPES)}, got {came}")
         check_one_output(model, {tensor.name: _shape(tensor.shape) for tensor in outputs})
-        load_onnx(model, weights=False)  # refuses training mode
+        read_facts(model)  # refuses training mode
         self.times: List[float] = []
         self.model, self.input_name, self.output_name = model, inputs[0].name, outputs[0].name
         self.input_dtype = INPUT_TYPES[inputs[0].type]

@@ -1,8 +1,7 @@
 """What the room of PyTorch runs, needs and takes."""
 from __future__ import annotations
 
-import argparse
-
+from contract.arguments import ON_OFF
 from contract.room import BF16, FP16, FP32, Room
 
 ROOM = Room(
@@ -10,8 +9,7 @@ ROOM = Room(
     install="python3 -m pip install -r requirements.txt",
     suffixes=(".pth", ".pt", ".weights"),
     flags={"precision": {"choices": (FP32, FP16, BF16), "help": "weights and arithmetic (default: fp32)"},
-           "cuda_graph": {"action": argparse.BooleanOptionalAction,
-                          "help": "replay a captured CUDA graph (default: where one can be captured)"}},
+           "cuda_graph": {**ON_OFF, "help": "replay a captured CUDA graph (default: where one can be captured)"}},
     words={"float32": FP32, "float16": FP16, "bfloat16": BF16},
     needs_spec=True,
 )

@@ -1,15 +1,13 @@
 """What the room of TensorRT runs, needs and takes."""
 from __future__ import annotations
 
-import argparse
-
+from contract.arguments import ON_OFF
 from contract.room import FP16, FP32, INT8, Room
 
 ROOM = Room(
     packages={"tensorrt": "tensorrt", "cuda": "cuda-python"},
     install="python3 -m pip install -r requirements-tensorrt.txt",
     suffixes=(".engine", ".plan"),
-    flags={"cuda_graph": {"action": argparse.BooleanOptionalAction,
-                          "help": "replay a captured CUDA graph (default: where one can be captured)"}},
+    flags={"cuda_graph": {**ON_OFF, "help": "replay a captured CUDA graph (default: where one can be captured)"}},
     words={"fp32": FP32, "fp16": FP16, "int8": INT8},
 )

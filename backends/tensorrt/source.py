@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
 from contract.errors import UserError
-from contract.onnx_file import load_onnx, only_input
+from contract.onnx_file import read_facts
 
 DTYPES = {"FLOAT": "float32", "UINT8": "uint8"}  # of inputs: ONNX's name -> numpy's
-QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 Sizes = Tuple[int, int, int]  # smallest, usual and largest batch
 
 
@@ -25,18 +24,11 @@ class Source(NamedTuple):
 
 def read_source(model: Path) -> Source:
     """Raises UserError when the file is not ONNX or has another number of inputs than one."""
-    from onnx import TensorProto
-
-    content = load_onnx(model, weights=False)
-    source = only_input(content, model)
-    tensor = source.type.tensor_type
-    kind = TensorProto.DataType.Name(tensor.elem_type)
-    if kind not in DTYPES:
-        raise UserError(f"{model}: takes {kind}, expected {' or '.join(DTYPES)}, which bins hold. Convert it with its "
-                        "unchanged inputs and outputs (--keep_io_types of ModelOpt)")
-    return Source(source.name, tuple(size.dim_value or None for size in tensor.shape.dim), DTYPES[kind],
-                  any(node.op_type in QUANTIZERS for node in content.graph.node),
-                  any(weights.data_type == TensorProto.FLOAT16 for weights in content.graph.initializer))
+    facts = read_facts(model)
+    if facts.dtype not in DTYPES:
+        raise UserError(f"{model}: takes {facts.dtype}, expected {' or '.join(DTYPES)}, which bins hold. Convert it "
+                        "with its unchanged inputs and outputs (--keep_io_types of ModelOpt)")
+    return Source(facts.name, facts.shape, DTYPES[facts.dtype], facts.quantized, facts.half)
 
 
 def choose_sizes(model: Path, source: Source, batch: Optional[int], profile: Optional[str]) -> Sizes:
