@@ -44,7 +44,7 @@ from contract.workers import end, start
 from detection.detector import SPP_CFG
 from prediction.timing import Pair, bench_pipeline
 
-LIBRARIES = ("onnxruntime", "tensorrt", "torch")  # names under which a backend gives its version
+LIBRARIES = ("onnxruntime", "openvino", "tensorrt", "torch")  # names under which a backend gives its version
 COLUMNS = ("run", "batch", "ms per batch: median, p90, p99", "{unit}/s in the model", "ratio",
            "{unit}/s read, infer, write", "peak MiB", "largest difference")
 

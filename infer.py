@@ -153,8 +153,9 @@ def main() -> None:
     name = args.backend or backend_of(args.model)
     bins = open_bins(Path(args.input), args.cfg or (DEFAULT_CONFIG if room(name).needs_spec else None))
     devices = (args.device or "").split(",")
+    flags = {**room(name).of_folders, **given_flags(args)}
     with reading(args.model), \
-            closing(open_model(name, args.model, bins.spec, devices[0] or None, **given_flags(args))) as backend:
+            closing(open_model(name, args.model, bins.spec, devices[0] or None, **flags)) as backend:
         batch = choose_batch(backend, args.batchsize, args.model)
         settings = {"backend": name, **backend.describe(), "model": os.path.basename(args.model),
                     "model_sha256": sha256_of_model(args.model), "batch": batch,

@@ -18,7 +18,7 @@ from contract.spec import Spec, Tensors
 
 # --backend -> the room's package. Of several that run a file, the first does where no --backend is given.
 ROOMS = {"onnxruntime": "backends.onnxruntime", "pytorch": "backends.pytorch", "tensorrt": "backends.tensorrt",
-         "ncnn": "backends.ncnn", "caffe": "backends.caffe", "acl": "ascend"}
+         "openvino": "backends.openvino", "ncnn": "backends.ncnn", "caffe": "backends.caffe", "acl": "ascend"}
 
 
 def room(name: str) -> Room:
@@ -78,8 +78,8 @@ def open_backend(name: str, model: PathLike, device: Optional[str] = None, spec:
     for flag, value in flags.items():
         takers = [other for other in ROOMS if flag in room(other).flags]
         if name not in takers:
-            raise UserError(f"--{flag}: the {name} backend has no such option; {' and '.join(takers)} "
-                            f"{'have' if len(takers) > 1 else 'has'}. Leave it out, or choose another --backend")
+            raise UserError(f"--{flag}: the {name} backend has no such option; it is for {', '.join(takers)}. Leave it "
+                            "out, or choose another --backend")
         words = room(name).flags[flag].get("choices")
         if words and value not in words:
             raise UserError(f"--{flag} {value}: the {name} backend takes {', '.join(words)}")

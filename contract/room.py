@@ -22,6 +22,7 @@ class Room(NamedTuple):
     flags       options of its Backend, beside the device -> what argparse's add_argument takes
     words       the vendor's word for a precision -> ours
     needs_spec  whether its model files do not describe the network, so that the config must be given
+    of_folders  options that suit a folder of bins, where the user gives none; the defaults suit single images
     """
 
     packages: Dict[str, str]
@@ -30,6 +31,7 @@ class Room(NamedTuple):
     flags: Mapping[str, Dict[str, Any]] = {}
     words: Mapping[str, str] = {}
     needs_spec: bool = False
+    of_folders: Mapping[str, Any] = {}
 
     def missing_packages(self) -> List[str]:
         return not_importable(self.packages)

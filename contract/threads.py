@@ -1,11 +1,13 @@
-"""Work in threads, in order and a few items deep."""
+"""Work in threads, in order and a few items deep; and how many CPUs there are for it."""
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Executor, Future
-from typing import Any, Callable, Deque, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Callable, Deque, Iterable, Iterator, Optional
 
 AHEAD = 3  # items of a stage that run or wait
+CONTROL_GROUP = "/sys/fs/cgroup"  # of the container, as it sees its own
 
 
 def in_order(pool: Executor, work: Callable[[Any], Any], items: Iterable[Any], ahead: int = AHEAD) -> Iterator[Any]:
@@ -21,3 +23,16 @@ def in_order(pool: Executor, work: Callable[[Any], Any], items: Iterable[Any], a
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def cpu_limit(group: str = CONTROL_GROUP) -> Optional[int]:
+    """How many CPUs the quota of a container amounts to, rounded up; None without a quota. Libraries that start a
+    thread for each CPU do not see it, because such a container sees every CPU of the machine."""
+    try:
+        if (Path(group) / "cpu.max").exists():  # version 2 of control groups
+            quota, period = (Path(group) / "cpu.max").read_text().split()
+        else:
+            quota, period = ((Path(group) / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return max(1, -(-int(quota) // int(period))) if int(quota) > 0 else None  # -1: none, in version 1
+    except (OSError, ValueError):  # "max": none, in version 2
+        return None

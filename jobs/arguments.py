@@ -67,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 TARGETS_HELP = """targets:
   cpu               ONNX Runtime on this machine's CPU
+  openvino          OpenVINO on this machine's CPU, or Intel's GPU or NPU
   ncnn, ncnn-int8   ncnn on this machine's CPU
   pytorch           the checkpoint itself on the CPU, which the others are compared with
   gpu               TensorRT on this machine's NVIDIA GPU, or PyTorch where TensorRT is not installed
@@ -105,8 +106,8 @@ def add_inputs(group: Any) -> None:
                        + _default("weights"))
     group.add_argument("--yolo_cfg", type=path, metavar="FILE", help="darknet's cfg of these weights"
                        + _default("yolo_cfg"))
-    group.add_argument("--model", type=path, metavar="FILE", help="run this .onnx, .engine, .om or .param; no "
-                       "checkpoint is needed")
+    group.add_argument("--model", type=path, metavar="FILE", help="run this .onnx, .engine, .om, .xml or .param; "
+                       "no checkpoint is needed")
     group.add_argument("--detector_model", type=path, metavar="FILE", help="find people with this .onnx, .engine or "
                        ".om; no weights are needed")
     group.add_argument("--detections", type=path, metavar="FILE", help="boxes of another detector instead, COCO "
@@ -128,9 +129,11 @@ def _add_kinds(group: Any) -> None:
 def _add_target_options(group: Any) -> None:
     group.add_argument("--runner", metavar="NAME", help="gpu: tensorrt or pytorch; Ascend: ais_bench or acl (default: "
                        "the first that is installed)")
-    group.add_argument("--device", metavar="LIST", help="gpu, Ascend: ids, such as 0 or 0,1,2,3 (default: 0)")
+    group.add_argument("--device", metavar="LIST", help="gpu, Ascend: ids, such as 0 or 0,1,2,3 (default: 0); "
+                       "openvino: cpu, GPU, NPU (default: cpu)")
     group.add_argument("--precision", metavar="P", help="gpu: fp32, fp16, int8 of TensorRT, bf16 of PyTorch (default: "
-                       "fp16); ncnn: fp32, fp16, bf16, int8 (default: fp32)")
+                       "fp16); openvino: fp32, bf16, fp16 (default: fp32); ncnn: fp32, fp16, bf16, int8 (default: "
+                       "fp32)")
     group.add_argument("--deploy_cfg", type=path, metavar="FILE", help="ncnn: mmdeploy's config, which says the "
                        "precision")
     group.add_argument("--vulkan", action="store_true", help=argparse.SUPPRESS)  # of mmdeploy's users

@@ -12,6 +12,7 @@ from jobs.job import Job
 # Target -> its runners, the best first, and the module of each. What is not here is the soc version of an Ascend NPU.
 TARGETS = {"cpu": {"onnxruntime": "backends.onnxruntime.job"},
            "pytorch": {"pytorch": "backends.pytorch.job"},
+           "openvino": {"openvino": "backends.openvino.job"},
            "ncnn": {"ncnn": "backends.ncnn.job"}, "ncnn-int8": {"ncnn": "backends.ncnn.job"},
            "gpu": {"tensorrt": "backends.tensorrt.job", "pytorch": "backends.pytorch.job"}}
 ASCEND = {"ais_bench": "ascend.job", "acl": "ascend.job"}
@@ -105,8 +106,9 @@ def _nobody_takes(option: str, value: str, targets: Sequence[str]) -> str:
 def check_options(job: Job) -> List[str]:
     """What is wrong with the options of a job, in words."""
     device, gears = job.options.get("device", "0"), job.options.get("gears")
+    named = room_of(job.target, job.runner).options(job.target).get("device")  # by words, which were checked
     found = []
-    if not IDS.fullmatch(device) or len(set(device.split(","))) <= device.count(","):
+    if not named and not IDS.fullmatch(device) or len(set(device.split(","))) <= device.count(","):
         found.append(f"--device is {device}, expected different ids, such as 0 or 0,1")
     if gears and not IDS.fullmatch(gears):
         found.append(f"--gears is {gears}, expected batch sizes, such as 1,4,8,16")

@@ -94,6 +94,22 @@ def ncnn_model(folder: Path, batch: object) -> SimpleNamespace:
     return SimpleNamespace(path=folder / "model.param", reference=patch_heatmaps, fixes_batch=False)
 
 
+@functools.cache
+def openvino_files(batch: object) -> Dict[str, bytes]:
+    """Name -> content of OpenVINO's own form of the smallest model."""
+    openvino = pytest.importorskip("openvino")
+    with tempfile.TemporaryDirectory() as folder:
+        onnx_path = patch_model(Path(folder) / "model.onnx", batch or "batch", CONFIG.input_size)
+        openvino.save_model(openvino.Core().read_model(onnx_path), Path(folder) / "model.xml", compress_to_fp16=False)
+        return {path.name: path.read_bytes() for path in Path(folder).glob("model.[bx]*")}
+
+
+def openvino_model(folder: Path, batch: object) -> SimpleNamespace:
+    for name, content in openvino_files(batch).items():
+        (folder / name).write_bytes(content)
+    return SimpleNamespace(path=folder / "model.xml", reference=patch_heatmaps, fixes_batch=True)
+
+
 def caffe_model(folder: Path, batch: object) -> SimpleNamespace:
     pytest.importorskip("onnxruntime")
     from backends.caffe.build import build
@@ -103,7 +119,7 @@ def caffe_model(folder: Path, batch: object) -> SimpleNamespace:
 
 
 MODELS = {"acl": acl_model, "caffe": caffe_model, "ncnn": ncnn_model, "onnxruntime": onnxruntime_model,
-          "pytorch": pytorch_model, "tensorrt": tensorrt_model}
+          "openvino": openvino_model, "pytorch": pytorch_model, "tensorrt": tensorrt_model}
 
 
 def test_every_room_has_a_model_here():

@@ -64,6 +64,8 @@ SAME_END = ["infer.py", "infer.py", "postprocess.py"]
     (["Ascend310P3"], ["detection.export", "ascend.atc", "detect.py", "preprocess.py", "pth2onnx.py", "ascend.atc",
                        "ascend.ais_bench", "ascend.ais_bench", "postprocess.py"]),
     (["Ascend310P3", "--runner", "acl", "--gt_boxes"], ["preprocess.py", "pth2onnx.py", "ascend.atc", *SAME_END]),
+    (["openvino"], ["preprocess.py", "pth2onnx.py", *SAME_END]),
+    (["openvino", "--model", "m.xml"], ["preprocess.py", *SAME_END]),
     (["ncnn"], ["preprocess.py", "pth2onnx.py", "backends.ncnn.build", *SAME_END]),
     (["ncnn-int8"], ["preprocess.py", "pth2onnx.py", "backends.ncnn.build", "backends.ncnn.quantize", *SAME_END]),
     (["ncnn", "--model", "m.onnx"], ["preprocess.py", "backends.ncnn.build", *SAME_END]),
@@ -81,7 +83,9 @@ def test_the_stages_of_a_target(arguments, expected):
 @pytest.mark.parametrize("arguments, model", [
     (["cpu"], "/w/models/fast_res50_256x192_bs4.onnx"),
     (["cpu", "--uint8"], "/w/models/fast_res50_256x192_bs4_uint8.onnx"),
+    (["openvino", "--device", "GPU"], "/w/models/fast_res50_256x192_bs4.onnx"),
     (["ncnn"], "/w/models/fast_res50_256x192_fp32.param"),
+    (["ncnn", "--device", "cpu"], "/w/models/fast_res50_256x192_fp32.param"),
     (["ncnn", "--precision", "fp16"], "/w/models/fast_res50_256x192_fp16.param"),
     (["ncnn", "--precision", "bf16"], "/w/models/fast_res50_256x192_fp32.param"),
     (["ncnn", "--precision", "int8"], "/w/models/fast_res50_256x192_int8.param"),

@@ -23,7 +23,7 @@ SCRIPTS = sorted(ROOT.glob("*.py"))
 ROOMS = sorted(path.parent for pattern in ("backends/*/backend.py", "ascend/backend.py") for path in ROOT.glob(pattern))
 OURS = {path.stem for path in SCRIPTS} | {path.relative_to(ROOT).parts[0] for path in SOURCES if path.parent != ROOT}
 DEVICE_PACKAGES = ("torch", "torchvision", "onnxruntime", "onnx", "onnxsim", "tensorrt", "cuda", "acl", "ais_bench",
-                   "aclruntime", "ncnn", "pnnx")
+                   "aclruntime", "ncnn", "openvino", "pnnx")
 # Real packages that a top-level folder or module of ours would hide.
 REAL_PACKAGES = {*DEVICE_PACKAGES, "numpy", "cv2", "yaml", "tqdm", "pycocotools", "pytest", "PIL", "scipy",
                  "polygraphy", "detector", "trackers", "alphapose", "models", "datasets", "utils", "common", "test"}

@@ -1,0 +1,1 @@
+"""The room of OpenVINO: Intel's CPUs, GPUs and NPUs."""

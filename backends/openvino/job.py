@@ -1,0 +1,44 @@
+"""The stages of a job on Intel's CPUs, GPUs and NPUs with OpenVINO."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Dict, List, Sequence
+
+from backends.openvino.options import ROOM
+from contract.room import BF16, FP16, FP32
+from contract.stage import Stage
+
+if TYPE_CHECKING:
+    from jobs.job import Job
+
+MODELS = (".onnx", ".xml")  # files that --model may name
+INSTALL = ROOM.install
+
+
+def options(target: str) -> Dict[str, Sequence[str]]:
+    return {"device": ("cpu", "GPU", "NPU"), "precision": (FP32, BF16, FP16)}
+
+
+def missing_packages(runner: str) -> List[str]:
+    return ROOM.missing_packages()
+
+
+def precision(job: Job) -> str:
+    return job.options.get("precision", FP32)
+
+
+def check(job: Job) -> List[Stage]:
+    return []
+
+
+def find_people(job: Job) -> List[Stage]:
+    """preprocess.py finds them with the weights; a model is for detect.py."""
+    return [job.detect("openvino", model=job.detector_model)] if job.detector_model else []
+
+
+def build(job: Job) -> List[Stage]:
+    return [*job.export(job.dtype)]
+
+
+def run(job: Job, mirrored: bool) -> Stage:
+    return job.infer(("infer.py", "--backend", "openvino"), job.static_onnx(job.suffix), mirrored, "--batchsize",
+                     job.batch, "--precision", precision(job), "--device", job.options.get("device", "cpu"))
