@@ -1,4 +1,4 @@
-"""What the tests of backends/tensorrt/ share: plans that the emulated builder makes, and models of other types."""
+"""What the tests of backends/tensorrt/ share: engines that the emulated builder makes, and models of other types."""
 from __future__ import annotations
 
 import contextlib
@@ -17,19 +17,19 @@ Sizes = Tuple[int, int, int]
 TOLERANCE = 2e-6
 
 
-def build_plan(model: Path, output: Path, sizes: Sequence[Sizes] = (), record: Optional[str] = None,
+def build_engine(model: Path, output: Path, sizes: Sequence[Sizes] = (), record: Optional[str] = None,
                **machine: Any) -> Path:
-    """A plan of an ONNX file, as a machine of this configuration builds it; a profile for each of `sizes`.
+    """An engine of an ONNX file, as a machine of this configuration builds it; a profile for each of `sizes`.
 
-    record: a command, for a plan with a record beside it, as backends.tensorrt.build writes one.
+    record: a command, for an engine with a record beside it, as backends.tensorrt.build writes one.
     """
     with emulated(**machine):
         import tensorrt
 
         from backends.tensorrt import engine_record
 
-        plan = build(tensorrt, model, sizes)
-        output.write_bytes(plan)
+        engine = build(tensorrt, model, sizes)
+        output.write_bytes(engine)
         if record is not None:
             machine = engine_record.describe_machine(tensorrt, 0)
             engine_record.write(output, {**machine, "command": record, "precision": "fp32", "tf32": False})
@@ -75,11 +75,11 @@ def typed_model(path: Path, input_type: str = "FLOAT", output_type: str = "FLOAT
     return path
 
 
-def make_plans(folder: Path) -> SimpleNamespace:
+def make_engines(folder: Path) -> SimpleNamespace:
     """Of the default version: for batches of 4, and with a profile of 1 to 8."""
     static, symbolic = patch_model(folder / "m4.onnx", 4), patch_model(folder / "m.onnx")
-    return SimpleNamespace(static=build_plan(static, folder / "m4.engine"), symbolic=symbolic,
-                           profile=build_plan(symbolic, folder / "m.engine", [(1, 4, 8)]))
+    return SimpleNamespace(static=build_engine(static, folder / "m4.engine"), symbolic=symbolic,
+                           profile=build_engine(symbolic, folder / "m.engine", [(1, 4, 8)]))
 
 
 def rows(count: int, seed: int = 0) -> np.ndarray:
@@ -100,6 +100,6 @@ def gpu(**config: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def opened(plan: Path, **options: Any) -> Iterator[Backend]:
-    with contextlib.closing(Backend(plan, **options)) as backend:
+def opened(engine: Path, **options: Any) -> Iterator[Backend]:
+    with contextlib.closing(Backend(engine, **options)) as backend:
         yield backend

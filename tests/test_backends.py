@@ -68,10 +68,10 @@ def acl_model(folder: Path, batch: object) -> SimpleNamespace:
 def tensorrt_model(folder: Path, batch: object) -> SimpleNamespace:
     """Built by the emulated TensorRT; the model of any batch takes PEOPLE in two parts."""
     pytest.importorskip("onnxruntime")
-    from tensorrt_cases import build_plan
+    from tensorrt_cases import build_engine
 
     onnx_path = patch_model(folder / "model.onnx", batch or "batch", CONFIG.input_size)
-    build_plan(onnx_path, folder / "model.engine", () if batch else [(1, 2, 4)])
+    build_engine(onnx_path, folder / "model.engine", () if batch else [(1, 2, 4)])
     return SimpleNamespace(path=folder / "model.engine", reference=patch_heatmaps, fixes_batch=True)
 
 

@@ -50,12 +50,12 @@ def same(found, expected) -> None:
 def test_two_engines(photos, reference, small_cfg, small_model, main, tmp_path):
     """trt_inference.py --yolo_engine --pose_engine --cfg --save_img --indir --dll_file."""
     pytest.importorskip("tests.tensorrt_emulator")
-    from tensorrt_cases import build_plan, gpu
+    from tensorrt_cases import build_engine, gpu
 
     done(main("detection.export", ROOT / "configs/demo_yolov3_tiny.cfg", ROOT / "demo/yolov3_demo.weights",
               tmp_path / "yolo.onnx", "--batch", 2))
-    yolo = build_plan(tmp_path / "yolo_bs2.onnx", tmp_path / "yolo.engine")
-    pose = build_plan(small_model, tmp_path / "pose.engine", [(1, 4, 8)])
+    yolo = build_engine(tmp_path / "yolo_bs2.onnx", tmp_path / "yolo.engine")
+    pose = build_engine(small_model, tmp_path / "pose.engine", [(1, 4, 8)])
     with gpu():
         finished = main("predict", "--yolo_engine", yolo, "--pose_engine", pose, "--cfg", small_cfg, "--save_img",
                         "--indir", photos, "--dll_file", "build/ScatterND.so", *YOLO, "--output", tmp_path / "out")

@@ -18,9 +18,9 @@ pytest.importorskip("onnx")
 from tensorrt_cases import (  # noqa: E402
     TOLERANCE,
     assert_right,
-    build_plan,
+    build_engine,
     gpu,
-    make_plans,
+    make_engines,
     opened,
     rows,
     typed_model,
@@ -33,18 +33,18 @@ VERSIONS = ("8.6.1", "10.3.0", "11.4.0")
 
 
 @pytest.fixture(scope="module")
-def plans(tmp_path_factory) -> SimpleNamespace:
-    return make_plans(tmp_path_factory.mktemp("plans"))
+def engines(tmp_path_factory) -> SimpleNamespace:
+    return make_engines(tmp_path_factory.mktemp("engines"))
 
 
 @pytest.mark.parametrize("schedule", ["late", "eager", "shuffle"])
 @pytest.mark.parametrize("layout", ["new", "old"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_from_all_its_threads_in_any_order_of_the_device(tmp_path, plans, version, layout, schedule):
+def test_from_all_its_threads_in_any_order_of_the_device(tmp_path, engines, version, layout, schedule):
     """Sizes that come and go: chunks of the largest batch, rests, a graph gained and lost."""
-    plan = build_plan(plans.symbolic, tmp_path / "m.engine", [(1, 4, 8)], tensorrt=version)
+    engine = build_engine(engines.symbolic, tmp_path / "m.engine", [(1, 4, 8)], tensorrt=version)
     sizes = [int(size) for size in np.random.default_rng(0).choice([1, 3, 8, 8, 8, 19], 60)]
-    with gpu(tensorrt=version, layout=layout, schedule=schedule) as machine, opened(plan) as backend:
+    with gpu(tensorrt=version, layout=layout, schedule=schedule) as machine, opened(engine) as backend:
         assert backend.infer(rows(2)).shape[0] == 2  # from this thread, as a warm-up is
         backend.times.clear()
         with ThreadPoolExecutor(backend.slots) as pool:
@@ -55,8 +55,8 @@ def test_from_all_its_threads_in_any_order_of_the_device(tmp_path, plans, versio
         assert machine.counts["cudaGraphLaunch"] > 0
 
 
-def test_a_static_plan_fills_every_slot_and_runs_as_graphs(plans):
-    with gpu() as machine, opened(plans.static) as backend:
+def test_a_static_engine_fills_every_slot_and_runs_as_graphs(engines):
+    with gpu() as machine, opened(engines.static) as backend:
         assert backend.input_shape == (4, 3, 64, 48) and backend.slots == SLOTS
         for number in range(4 * SLOTS):
             assert_right(backend.infer(rows(4, number)), rows(4, number))
@@ -66,8 +66,8 @@ def test_a_static_plan_fills_every_slot_and_runs_as_graphs(plans):
             backend.infer(rows(3))
 
 
-def test_each_slot_keeps_graphs_of_two_sizes(plans):
-    with gpu(profile_sharing=True) as machine, opened(plans.profile) as backend:
+def test_each_slot_keeps_graphs_of_two_sizes(engines):
+    with gpu(profile_sharing=True) as machine, opened(engines.profile) as backend:
         for size in (8, 3) * (3 * SLOTS):
             assert_right(backend.infer(rows(size, size)), rows(size, size))
         assert machine.counts["cudaStreamBeginCapture"] == EXECUTIONS * SLOTS
@@ -77,16 +77,16 @@ def test_each_slot_keeps_graphs_of_two_sizes(plans):
         assert machine.counts["cudaStreamBeginCapture"] - before <= SLOTS
 
 
-def test_a_short_batch_after_a_long_one_has_no_stale_rows(plans):
-    with gpu(), opened(plans.profile) as backend:
+def test_a_short_batch_after_a_long_one_has_no_stale_rows(engines):
+    with gpu(), opened(engines.profile) as backend:
         for _ in range(SLOTS + 1):
             backend.infer(rows(8, 1))
         for size in (1, 5, 7):
             assert_right(backend.infer(rows(size, 2)), rows(size, 2))
 
 
-def test_results_stay_when_their_slot_is_used_again(plans):
-    with gpu(), opened(plans.profile) as backend:
+def test_results_stay_when_their_slot_is_used_again(engines):
+    with gpu(), opened(engines.profile) as backend:
         first = backend.infer(rows(8, 1))
         for number in range(2, 3 * SLOTS):
             backend.infer(rows(8, number))
@@ -95,8 +95,8 @@ def test_results_stay_when_their_slot_is_used_again(plans):
     assert first.sum() == 0  # and it is there when the pinned memory is not
 
 
-def test_rows_may_change_as_soon_as_they_are_inferred(plans):
-    with gpu(), opened(plans.profile) as backend:
+def test_rows_may_change_as_soon_as_they_are_inferred(engines):
+    with gpu(), opened(engines.profile) as backend:
         for number in range(2 * SLOTS):
             crops = rows(8, number)
             expected = patch_heatmaps(crops)
@@ -105,44 +105,45 @@ def test_rows_may_change_as_soon_as_they_are_inferred(plans):
             np.testing.assert_allclose(heatmaps, expected, atol=TOLERANCE)
 
 
-def test_fewer_rows_than_the_smallest_batch_are_padded(tmp_path, plans):
-    plan = build_plan(plans.symbolic, tmp_path / "m.engine", [(4, 8, 8)])
-    with gpu(), opened(plan) as backend:
+def test_fewer_rows_than_the_smallest_batch_are_padded(tmp_path, engines):
+    engine = build_engine(engines.symbolic, tmp_path / "m.engine", [(4, 8, 8)])
+    with gpu(), opened(engine) as backend:
         assert backend.input_shape[0] is None
         for size in (1, 4, 9):
             assert_right(backend.infer(rows(size)), rows(size))
 
 
-def test_a_profile_of_one_size_is_a_static_batch(tmp_path, plans):
-    plan = build_plan(plans.symbolic, tmp_path / "m.engine", [(4, 4, 4)])
-    with gpu(), opened(plan) as backend:
+def test_a_profile_of_one_size_is_a_static_batch(tmp_path, engines):
+    engine = build_engine(engines.symbolic, tmp_path / "m.engine", [(4, 4, 4)])
+    with gpu(), opened(engine) as backend:
         assert backend.input_shape[0] == backend.output_shape[0] == 4
         assert_right(backend.infer(rows(4)), rows(4))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_of_several_profiles_it_takes_the_largest_batch(tmp_path, plans, version):
-    plan = build_plan(plans.symbolic, tmp_path / "m.engine", [(1, 1, 2), (1, 4, 16), (1, 4, 8)], tensorrt=version)
-    with gpu(tensorrt=version) as machine, opened(plan) as backend:
+def test_of_several_profiles_it_takes_the_largest_batch(tmp_path, engines, version):
+    engine = build_engine(engines.symbolic, tmp_path / "m.engine", [(1, 1, 2), (1, 4, 16), (1, 4, 8)], tensorrt=version)
+    with gpu(tensorrt=version) as machine, opened(engine) as backend:
         assert_right(backend.infer(rows(16)), rows(16))
         assert machine.counts["kernel"] == 1
         assert machine.counts["IExecutionContext.set_optimization_profile_async"] > 0
 
 
-def test_where_contexts_cannot_share_a_profile_one_batch_is_in_flight(plans):
-    with gpu(), opened(plans.profile) as backend:
+def test_where_contexts_cannot_share_a_profile_one_batch_is_in_flight(engines):
+    with gpu(), opened(engines.profile) as backend:
         assert backend.slots == SLOTS
-    plan = build_plan(plans.symbolic, plans.profile.with_name("alone.engine"), [(1, 4, 8)], profile_sharing=False)
-    with gpu() as machine, opened(plan) as backend:
+    alone = engines.profile.with_name("alone.engine")
+    engine = build_engine(engines.symbolic, alone, [(1, 4, 8)], profile_sharing=False)
+    with gpu() as machine, opened(engine) as backend:
         assert backend.slots == 1
         for size in (8, 8, 8, 3, 3, 3):
             assert_right(backend.infer(rows(size, size)), rows(size, size))
         assert machine.counts["cudaStreamBeginCapture"] == 2  # lost when the size changes, and made again
 
 
-def test_where_memory_is_short_fewer_batches_are_in_flight(plans):
-    """A context of this plan takes 1.2 MB, and a slot 0.4 MB."""
-    with gpu(memory_mb=2) as machine, opened(plans.profile) as backend:
+def test_where_memory_is_short_fewer_batches_are_in_flight(engines):
+    """A context of this engine takes 1.2 MB, and a slot 0.4 MB."""
+    with gpu(memory_mb=2) as machine, opened(engines.profile) as backend:
         assert backend.slots == 1
         assert_right(backend.infer(rows(8)), rows(8))
         assert_right(backend.infer(rows(2)), rows(2))
@@ -152,7 +153,7 @@ def test_where_memory_is_short_fewer_batches_are_in_flight(plans):
 def test_bytes_in_and_float16_out(tmp_path):
     model = typed_model(tmp_path / "m.onnx", "UINT8", "FLOAT16")
     crops = np.random.default_rng(0).integers(0, 256, (5, 64, 48, 3), np.uint8)
-    with gpu(), opened(build_plan(model, tmp_path / "m.engine", [(1, 4, 8)])) as backend:
+    with gpu(), opened(build_engine(model, tmp_path / "m.engine", [(1, 4, 8)])) as backend:
         assert backend.input_dtype == np.uint8 and backend.input_shape == (None, 64, 48, 3)
         heatmaps = backend.infer(crops)
     assert heatmaps.dtype == np.float32
@@ -161,25 +162,25 @@ def test_bytes_in_and_float16_out(tmp_path):
 
 
 def test_several_outputs_are_refused_by_their_names(tmp_path):
-    plan = build_plan(typed_model(tmp_path / "m.onnx", "FLOAT", outputs=2), tmp_path / "m.engine", [(1, 4, 8)])
+    engine = build_engine(typed_model(tmp_path / "m.onnx", "FLOAT", outputs=2), tmp_path / "m.engine", [(1, 4, 8)])
     with gpu(), pytest.raises(UserError, match="gives 2 outputs, output .*, more1 .*extract_model"):
-        Backend(plan)
+        Backend(engine)
 
 
-def test_it_takes_float32_and_bytes(tmp_path, plans):
-    assert Path(plans.static).exists()
-    with gpu(), opened(plans.static) as backend:
+def test_it_takes_float32_and_bytes(tmp_path, engines):
+    assert Path(engines.static).exists()
+    with gpu(), opened(engines.static) as backend:
         assert backend.input_dtype == np.float32
-    plan = build_plan(typed_model(tmp_path / "m.onnx", "FLOAT16"), tmp_path / "m.engine", [(1, 4, 8)])
+    engine = build_engine(typed_model(tmp_path / "m.onnx", "FLOAT16"), tmp_path / "m.engine", [(1, 4, 8)])
     with gpu(), pytest.raises(UserError, match="image is .* of HALF, expected FLOAT or UINT8.*--keep_io_types"):
-        Backend(plan)
+        Backend(engine)
 
 
-def test_two_backends_in_one_process_at_the_same_time(tmp_path, plans):
+def test_two_backends_in_one_process_at_the_same_time(tmp_path, engines):
     """On a GPU each, and on the same one, with captures of one beside allocations of the other."""
-    other = build_plan(patch_model(tmp_path / "other.onnx", seed=1), tmp_path / "other.engine", [(1, 4, 8)])
+    other = build_engine(patch_model(tmp_path / "other.onnx", seed=1), tmp_path / "other.engine", [(1, 4, 8)])
     for device in ("0", "cuda:1"):
-        with gpu(devices=2) as machine, opened(plans.profile) as first, opened(other, device=device) as second:
+        with gpu(devices=2) as machine, opened(engines.profile) as first, opened(other, device=device) as second:
             assert second.device == int(device[-1])
 
             def use(number: int) -> None:
@@ -192,9 +193,9 @@ def test_two_backends_in_one_process_at_the_same_time(tmp_path, plans):
             assert machine.counts["cudaGraphLaunch"] > 0
 
 
-def test_it_is_closed_from_another_thread_and_twice(plans):
+def test_it_is_closed_from_another_thread_and_twice(engines):
     with gpu():
-        backend = Backend(plans.profile)
+        backend = Backend(engines.profile)
         backend.infer(rows(3))
         thread = threading.Thread(target=backend.close)
         thread.start()

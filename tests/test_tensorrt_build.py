@@ -36,7 +36,7 @@ def test_float32_is_float32(build, model, version):
     record = record_of(engine)
     assert record["tf32"] is False and record["precision"] == "fp32" and record["profile"] == [16, 16, 16]
     assert record["onnx_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
-    assert record["plan_sha256"] == hashlib.sha256(engine.read_bytes()).hexdigest()
+    assert record["engine_sha256"] == hashlib.sha256(engine.read_bytes()).hexdigest()
     assert record["tensorrt"] == version and record["gpu"] == "NVIDIA A100-SXM4-40GB"
     done(build(model, "--batch", 16, "--tf32", tensorrt=version))
     assert plan_of(engine)["flags"] == ["TF32"] and record_of(engine)["tf32"] is True

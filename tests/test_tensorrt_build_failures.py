@@ -65,7 +65,7 @@ def test_an_operator_that_tensorrt_does_not_have(build, model):
     ("IBuilderConfig.create_timing_cache", "refuses the timing cache"),
     ("IBuilderConfig.set_timing_cache", "refuses the timing cache"),
     ("Builder.build_serialized_network", "cannot build this network"),
-    ("Runtime.deserialize_cuda_engine", "cannot read the plan"), ("Runtime", "gives no runtime"),
+    ("Runtime.deserialize_cuda_engine", "cannot read the engine"), ("Runtime", "gives no runtime"),
     ("cudaSetDevice", "failed with cudaErrorUnknown"), ("cudaGetDeviceProperties", "failed with cudaErrorUnknown")])
 def test_every_failure_is_one_line_and_leaves_nothing(build, model, tmp_path, version, call, words):
     fault = {"call": call, "message": "Error Code 4: of this test", "code": 999}
@@ -144,4 +144,5 @@ def test_killed_in_the_middle_it_leaves_nothing(model, tmp_path, number):
     process.send_signal(number)
     assert process.wait(30) == -number
     process.stdout.close()
-    assert sorted(os.listdir(tmp_path)) == ["m.onnx", "m_bs2_fp32.engine.lock", "slow"]  # which the next run takes over
+    left = {"m.onnx.lock", "m_bs2_fp32.engine.lock"}  # the next run takes them over
+    assert set(os.listdir(tmp_path)) - left == {"m.onnx", "slow"}

@@ -11,7 +11,7 @@ from conftest import ROOT, done, one_error, patch_model, tree
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
-from tensorrt_cases import build_plan  # noqa: E402
+from tensorrt_cases import build_engine  # noqa: E402
 
 from backends.tensorrt.backend import SLOTS  # noqa: E402
 from demo.render import render  # noqa: E402
@@ -69,12 +69,12 @@ def test_keypoints_equal_those_of_onnx_runtime(main, infer_here, models, prepare
                                                layout, schedule):
     """To the last bit: the emulated engine is the same ONNX, so whatever differs was lost on the way."""
     onnx = getattr(models, kind)
-    plan = build_plan(onnx, tmp_path / "m.engine", [(1, 5, 5)] if kind == "any" else [], tensorrt=version)
+    engine = build_engine(onnx, tmp_path / "m.engine", [(1, 5, 5)] if kind == "any" else [], tensorrt=version)
     for suffix in ("", "_flip"):
         infer_here("ort", suffix, "--model", onnx)
     with emulated(tensorrt=version, layout=layout, schedule=schedule) as machine:
         for suffix in ("", "_flip"):
-            infer_here("trt", suffix, "--backend", "tensorrt", "--model", plan)
+            infer_here("trt", suffix, "--backend", "tensorrt", "--model", engine)
         assert machine.state.leaks() == {} and machine.notes == [] and machine.state.pageable == 0
     scores = []
     for name in ("ort", "trt"):
@@ -93,9 +93,9 @@ def dumps(folder: Path) -> Dict[str, str]:
 
 def test_several_devices_give_the_bytes_of_one(infer, models, tmp_path):
     """A process each; the first one opens a device to read the shapes, and closes it before the others start."""
-    plan = build_plan(models.any, tmp_path / "m.engine", [(1, 4, 4)])
+    engine = build_engine(models.any, tmp_path / "m.engine", [(1, 4, 4)])
     one, two = tmp_path / "one.trace", tmp_path / "two.trace"
-    options = ("--backend", "tensorrt", "--model", plan, "--batchsize", 4)
+    options = ("--backend", "tensorrt", "--model", engine, "--batchsize", 4)
     done(infer("one", *options, env=environment(devices=2, trace=str(one))))
     done(infer("two", *options, "--device", "0,cuda:1", env=environment(devices=2, trace=str(two))))
     first, second = (dumps(tmp_path / "results" / name) for name in ("one", "two"))
@@ -106,15 +106,15 @@ def test_several_devices_give_the_bytes_of_one(infer, models, tmp_path):
 
 
 def test_the_summary_has_a_time_a_batch(infer, models, tmp_path):
-    plan = build_plan(models.any, tmp_path / "m.engine", [(1, 2, 2)])
-    done(infer("a", "--backend", "tensorrt", "--model", plan, "--batchsize", 4, env=environment()))
+    engine = build_engine(models.any, tmp_path / "m.engine", [(1, 2, 2)])
+    done(infer("a", "--backend", "tensorrt", "--model", engine, "--batchsize", 4, env=environment()))
     summary = json.loads((tmp_path / "results" / "a_summary.json").read_text())
     assert len(summary["npu_compute_time_list"]) == 3  # batches of 4 in chunks of 2: a time for each 4
 
 
 def test_a_kernel_that_fails_ends_the_run_in_one_line_and_it_continues(infer, models, tmp_path):
-    plan = build_plan(models.any, tmp_path / "m.engine", [(1, 4, 4)])
-    options = ("--backend", "tensorrt", "--model", plan, "--batchsize", 4)
+    engine = build_engine(models.any, tmp_path / "m.engine", [(1, 4, 4)])
+    options = ("--backend", "tensorrt", "--model", engine, "--batchsize", 4)
     failed = infer("a", *options, env=environment(errors=[{"call": "kernel", "nth": 3, "code": 700}]))
     assert "cudaErrorIllegalAddress" in one_error(failed)
     done(infer("a", *options, env=environment()))
@@ -124,8 +124,8 @@ def test_a_kernel_that_fails_ends_the_run_in_one_line_and_it_continues(infer, mo
 @pytest.mark.parametrize("config, words", [({"devices": 0}, "cudaErrorInsufficientDriver"),
                                            ({"tensorrt": "10.3.1"}, "library version 10.3.1 got 10.3.0")])
 def test_a_machine_that_cannot_run_it_says_so_in_one_line(infer, models, tmp_path, config, words):
-    plan = build_plan(models.static, tmp_path / "m.engine")
-    assert words in one_error(infer("a", "--backend", "tensorrt", "--model", plan, env=environment(**config)))
+    engine = build_engine(models.static, tmp_path / "m.engine")
+    assert words in one_error(infer("a", "--backend", "tensorrt", "--model", engine, env=environment(**config)))
 
 
 @pytest.fixture(scope="module")
@@ -141,11 +141,11 @@ def test_the_detector_finds_the_same_people_in_the_same_order(script, photograph
     network = read_cfg(YOLO_CFG)
     model = tmp_path / "yolo.onnx"
     model.write_bytes(build_onnx(network, read_weights(YOLO_WEIGHTS, network), batch).SerializeToString())
-    plan = build_plan(model, tmp_path / "yolo.engine", [] if batch else [(1, 3, 3)])
+    engine = build_engine(model, tmp_path / "yolo.engine", [] if batch else [(1, 3, 3)])
     trace = tmp_path / "trace"
     common = ("--dataroot", photographs, "--yolo_cfg", YOLO_CFG, "--batch", 3)
     done(script("detect.py", "--model", model, "--output", tmp_path / "ort.json", *common))
-    done(script("detect.py", "--backend", "tensorrt", "--model", plan, "--output", tmp_path / "trt.json", *common,
+    done(script("detect.py", "--backend", "tensorrt", "--model", engine, "--output", tmp_path / "trt.json", *common,
                 env=environment(trace=str(trace))))
     assert (tmp_path / "trt.json").read_bytes() == (tmp_path / "ort.json").read_bytes()
     assert len(json.loads((tmp_path / "trt.json").read_text())) >= PHOTOGRAPHS

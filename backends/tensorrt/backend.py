@@ -1,4 +1,4 @@
-"""A plan of TensorRT on an NVIDIA GPU."""
+"""An engine of TensorRT on an NVIDIA GPU."""
 from __future__ import annotations
 
 import contextlib
@@ -38,7 +38,7 @@ class Slot(NamedTuple):
 
 
 class Backend:
-    """A plan with one input and one output, given as float32. With a profile the batch is None, and any
+    """An engine with one input and one output, given as float32. With a profile the batch is None, and any
     number is taken, the largest batch at a time.
 
     `infer` may be called from `slots` threads at once: copies of one batch then overlap the computing of another.

@@ -68,7 +68,7 @@ def default_output(model: Path, source: Source, sizes: Sizes, precision: str) ->
     return model.with_name(f"{model.stem}{describe_sizes(source, sizes)}_{precision}.engine")
 
 
-def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: argparse.Namespace) -> None:
+def write_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: argparse.Namespace) -> None:
     """Write `output` and its record, or keep them where they were made in the same way."""
     cuda.open_device(args.device)  # before anything of TensorRT: without CUDA it may end the process
     tensorrt = bindings.load()
@@ -97,7 +97,7 @@ def build_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: 
         run_trtexec(command, scratch, output, sizes[1])
     else:
         logger = bindings.make_logger(tensorrt)
-        write_file(output, build_plan(tensorrt, logger, onnx, source, sizes, recipe, calibration, args))
+        write_file(output, build_engine(tensorrt, logger, onnx, source, sizes, recipe, calibration, args))
         bindings.report(logger, log)
     engine_record.write(output, {**facts, "calibration": calibration and calibration.describe(),
                            "build_seconds": round(time.monotonic() - started, 1)})
@@ -112,9 +112,9 @@ def describe_options(recipe: Recipe, args: argparse.Namespace) -> Dict[str, Any]
             "command": shlex.join(["python3", "-m", "backends.tensorrt.build", *sys.argv[1:]])}
 
 
-def build_plan(tensorrt: Any, logger: Any, model: Path, source: Source, sizes: Sizes, recipe: Recipe,
-               calibration: Optional[Calibration], args: argparse.Namespace) -> Any:
-    """The plan, which TensorRT itself has read once."""
+def build_engine(tensorrt: Any, logger: Any, model: Path, source: Source, sizes: Sizes, recipe: Recipe,
+                 calibration: Optional[Calibration], args: argparse.Namespace) -> Any:
+    """The engine, which TensorRT itself has read once."""
     builder = Builder(tensorrt, logger, recipe)
     builder.parse(model)
     builder.set_options(args.tf32, args.workspace, args.optimization_level)
@@ -125,11 +125,11 @@ def build_plan(tensorrt: Any, logger: Any, model: Path, source: Source, sizes: S
         if calibration:
             calibrator = opened.enter_context(open_calibrator(tensorrt, calibration, source))
             builder.set_calibrator(calibrator, profile)
-        plan = builder.build()
-    builder.check(plan)
+        engine = builder.build()
+    builder.check(engine)
     if args.timing_cache:
         builder.save_timing_cache(Path(args.timing_cache))
-    return plan
+    return engine
 
 
 def is_kept(output: Path, facts: Dict[str, Any]) -> bool:
@@ -138,7 +138,7 @@ def is_kept(output: Path, facts: Dict[str, Any]) -> bool:
     except UserError:  # a damaged record is written anew, with its engine
         return False
     protect(output, earlier, facts)
-    return bool(earlier) and earlier["plan_sha256"] == sha256_of_file(output) and \
+    return bool(earlier) and earlier["engine_sha256"] == sha256_of_file(output) and \
         all(earlier.get(key) == facts[key] for key in facts if key not in DESCRIPTIVE)
 
 
@@ -153,7 +153,7 @@ def main() -> None:
         return
     make_folder(output.parent)
     with hold(output), reading(model):
-        build_engine(model, output, source, sizes, args)
+        write_engine(model, output, source, sizes, args)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""TensorRT's builder, 8.6 to 11: an ONNX file in, a plan out, and every None, False and -1 a UserError."""
+"""TensorRT's builder, 8.6 to 11: an ONNX file in, an engine out, and every None, False and -1 a UserError."""
 from __future__ import annotations
 
 import contextlib
@@ -88,16 +88,16 @@ class Builder:
 
     def build(self) -> tensorrt.IHostMemory:
         with interruptible():
-            plan = self.builder.build_serialized_network(self.network, self.config)
-        if plan is None:
+            engine = self.builder.build_serialized_network(self.network, self.config)
+        if engine is None:
             raise self._failure("cannot build this network")
-        return plan
+        return engine
 
-    def check(self, plan: tensorrt.IHostMemory) -> None:
-        """A plan that TensorRT itself does not read is not written."""
+    def check(self, engine: tensorrt.IHostMemory) -> None:
+        """An engine that TensorRT itself does not read is not written."""
         runtime: tensorrt.Runtime = make_runtime(self.tensorrt, self.logger)
-        if runtime.deserialize_cuda_engine(plan) is None:
-            raise self._failure("cannot read the plan that it has built")
+        if runtime.deserialize_cuda_engine(engine) is None:
+            raise self._failure("cannot read the engine that it has built")
 
 
 def network_flags(tensorrt: Any, recipe: Recipe) -> int:

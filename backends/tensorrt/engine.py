@@ -1,4 +1,4 @@
-"""A TensorRT engine: what its plan takes and gives, and its execution contexts."""
+"""A TensorRT engine: what its engine takes and gives, and its execution contexts."""
 from __future__ import annotations
 
 import os
@@ -32,38 +32,38 @@ class Tensor(NamedTuple):
 
 
 class Engine:
-    """A plan with one input, float32 or uint8, and float32 or float16 outputs, for one batch or for a range of them.
+    """An engine with one input, float32 or uint8, and float32 or float16 outputs, for one batch or for a range of them.
 
     Of several optimization profiles it is the one with the largest batch. Everything here happens on the current GPU
     and in the thread that made it.
     """
 
-    def __init__(self, tensorrt: Any, logger: Any, plan: PathLike, stream: int):
-        self.tensorrt, self.logger, self.plan, self.stream = tensorrt, logger, os.fspath(plan), stream
+    def __init__(self, tensorrt: Any, logger: Any, engine: PathLike, stream: int):
+        self.tensorrt, self.logger, self.path, self.stream = tensorrt, logger, os.fspath(engine), stream
         runtime: tensorrt.Runtime = bindings.make_runtime(tensorrt, logger)
-        with open(plan, "rb") as file:
+        with open(engine, "rb") as file:
             self.engine = runtime.deserialize_cuda_engine(file.read())
         self.runtime = runtime  # the engine must not outlive it
         if self.engine is None:
-            raise self.failure(f"cannot load it. A plan serves the TensorRT and the GPU it was built with. Build it "
+            raise self.failure(f"cannot load it. An engine serves the TensorRT and the GPU it was built with. Build it "
                                f"here: {engine_record.BUILD}")
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
         inputs = [name for name in names if self.engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT]
         if len(inputs) != 1:
-            raise UserError(f"{self.plan}: expected one input, got {', '.join(inputs) or 'none'}")
+            raise UserError(f"{self.path}: expected one input, got {', '.join(inputs) or 'none'}")
         self.profile, self.smallest, largest = self._choose_profile(inputs[0])
         self.input = self._tensor(inputs[0], largest, INPUT_TYPES)
         self.unused: List[tensorrt.IExecutionContext] = []
         self.outputs = self._read_outputs([name for name in names if name != inputs[0]])
 
     def failure(self, what: str) -> UserError:
-        return UserError(f"{self.plan}: TensorRT {self.tensorrt.__version__} {what} ({self.logger.text()})")
+        return UserError(f"{self.path}: TensorRT {self.tensorrt.__version__} {what} ({self.logger.text()})")
 
     def _choose_profile(self, name: str) -> Tuple[int, int, Tuple[int, ...]]:
         """Number of the profile, its smallest batch and its largest shape."""
         shape = tuple(self.engine.get_tensor_shape(name))
         if min(shape[1:], default=-1) < 1:
-            raise UserError(f"{self.plan}: its input is {shape}, expected sizes that are fixed but for the batch")
+            raise UserError(f"{self.path}: its input is {shape}, expected sizes that are fixed but for the batch")
         if shape[0] > 0:
             return 0, shape[0], shape
         shapes = [self.engine.get_tensor_profile_shape(name, index)
@@ -75,7 +75,7 @@ class Engine:
     def _tensor(self, name: str, shape: Tuple[int, ...], types: dict) -> Tensor:
         kind = self.engine.get_tensor_dtype(name).name
         if kind not in types or min(shape, default=-1) < 1:
-            raise UserError(f"{self.plan}: {name} is {shape} of {kind}, expected {' or '.join(types)} of known sizes. "
+            raise UserError(f"{self.path}: {name} is {shape} of {kind}, expected {' or '.join(types)} of known sizes. "
                             "Convert the ONNX with --keep_io_types, and build it again")
         return Tensor(name, shape, np.dtype(types[kind]))
 

@@ -1,7 +1,7 @@
-"""NAME.engine.json: how a plan was built, and whether it belongs here.
+"""NAME.engine.json: how an engine was built, and whether it belongs here.
 
-A plan serves the exact release of TensorRT and the compute capability that it was built with. TensorRT has no call that
-says so without loading it, so the builder writes it down. The file is one JSON object:
+An engine works only with the release of TensorRT and the compute capability that it was built with. TensorRT has no
+call that says so without loading it, so the builder writes it down. The file is one JSON object:
 
     tensorrt, gpu, compute_capability, cuda_driver, cuda_runtime   of the machine that built it, see `describe_machine`
     emulated               whether that was the emulator of the tests
@@ -12,7 +12,7 @@ says so without loading it, so the builder writes it down. The file is one JSON 
     calibration            where the ranges of int8 are from, null elsewhere
     build_seconds
     command                what builds it again, run in the repository's root
-    plan_sha256            of the plan, which `write` adds
+    engine_sha256          of the engine, which `write` adds
 """
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from backends.tensorrt import bindings, cuda
 from contract.errors import UserError
 from contract.files import PathLike, read_json, sha256_of_file, write_json
 
-SUFFIX = ".json"  # appended to the plan's name
-NEEDED = ("tensorrt", "compute_capability", "gpu", "command", "plan_sha256")  # by `check`
+SUFFIX = ".json"  # appended to the engine's name
+NEEDED = ("tensorrt", "compute_capability", "gpu", "command", "engine_sha256")  # by `check`
 BUILD = "python3 -m backends.tensorrt.build MODEL.onnx"
 
 
-def path_of(plan: PathLike) -> str:
-    return os.fspath(plan) + SUFFIX
+def path_of(engine: PathLike) -> str:
+    return os.fspath(engine) + SUFFIX
 
 
 def describe_machine(tensorrt: Any, device: int) -> Dict[str, Any]:
@@ -39,38 +39,38 @@ def describe_machine(tensorrt: Any, device: int) -> Dict[str, Any]:
             "emulated": bindings.is_emulated(tensorrt)}
 
 
-def write(plan: PathLike, facts: Dict[str, Any]) -> None:
-    """Beside a plan that is written already."""
-    write_json(path_of(plan), {**facts, "plan_sha256": sha256_of_file(plan)})
+def write(engine: PathLike, facts: Dict[str, Any]) -> None:
+    """Beside an engine that is written already."""
+    write_json(path_of(engine), {**facts, "engine_sha256": sha256_of_file(engine)})
 
 
-def read(plan: PathLike) -> Dict[str, Any]:
-    """Empty where nothing is known of the plan: trtexec writes no such file."""
-    path = path_of(plan)
+def read(engine: PathLike) -> Dict[str, Any]:
+    """Empty where nothing is known of the engine: trtexec writes no such file."""
+    path = path_of(engine)
     if not os.path.exists(path):
         return {}
     facts = read_json(path, "build record")
     if not isinstance(facts, dict) or not all(isinstance(facts.get(key), str) for key in NEEDED):
-        raise UserError(f"{path}: expected an object with {', '.join(NEEDED)}. Remove it, or build the plan again: "
+        raise UserError(f"{path}: expected an object with {', '.join(NEEDED)}. Remove it, or build the engine again: "
                         f"{BUILD}")
     return facts
 
 
-def check(plan: PathLike, facts: Dict[str, Any], machine: Dict[str, Any]) -> None:
-    """Refuse a plan that does not belong on this machine, with the command that builds the one that does.
+def check(engine: PathLike, facts: Dict[str, Any], machine: Dict[str, Any]) -> None:
+    """Refuse an engine that does not belong on this machine, with the command that builds the one that does.
 
-    Another GPU of the same compute capability is let through: TensorRT takes its plans, if not always at full speed.
+    Another GPU of the same compute capability is let through: TensorRT takes its engines, if not always at full speed.
     """
     if not facts:
         return
-    if facts["plan_sha256"] != sha256_of_file(plan):
-        raise UserError(f"{plan}: is not the plan that {path_of(plan)} describes. Remove that file if the plan was "
-                        f"built by other means, or build it again: {facts['command']}")
+    if facts["engine_sha256"] != sha256_of_file(engine):
+        raise UserError(f"{engine}: is not the engine that {path_of(engine)} describes. Remove that file if the engine "
+                        f"was built by other means, or build it again: {facts['command']}")
     if facts.get("emulated", machine["emulated"]) != machine["emulated"]:
         maker, here = ("the emulator of the tests", "a real one") if facts["emulated"] else ("TensorRT", "emulated")
-        raise UserError(f"{plan}: {maker} built it, and the GPU here is {here}. Build it here: {facts['command']}")
+        raise UserError(f"{engine}: {maker} built it, and the GPU here is {here}. Build it here: {facts['command']}")
     for what, key in (("TensorRT", "tensorrt"), ("compute capability", "compute_capability")):
         if facts[key] != machine[key]:
-            raise UserError(f"{plan}: built by TensorRT {facts['tensorrt']} for compute capability "
+            raise UserError(f"{engine}: built by TensorRT {facts['tensorrt']} for compute capability "
                             f"{facts['compute_capability']} ({facts['gpu']}), but here {what} is {machine[key]} "
                             f"({machine['gpu']}). Build it here: {facts['command']}")

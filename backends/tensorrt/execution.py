@@ -39,7 +39,7 @@ class Execution:
                 self._capture(stream)
             except UserError as error:
                 self.graphs = False
-                print(f"{self.engine.plan}: runs without a CUDA graph: {error}", file=sys.stderr)
+                print(f"{self.engine.path}: runs without a CUDA graph: {error}", file=sys.stderr)
 
     def _capture(self, stream: Any) -> None:
         """In the mode that lets other threads go on: they may serve other models on the same GPU."""
