@@ -15,10 +15,9 @@ class Job:
     """What is asked for. Paths are absolute, or relative to the project's root, where the stages run.
 
     `images` and `annotations` stand in place of those of the `dataroot`. `detections` None finds people with `weights`
-    or `detector_model`, unless the boxes are `annotated`. A `model` runs unchanged and needs no checkpoint. `cfg` may
-    be None where there are bins, whose manifest says the same. `label` tells apart jobs in one work folder that differ
-    in their boxes, `variant` those that differ in the precision of their models. `options` are those of the target:
-    device, ...
+    or `detector_model`, unless the boxes are `annotated`. A `model` runs unchanged and needs no checkpoint. `label`
+    tells apart jobs in one work folder that differ in their boxes, `variant` those that differ in the precision of
+    their models. `options` are those of the target: device, ...
     """
 
     target: str
@@ -26,7 +25,7 @@ class Job:
     batch: int
     dataroot: Path
     checkpoint: Path
-    cfg: Optional[Path]
+    cfg: Path
     weights: Path
     yolo_cfg: Path
     work: Path
@@ -145,10 +144,9 @@ class Job:
     def infer(self, program: Tuple[str, ...], model: Path, mirrored: bool, *options: Any) -> Stage:
         """Dumps of the bins by infer.py or a program that takes its options."""
         bins, dumps = self.bins(mirrored), self.dumps(mirrored)
-        config = (self.cfg,) if self.cfg else ()
-        return stage(*program, "--model", model, *(("--cfg", self.cfg) if self.cfg else ()), "--input", bins,
-                     "--output", self.results, "--output_dirname", dumps.name, *options, "--replace",
-                     reads=(bins, model, *config), leaves=(dumps,))
+        return stage(*program, "--model", model, "--cfg", self.cfg, "--input", bins, "--output", self.results,
+                     "--output_dirname", dumps.name, *options, "--replace", reads=(bins, model, self.cfg),
+                     leaves=(dumps,))
 
     def photos(self) -> Tuple[Any, ...]:
         """Where the photos are, and what says which is which."""

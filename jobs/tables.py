@@ -1,7 +1,7 @@
 """What the jobs of one run have come to, one row a job."""
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 from contract.files import read_json
 from contract.records import is_emulated
@@ -11,13 +11,15 @@ from jobs.job import Job
 NOTHING = "-"
 
 
-def results_table(jobs: Sequence[Job]) -> str:
-    """Of one kind of boxes. The target stands first where there are several, published figures last."""
+def results_table(jobs: Sequence[Job], more: Callable[[Job, Dict[str, Any]], Dict[str, Any]] = lambda *_: {}) -> str:
+    """Of one kind of boxes. The target stands first where there are several, published figures last, and after them
+    the cells that `more` gives of a job and its metrics."""
     several = len({job.target for job in jobs}) > 1
     rows = []
     for job in jobs:
         metrics = read_json(job.metrics, "metrics")
-        rows.append({**({"target": job.target} if several else {}), **_row(job, metrics), **_published(job, metrics)})
+        rows.append({**({"target": job.target} if several else {}), **_row(job, metrics), **_published(job, metrics),
+                     **more(job, metrics)})
     return _table(rows)
 
 

@@ -8,6 +8,7 @@ from contract.records import is_emulated
 from contract.room import gate_of
 from contract.stage import Stage, stage
 from contract.tables import format_table, mark
+from jobs.arguments import ANNOTATIONS
 from jobs.job import Job
 from jobs.series import REFERENCE
 from jobs.tables import rate, score
@@ -29,11 +30,12 @@ def by_batch(jobs: Sequence[Job]) -> List[tuple]:
 
 
 def comparison(reference: Job, job: Job) -> Stage:
+    """Photos that nobody has annotated are compared too, without a score."""
     sides = [f"{one.target}={','.join(map(str, one.all_dumps))}" for one in (reference, job)]
     gate = gate_of([room_of(job.target, job.runner).precision(job)])
-    return stage("compare.py", *sides, "--manifest", job.manifest, "--dataroot", job.dataroot, "--gate", gate,
-                 "--explain", "--json", job.verdict, "--report", job.page,
-                 reads=(*reference.all_dumps, *job.all_dumps),
+    scores = ("--dataroot", job.dataroot) if (job.dataroot / ANNOTATIONS).is_file() else ()
+    return stage("compare.py", *sides, "--manifest", job.manifest, *scores, "--gate", gate, "--explain", "--json",
+                 job.verdict, "--report", job.page, reads=(*reference.all_dumps, *job.all_dumps),
                  leaves=(job.verdict, job.page), codes=(AGREES, DIFFERS))
 
 

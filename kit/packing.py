@@ -1,0 +1,157 @@
+"""Making a kit: the stages that need packages run here, and what they leave goes into one tar."""
+from __future__ import annotations
+
+from contract.script import ROOT
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+from contract.files import make_folder, write_json
+from contract.manifest import load_manifest
+from contract.onnx_file import files_of_onnx, save_facts
+from contract.progress import Progress
+from contract.spec import row_bytes
+from contract.stage import Stage
+from contract.version import VERSION
+from jobs.job import Job
+from jobs.plan import find_people, preprocess
+from jobs.runner import Runner
+from jobs.series import make_jobs, render
+from jobs.targets import choose, room_of, runners_of
+from kit import plan, server
+from kit.archive import Content, tar_bytes, write_tar
+
+CPU = "cpu"  # what the others are compared with
+TOP = "kit"
+RECORDS = "kits"  # in the work folder: of what each kit was packed, for the judge
+EXPORTER = "pth2onnx.py"
+HERE = Path(__file__).resolve().parent
+# What runs on the server, from the project's root: files, or folders with all their sources; and the options of every
+# room, which infer.py asks for. The rooms of a kit's own targets come with all their files.
+PROGRAM = ("infer.py", "contract", "kit/__init__.py", "kit/archive.py", "kit/server.py", "backends/__init__.py",
+           "backends/rooms.py", "ascend/__init__.py", "ascend/options.py", "ascend/precision.py")
+OF_ROOMS = ("backends/*/__init__.py", "backends/*/options.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """What one run of the kit is made of: the job here, and its ONNX file."""
+
+    job: Job
+    onnx: Path
+    stages: Tuple[Stage, ...]  # that make it
+
+
+def reference_jobs(args: argparse.Namespace) -> List[Job]:
+    """On this machine's CPU, one for each batch size."""
+    return make_jobs(args, choose([CPU], {}))
+
+
+def kit_jobs(args: argparse.Namespace, references: Sequence[Job]) -> List[Packed]:
+    """What the kit runs: each target, precision and batch size."""
+    found = []
+    for target in args.target:
+        runner = next(iter(plan.kit_runners(target)))
+        for options, variant in variants(target, runner, args):
+            for one in references:
+                job = dataclasses.replace(one, target=target, runner=runner, options=options, variant=variant)
+                exports = [stage for stage in room_of(target, runner).build(job) if stage.name == EXPORTER]
+                onnx = exports[0].leaves[0] if exports else one.model
+                assert onnx is not None  # the one or the other
+                found.append(Packed(job, onnx, tuple(exports)))
+    return found
+
+
+def variants(target: str, runner: str, args: argparse.Namespace) -> List[Tuple[Dict[str, str], str]]:
+    """The options of each precision that was asked for, and what they add to names of files."""
+    takes = room_of(target, runner).options(target)
+    for name in ("precision", "precision_mode"):
+        words = getattr(args, name) or ()
+        if name in takes and words:
+            return [(choose([target], {"runner": runner, name: word})[0].options, f"_{word}") for word in words]
+    return [({}, "")]
+
+
+def few_job(reference: Job) -> Job:
+    """The reference on the people of the self-check."""
+    onnx = room_of(CPU, reference.runner).run(reference, False).command
+    return dataclasses.replace(reference, work=reference.work / server.FEW,
+                               model=Path(onnx[onnx.index("--model") + 1]))
+
+
+def prepare(args: argparse.Namespace, references: Sequence[Job], packed: Sequence[Packed], runner: Runner) -> None:
+    """Run the stages that need packages: people, bins, ONNX files, and the CPU's results of the few."""
+    first = references[0]
+    exports = [*room_of(CPU, first.runner).build(first), *(stage for one in packed for stage in one.stages)]
+    runner.run([*render(args), *find_people(first), preprocess(first), *dict.fromkeys(exports)])
+    few = few_job(first)
+    for bins, some in zip(plan.bins_of(first), plan.bins_of(few)):
+        server.make_few(bins, some)
+    runner.run(plan.runs(few))
+
+
+def contents(references: Sequence[Job], packed: Sequence[Packed]) -> Dict[str, Content]:
+    """Name in the kit -> content of every file."""
+    first = references[0]
+    manifest = load_manifest(first.manifest)
+    files: Dict[str, Content] = {f"{bins.name}/{path.name}": path for bins in plan.bins_of(first)
+                                 for path in bins.iterdir() if path.suffix in (".bin", ".json")}
+    for one in packed:
+        for path in (*files_of_onnx(one.onnx), save_facts(one.onnx)):
+            files[f"{server.MODELS}/{path.name}"] = path
+    for path in program_files([one.job.target for one in packed]):
+        files[f"program/{path.relative_to(ROOT).as_posix()}"] = path
+    few = few_job(first)
+    expected = server.expected_of(list(few.all_dumps), load_manifest(few.manifest))
+    files[server.EXPECTED] = as_json(expected)
+    files[server.KIT] = as_json(describe(first, packed, manifest))
+    jobs = [(one.job, one.onnx.name) for one in packed]
+    files["run.sh"] = plan.script((HERE / "run.sh").read_text(), first.name, jobs).encode()
+    return files
+
+
+def describe(first: Job, packed: Sequence[Packed], manifest: Any) -> Dict[str, Any]:
+    """What KIT holds."""
+    outputs = manifest.tensors.outputs
+    return {"format": server.FORMAT, "version": VERSION, "name": first.name, "people": len(manifest),
+            "dtype": first.dtype, "flip": first.flip,
+            "dump_bytes": row_bytes(next(iter(outputs.values())), "float32"),
+            "bins": [bins.name for bins in plan.bins_of(first)],
+            "runs": [{"name": one.job.dumps().name, "target": one.job.target, "batch": one.job.batch,
+                      "variant": one.job.variant, "options": one.job.options,
+                      "model": f"{server.MODELS}/{one.onnx.name}", "runners": plan.kit_runners(one.job.target)}
+                     for one in packed]}
+
+
+def as_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def program_files(targets: Sequence[str]) -> List[Path]:
+    """The sources that run on a server of these targets."""
+    rooms = {job.rpartition(".")[0].replace(".", "/") for target in targets for job in runners_of(target).values()}
+    found = [path for name in (*PROGRAM, *rooms) for path in
+             ([ROOT / name] if name.endswith(".py") else sorted((ROOT / name).glob("*.py")))]
+    return list(dict.fromkeys([*found, *(path for pattern in OF_ROOMS for path in sorted(ROOT.glob(pattern)))]))
+
+
+def sizes_of(files: Dict[str, Content]) -> int:
+    """Bytes of the tar that holds them."""
+    return tar_bytes([len(content) if isinstance(content, bytes) else content.stat().st_size
+                      for content in files.values()])
+
+
+def write_kit(files: Dict[str, Content], output: Path) -> str:
+    """Returns the kit's identity."""
+    make_folder(output.parent)
+    with Progress(total=sizes_of(files), desc="packing", unit="B", unit_scale=True) as bar:
+        return write_tar(output, TOP, files, bar.update)
+
+
+def keep_record(identity: str, first: Job) -> None:
+    """What the judge needs to know and the kit does not tell: where things are on the machine that packed it."""
+    facts = {name: str(value) if isinstance(value, Path) else value for name, value in vars(first).items()}
+    write_json(make_folder(first.work / RECORDS) / f"{identity}.json", facts)

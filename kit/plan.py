@@ -1,0 +1,92 @@
+"""What run.sh does on the server: the stages of the very jobs that run.py would run there, as lines of bash."""
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+from contract.stage import Stage, stage
+from jobs.job import Job
+from jobs.targets import room_of, runners_of
+from kit.server import FEW
+
+FIRST = "@device@"  # stands for the first of the devices that the user names, until it is put into a line of bash
+DEVICES = f"{FIRST},@"  # and this for all of them
+KIT = Path(".")  # run.sh works there
+
+
+def on_server(job: Job, onnx: str, runner: str) -> Job:
+    """A job of the laptop as it is in the kit: the bins are there, the ONNX file is given."""
+    options = {**job.options, **({"device": DEVICES} if "device" in room_of(job.target, runner).options(job.target)
+                                 else {})}
+    return dataclasses.replace(job, work=KIT, model=Path("models", onnx), runner=runner, options=options)
+
+
+def few_of(job: Job) -> Job:
+    """The same with the few people of the self-check; the model that was built runs."""
+    program = room_of(job.target, job.runner).run(job, False).command
+    model = Path(program[program.index("--model") + 1])
+    return dataclasses.replace(job, work=Path(FEW), model=model)
+
+
+def runs(job: Job) -> List[Stage]:
+    """Normal crops, and mirrored ones where there is a flip test."""
+    room = room_of(job.target, job.runner)
+    return [_without_config(room.run(job, mirrored)) for mirrored in ((False, True) if job.flip else (False,))]
+
+
+def _without_config(one: Stage) -> Stage:
+    """The manifest of the bins says the same, and no package is needed to read it."""
+    place = one.command.index("--cfg")
+    return dataclasses.replace(one, command=(*one.command[:place], *one.command[place + 2:]))
+
+
+def bins_of(job: Job) -> List[Path]:
+    """As `all_dumps` are the dumps."""
+    return [job.bins(mirrored) for mirrored in ((False, True) if job.flip else (False,))]
+
+
+def verify(job: Job) -> Stage:
+    return stage("-m", "kit.server", "verify", *few_of(job).all_dumps)
+
+
+def script(template: str, name: str, jobs: Sequence[Tuple[Job, str]]) -> str:
+    """The text of run.sh, of jobs with the name of the ONNX file of each."""
+    targets = list(dict.fromkeys(job.target for job, _ in jobs))
+    runners = {target: list(kit_runners(target)) for target in targets}
+    cases = [f"    {target}-{runner})\n" + "\n".join(f"        {line}" for line in _lines(
+        [on_server(job, onnx, runner) for job, onnx in jobs if job.target == target])) + "\n        ;;"
+        for target in targets for runner in runners[target]]
+    unknown = '    *) fail "--runner $runner is not for $target. Known are @RUNNERS@" ;;'
+    plan = "\n".join(['case "$target-$runner" in', *cases, unknown, "esac"])
+    words = {"@PLAN@": plan, "@NAME@": name, "@TARGETS@": " ".join(targets),
+             "@RUNNERS@": ", ".join(dict.fromkeys(runner for names in runners.values() for runner in names))}
+    for word, text in words.items():
+        template = template.replace(word, text)
+    return template
+
+
+def kit_runners(target: str) -> Dict[str, str]:
+    """Those of a target that need no package but the vendor's."""
+    return {name: job for name, job in runners_of(target).items() if name != "pytorch"}
+
+
+def _lines(jobs: Sequence[Job]) -> List[str]:
+    """Each model is built, then tried on the few people, and then the long runs follow."""
+    room = room_of(jobs[0].target, jobs[0].runner)
+    lines = ["# the machine", *map(_line, room.check(jobs[0])),
+             f"# the people of the self-check, in {FEW}/",
+             _line(stage("-m", "kit.server", "few", *(bins.name for bins in bins_of(jobs[0]))))]
+    for job in jobs:
+        lines += [f"# {job.dumps().name}", *map(_line, room.build(job)), *map(_line, runs(few_of(job))),
+                  f'{_line(verify(job))} || [ -n "$anyway" ]']
+    for job in jobs:
+        lines += [f"# {job.dumps().name}: all people", *map(_line, runs(job))]
+    return lines
+
+
+def _line(one: Stage) -> str:
+    program = ("program/" if one.command[0] != "-m" else "") + " ".join(map(shlex.quote, one.command))
+    words = program.replace(DEVICES, '"$device"').replace(FIRST, '"${device%%,*}"')
+    return f'step "$PYTHON" {words}'

@@ -1,0 +1,64 @@
+"""The whole way of a kit: packed here, run on an emulated server, judged here."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Dict, List
+
+import pytest
+from ascend_cases import run
+from conftest import done
+from kit_cases import BATCH, SOC, Kits, run_kit, unpack
+
+from tests.emulator import environment
+
+pytest.importorskip("torch", reason="checkpoints are exported with torch")
+
+
+@pytest.fixture(scope="module")
+def kits(tmp_path_factory) -> Kits:
+    return Kits(tmp_path_factory.mktemp("kits"))
+
+
+@pytest.fixture(scope="module")
+def kit(kits) -> Path:
+    """For an Ascend310P3, of uint8 bins."""
+    output = kits.folder / "kit.tar"
+    done(kits.pack(output, "--target", SOC, "--batch", BATCH))
+    return output
+
+
+@pytest.fixture(scope="module")
+def direct(kits) -> bytes:
+    """The keypoints of a run without a kit, with all packages beside an emulated card."""
+    env = environment()
+    done(run(env, "run.py", "--quiet", *kits.inputs, "--targets", SOC, "--batch", BATCH, "--uint8", "--work",
+             kits.folder / "direct"))
+    return (kits.folder / "direct" / "results" / f"{SOC}_bs{BATCH}_uint8_score" / "keypoints.json").read_bytes()
+
+
+def table(text: str) -> List[Dict[str, str]]:
+    """The rows of the last table in a command's output, by the words of its head."""
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split(" | ")]
+                      for line in text.splitlines() if line.startswith("|"))
+    return [dict(zip(head, row)) for row in rows]
+
+
+@pytest.mark.parametrize("machine, options", [({}, []), ({"ais_bench": "old", "devices": 2}, ["--device", "0,1"]),
+                                              ({"ais_bench": None}, [])], ids=["new", "old, two devices", "acl"])
+def test_the_whole_way_gives_what_a_direct_run_gives(kits, kit, direct, tmp_path, machine, options):
+    finished = run_kit(unpack(kit, tmp_path), environment(**machine), *options)
+    assert "self-check: 100.0 %" in done(finished)
+    assert ("runner: acl" in finished.stdout) == (machine.get("ais_bench", "new") is None)
+    judged = done(kits.judge(tmp_path / "kit_results.tar"))
+    cpu, card = table(judged)
+    assert cpu["target"] == "cpu" and card["target"] == SOC and card["bins"] == "uint8, AIPP"
+    assert card["AP"] == f"{cpu['AP']} (emulated)" and card["agrees with the CPU"] == "yes (emulated)"
+    results = Path(judged.split()[-1]).parent / "results" / f"{SOC}_bs{BATCH}_uint8_score"
+    assert (results / "keypoints.json").read_bytes() == direct
+    assert json.loads((results / "metrics.json").read_text())["emulated"] is True
+
+
+def test_a_kit_is_the_same_bytes_when_it_is_packed_again(kits, kit, tmp_path):
+    done(kits.pack(tmp_path / "again.tar", "--target", SOC, "--batch", BATCH))
+    assert (tmp_path / "again.tar").read_bytes() == kit.read_bytes()
