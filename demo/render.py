@@ -19,7 +19,15 @@ import numpy as np
 from numpy.random import Generator
 
 from contract.arguments import HelpFormatter, parse
-from contract.files import make_folder, read_json, remove_file, write_file, write_json
+from contract.files import (
+    make_folder,
+    read_json,
+    remove_file,
+    sha256_of_file,
+    sha256_of_rows,
+    write_file,
+    write_json,
+)
 from contract.progress import Progress
 from demo.scenes import Scene, render_scene
 from pose.skeleton import COCO17
@@ -59,10 +67,10 @@ def annotate(scene: Scene, image_id: int, first_id: int) -> List[Dict[str, Any]]
 
 
 def render(output: Path, images: int, seed: int) -> None:
-    """Write a data set, unless the same one is already whole there."""
+    """Write a data set, unless the same one is already there, every file with the bytes that were written."""
     settings = {"renderer": VERSION, "images": images, "seed": seed}
     record = output / "settings.json"
-    if record.exists() and read_json(record, "settings") == settings:
+    if record.exists() and read_json(record, "settings") == {**settings, "files_sha256": _digest(output)}:
         print(f"{output}: {images} images of seed {seed} are already there")
         return
     remove_file(record)
@@ -84,7 +92,13 @@ def render(output: Path, images: int, seed: int) -> None:
     write_json(make_folder(output / "annotations") / "person_keypoints_val2017.json",
                {"images": entries, "annotations": annotations, "categories": [category]}, indent=None)
     write_json(output / "detections.json", detections, indent=None)
-    write_json(record, settings)
+    write_json(record, {**settings, "files_sha256": _digest(output)})
+
+
+def _digest(output: Path) -> str:
+    """Of the names and bytes of a data set's files."""
+    files = sorted([*output.glob("val2017/*"), *output.glob("annotations/*"), *output.glob("detections.json")])
+    return sha256_of_rows((path.name, sha256_of_file(path)) for path in files)
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:

@@ -63,6 +63,18 @@ def test_a_whole_set_is_kept_and_another_one_replaces_it(data, tmp_path, monkeyp
     assert json.loads((tmp_path / "settings.json").read_text())["seed"] == TEST_SEED + 1
 
 
+@pytest.mark.parametrize("name", ["val2017/000000000002.jpg", "detections.json"])
+def test_a_set_with_a_damaged_or_missing_file_is_not_kept(data, tmp_path, name):
+    render(tmp_path, IMAGES, TEST_SEED)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    render(tmp_path, IMAGES, TEST_SEED)
+    assert contents(tmp_path) == contents(data)
+    (tmp_path / name).unlink()
+    render(tmp_path, IMAGES, TEST_SEED)
+    assert contents(tmp_path) == contents(data)
+
+
 def test_stopped_and_run_again_equals_uninterrupted(data, tmp_path, monkeypatch):
     def stop_at_fifth(seed):
         if seed[-1] == 5:
