@@ -33,8 +33,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     source.add_argument("--weights", help="darknet's .weights of --yolo_cfg, for onnxruntime and pytorch")
     source.add_argument("--model", help="model file of the backend, built from what python3 -m detection.export writes")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the weights or model")
-    parser.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0: needed where the "
-                        "detector of --weights has neither COCO's 80 classes nor one")
+    parser.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0 (default: "
+                        "that called person in the .names file beside the cfg; else 0, of COCO's 80 classes or of one)")
     parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the network (default: by the suffix of "
                         "--model; onnxruntime for --weights)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 or 0 (default: the backend's)")

@@ -52,8 +52,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     source.add_argument("--gt_boxes", action="store_true", help="take the annotated boxes instead of detections")
     parser.add_argument("--weights", default="./models/yolov3-spp.weights", help="detector, in darknet's format")
     parser.add_argument("--yolo_cfg", default="configs/yolov3-spp.cfg", help="darknet's cfg of --weights")
-    parser.add_argument("--person_class", type=at_least(0), help="class of people of --weights, counted from 0: needed "
-                        "where the detector has neither COCO's 80 classes nor one")
+    parser.add_argument("--person_class", type=at_least(0), help="class of people of --weights, counted from 0 "
+                        "(default: that called person in the .names file beside the cfg; else 0, of COCO's 80 classes "
+                        "or of one)")
     parser.add_argument("--person_category", type=int, default=PERSON, help="category_id of a person in --detections")
     parser.add_argument("--dtype", choices=list(DTYPES), default=FLOAT32, help="float32: normalised (3, H, W); uint8: "
                         "(H, W, 3), a quarter of the bytes, for models that normalise")

@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Set, Tuple, Union
 
 from contract.errors import UserError
 
-COCO_CLASSES = 80
+COCO_CLASSES, PERSON = 80, "person"
 BOX_ATTRIBUTES = 5  # tx, ty, tw, th, objectness; the classes follow
 LEAKY_SLOPE = 0.1
 ACTIVATIONS = ("leaky", "linear", "logistic", "mish", "relu")
@@ -95,6 +95,7 @@ class Network:
     width: int
     height: int
     blocks: Tuple[Block, ...]
+    names: Tuple[str, ...] = ()  # of the classes, where a names file says them
 
     @property
     def input_shape(self) -> Shape:
@@ -123,21 +124,31 @@ class Network:
         return BOX_ATTRIBUTES + min(self.heads[0].classes, 2)
 
     def of_person(self, number: Optional[int] = None) -> Network:
-        """The network with class `number` for people; without one it is class 0 of COCO's 80, or the only class.
+        """The network with class `number` for people; without one it is the class called person, where there are names,
+        or class 0 of COCO's 80, or the only class.
 
         Raises UserError where class 0 may be anything: an aeroplane in yolov3-voc, a tortoise in yolov3-openimages.
         """
         classes = self.heads[0].classes
+        if number is None and self.names:
+            number = self._class_called_person()
         if number is None and classes not in (1, COCO_CLASSES):
             raise UserError(f"this detector has {classes} classes, and only of {COCO_CLASSES} or 1 it is known that "
-                            "class 0 is a person. Give its number, counted from 0, as --person_class; of VOC's 20 it "
-                            "is 14")
+                            "class 0 is a person. Give its number, counted from 0, as --person_class (of VOC's 20 it "
+                            "is 14), or put the detector's .names file beside the cfg")
         if not 0 <= (number or 0) < classes:
             raise UserError(f"--person_class is {number}, expected 0 to {classes - 1}: the detector has {classes} "
                             "classes")
         return dataclasses.replace(self, blocks=tuple(
             dataclasses.replace(block, person=number or 0) if isinstance(block, Yolo) else block
             for block in self.blocks))
+
+    def _class_called_person(self) -> int:
+        found = [number for number, name in enumerate(self.names) if name.lower() == PERSON]
+        if len(found) != 1:
+            raise UserError(f"{len(found)} classes of this detector are called {PERSON}, expected one: "
+                            f"{', '.join(self.names):.200}. Give its number, counted from 0, as --person_class")
+        return found[0]
 
     @property
     def referred(self) -> Set[int]:

@@ -1,4 +1,4 @@
-"""Darknet's two files: a .cfg says what the network is, a .weights holds its numbers.
+"""Darknet's files: a .cfg says what the network is, a .weights holds its numbers, a .names how its classes are called.
 
     network = read_cfg("configs/yolov3-spp.cfg")
     weights = read_weights("yolov3-spp.weights", network)
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -115,7 +116,18 @@ def read_cfg(path: PathLike) -> Network:
     network = Network(net.integer("width", most=MOST_PIXELS), net.integer("height", most=MOST_PIXELS), ())
     network = dataclasses.replace(network, blocks=tuple(_read_blocks(sections, network.input_shape)))
     _check_heads(network, path)
-    return network
+    return dataclasses.replace(network, names=_read_names(Path(path), network.heads[0].classes))
+
+
+def _read_names(cfg: Path, classes: int) -> Tuple[str, ...]:
+    """The lines of NAME.names beside NAME.cfg, or of the only names file there that fits; none where there is none."""
+    own = cfg.with_suffix(".names")
+    files = [own] if own.exists() else sorted(cfg.parent.glob("*.names"))
+    found = {file: tuple(map(str.strip, read_text(file, "names").strip().splitlines())) for file in files}
+    if own in found and len(found[own]) != classes:
+        raise UserError(f"{own}: {len(found[own])} names, but {cfg.name} has {classes} classes")
+    fitting = [names for names in found.values() if len(names) == classes]
+    return fitting[0] if len(fitting) == 1 else ()
 
 
 def _read_blocks(sections: Sequence[Section], shape: Shape) -> List[Block]:

@@ -65,10 +65,11 @@ class Detector:
         kind, path = ("weights", self.weights) if self.weights else ("model", self.model)
         if path is None or (self.weights and self.model):
             raise UserError("give the detector either its --weights or a --model file made of them")
+        person = self.spec().layers.heads[0].person
         return {"cfg_sha256": sha256_of_file(self.cfg), f"{kind}_sha256": sha256_of_model(path),
                 "backend": self.backend, "options": dict(self.options) or None,
                 "emulated": is_emulated(self.backend) or None,
-                **({"person_class": self.person_class} if self.person_class else {})}
+                **({"person_class": person} if person else {})}
 
 
 @dataclasses.dataclass(frozen=True)

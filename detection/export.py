@@ -31,8 +31,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                                      formatter_class=HelpFormatter)
     parser.add_argument("cfg", help="darknet's .cfg")
     parser.add_argument("weights", help="darknet's .weights of that cfg")
-    parser.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0: needed where the "
-                        "detector has neither COCO's 80 classes nor one")
+    parser.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0 (default: "
+                        "that called person in the .names file beside the cfg; else 0, of COCO's 80 classes or of one)")
     add_arguments(parser)
     return parse_export_args(parser, argv)
 
@@ -44,9 +44,9 @@ def export(cfg: PathLike, weights: PathLike, output: PathLike, batches: Sequence
     from detection.onnx_graph import build_onnx
 
     network = read_cfg(cfg).of_person(person_class)
-    arrays = read_weights(weights, network)
+    arrays, person = read_weights(weights, network), network.heads[0].person
     origin = {"cfg_sha256": sha256_of_file(cfg), "weights_sha256": sha256_of_file(weights), "opset": str(opset),
-              **({"person_class": str(person_class)} if person_class else {})}
+              **({"person_class": str(person)} if person else {})}
     paths = paths_by_batch(output, batches)
     wanted = {batch: path for batch, path in paths.items() if read_origin(path) != origin}
     for path in set(paths.values()).difference(wanted.values()):

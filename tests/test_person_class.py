@@ -82,3 +82,29 @@ def test_coco_and_single_classes_need_no_number(tmp_path, classes):
     (tmp_path / "net.cfg").write_text(tiny_cfg(classes=classes))
     network = read_cfg(tmp_path / "net.cfg")
     assert network.of_person() == network
+
+
+@pytest.mark.parametrize("name", ["net.names", "voc.names"])
+def test_a_names_file_beside_the_cfg_says_the_class(files, tmp_path, capsys, name):
+    cfg, weights, _, _ = files
+    own = tmp_path / "net.cfg"
+    own.write_bytes(cfg.read_bytes())
+    (tmp_path / "others.names").write_text("person\ncar\n")  # of a detector of two classes
+    (tmp_path / name).write_text("aeroplane\nbicycle\n Person \ncat\ndog\n\n")
+    detector = Detector(weights, cfg=own)
+    assert [head.person for head in detector.spec().layers.heads] == [2, 2]
+    assert detector.origin()["person_class"] == 2
+    assert [head.person for head in Detector(weights, cfg=own, person_class=4).spec().layers.heads] == [4, 4]
+    for person, words in ((None, "differs from torch"), (2, "kept"), (3, "differs from torch")):
+        export(own, weights, tmp_path / "net.onnx", person_class=person)
+        assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names, words", [(b"person\ncar\n", "2 names, but net.cfg has 5 classes"),
+                                          (b"a\nb\nc\nd\ne\n", "0 classes of this detector are called person"),
+                                          (b"person\nb\nc\nd\nPerson\n", "2 classes"), (b"\xff\0\1", "is not text")])
+def test_names_that_do_not_say_who_is_a_person_are_refused(tmp_path, names, words):
+    (tmp_path / "net.cfg").write_text(tiny_cfg(classes=CLASSES))
+    (tmp_path / "net.names").write_bytes(names)
+    with pytest.raises(UserError, match=words):
+        Detector("net.weights", cfg=tmp_path / "net.cfg").spec()
