@@ -131,7 +131,11 @@ class Network:
         """
         classes = self.heads[0].classes
         if number is None and self.names:
-            number = self._class_called_person()
+            found = self.called_person
+            if len(found) != 1:
+                raise UserError(f"{len(found)} classes of this detector are called {PERSON}, expected one: "
+                                f"{', '.join(self.names):.200}. Give its number, counted from 0, as --person_class")
+            number = found[0]
         if number is None and classes not in (1, COCO_CLASSES):
             raise UserError(f"this detector has {classes} classes, and only of {COCO_CLASSES} or 1 it is known that "
                             "class 0 is a person. Give its number, counted from 0, as --person_class (of VOC's 20 it "
@@ -143,12 +147,10 @@ class Network:
             dataclasses.replace(block, person=number or 0) if isinstance(block, Yolo) else block
             for block in self.blocks))
 
-    def _class_called_person(self) -> int:
-        found = [number for number, name in enumerate(self.names) if name.lower() == PERSON]
-        if len(found) != 1:
-            raise UserError(f"{len(found)} classes of this detector are called {PERSON}, expected one: "
-                            f"{', '.join(self.names):.200}. Give its number, counted from 0, as --person_class")
-        return found[0]
+    @property
+    def called_person(self) -> List[int]:
+        """Classes, counted from 0."""
+        return [number for number, name in enumerate(self.names) if name.lower() == PERSON]
 
     @property
     def referred(self) -> Set[int]:

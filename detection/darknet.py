@@ -116,7 +116,8 @@ def read_cfg(path: PathLike) -> Network:
     network = Network(net.integer("width", most=MOST_PIXELS), net.integer("height", most=MOST_PIXELS), ())
     network = dataclasses.replace(network, blocks=tuple(_read_blocks(sections, network.input_shape)))
     _check_heads(network, path)
-    return dataclasses.replace(network, names=_read_names(Path(path), network.heads[0].classes))
+    network = dataclasses.replace(network, names=_read_names(Path(path), network.heads[0].classes))
+    return network.of_person() if len(network.called_person) == 1 else network
 
 
 def _read_names(cfg: Path, classes: int) -> Tuple[str, ...]:

@@ -31,7 +31,8 @@ ANNOTATED, DETECTED = "annotated", "detected"
 OF_TARGETS = ("runner", "precision", "device", "gears", "precision_mode")  # a target takes those of its room
 OF_SWEEP = ("photographs", "repeat")
 NOT_OF_SWEEP = ("targets", "validate", "images", "annotations", "model", "detector_model", "detections", "gt_boxes",
-                "boxes", "limit", "uint8", "no_flip", "runner", "precision", "gears", "precision_mode")
+                "person_class", "person_category", "boxes", "limit", "uint8", "no_flip", "runner", "precision", "gears",
+                "precision_mode")
 SWEEP_DEFAULTS = {"photographs": 128, "repeat": 5, "device": "cuda:0"}
 BATCH, SWEEP_BATCHES = 16, (1, 2, 4, 8, 16, 32, 64)
 
@@ -106,12 +107,16 @@ def add_inputs(group: Any) -> None:
                        + _default("weights"))
     group.add_argument("--yolo_cfg", type=path, metavar="FILE", help="darknet's cfg of these weights"
                        + _default("yolo_cfg"))
+    group.add_argument("--person_class", type=at_least(0), metavar="N", help="class of people of --weights, counted "
+                       "from 0 (default: that called person in the .names file beside --yolo_cfg; else 0)")
     group.add_argument("--model", type=path, metavar="FILE", help="run this .onnx, .engine, .om, .xml or .param; "
                        "no checkpoint is needed")
     group.add_argument("--detector_model", type=path, metavar="FILE", help="find people with this .onnx, .engine or "
                        ".om; no weights are needed")
     group.add_argument("--detections", type=path, metavar="FILE", help="boxes of another detector instead, COCO "
                        "results JSON")
+    group.add_argument("--person_category", type=int, metavar="N", help="category_id of a person in --detections "
+                       "(default: 1)")
     group.add_argument("--gt_boxes", action="store_true", help="annotated boxes instead")
     group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photos")
     group.add_argument("--no_flip", action="store_true", help="no flip test: half the work, and less accurate")
@@ -172,7 +177,7 @@ def _default(name: str) -> str:
 
 def check(args: argparse.Namespace) -> None:
     """Raises UserError for what does not go together."""
-    given = {name for name, value in vars(args).items() if value not in (None, False)}
+    given = {name for name, value in vars(args).items() if value is not None and value is not False}
     if args.sweep:
         _refuse(given, NOT_OF_SWEEP, "with --sweep")
     else:
@@ -188,11 +193,14 @@ def check(args: argparse.Namespace) -> None:
         _refuse(given, (*DEMO, "images", "annotations"), "with --demo, which brings its own")
     for one, other in (("model", "checkpoint"), ("detector_model", "weights"), ("gt_boxes", "detections"),
                        ("gt_boxes", "boxes"), ("validate", "model"), ("validate", "images"),
-                       ("validate", "annotations"), ("deploy_cfg", "precision")):
+                       ("validate", "annotations"), ("deploy_cfg", "precision"), ("person_class", "detections"),
+                       ("person_class", "detector_model"), ("person_class", "gt_boxes")):
         if {one, other} <= given:
             raise UserError(f"--{one} and --{other} do not go together")
-    if args.detections and args.boxes and DETECTED not in args.boxes:
-        raise UserError("--detections and --boxes annotated do not go together")
+    for one in {"detections", "person_class"} & given if args.boxes and DETECTED not in args.boxes else ():
+        raise UserError(f"--{one} and --boxes annotated do not go together")
+    if "person_category" in given and not args.detections:
+        raise UserError("--person_category goes with --detections, whose categories it is of")
 
 
 def _refuse(given: set, names: Any, when: str) -> None:

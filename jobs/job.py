@@ -15,9 +15,10 @@ class Job:
     """What is asked for. Paths are absolute, or relative to the project's root, where the stages run.
 
     `images` and `annotations` stand in place of those of the `dataroot`. `detections` None finds people with `weights`
-    or `detector_model`, unless the boxes are `annotated`. A `model` runs unchanged and needs no checkpoint. `label`
-    tells apart jobs in one work folder that differ in their boxes, `variant` those that differ in the precision of
-    their models. `options` are those of the target: device, ...
+    or `detector_model`, unless the boxes are `annotated`. People are class `person_class` of the weights, and category
+    `person_category` of the detections; None is what these stages take themselves. A `model` runs unchanged and needs
+    no checkpoint. `label` tells apart jobs in one work folder that differ in their boxes, `variant` those that differ
+    in the precision of their models. `options` are those of the target: device, ...
     """
 
     target: str
@@ -32,6 +33,8 @@ class Job:
     images: Optional[Path] = None
     annotations: Optional[Path] = None
     detections: Optional[Path] = None
+    person_class: Optional[int] = None
+    person_category: Optional[int] = None
     annotated: bool = False
     limit: Optional[int] = None
     dtype: str = FLOAT32
@@ -132,11 +135,11 @@ class Job:
             return ()
         onnx = self.work / "models" / f"{self.weights.stem}.onnx"
         return (stage("-m", "detection.export", self.yolo_cfg, self.weights, onnx, "--batch", 1,
-                      reads=(self.yolo_cfg, self.weights), leaves=(self.detector_onnx,)),)
+                      *self.class_of_people(), reads=(self.yolo_cfg, self.weights), leaves=(self.detector_onnx,)),)
 
     def detect(self, backend: str, *options: Any, model: Optional[Path] = None) -> Stage:
         """People by `model`, or where it is None by the weights."""
-        network = ("--model", model) if model else ("--weights", self.weights)
+        network = ("--model", model) if model else ("--weights", self.weights, *self.class_of_people())
         return stage("detect.py", "--backend", backend, *network, "--yolo_cfg", self.yolo_cfg, *self.photos(),
                      "--output", self.found_people, *options, *self.limited(), "--replace",
                      reads=(self.dataroot, self.yolo_cfg, network[1]), leaves=(self.found_people,))
@@ -147,6 +150,10 @@ class Job:
         return stage(*program, "--model", model, "--cfg", self.cfg, "--input", bins, "--output", self.results,
                      "--output_dirname", dumps.name, *options, "--replace", reads=(bins, model, self.cfg),
                      leaves=(dumps,))
+
+    def class_of_people(self) -> Tuple[Any, ...]:
+        """In the weights, where the user names it."""
+        return ("--person_class", self.person_class) if self.person_class is not None else ()
 
     def photos(self) -> Tuple[Any, ...]:
         """Where the photos are, and what says which is which."""

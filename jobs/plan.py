@@ -33,9 +33,11 @@ def preprocess(job: Job) -> Stage:
     boxes: List[object] = ["--gt_boxes"]
     if not job.annotated and (job.detections or find_people(job)):
         boxes = ["--detections", people]
+        if job.person_category is not None:
+            boxes += ["--person_category", job.person_category]
         reads.append(people)
     elif not job.annotated:
-        boxes = ["--weights", job.weights, "--yolo_cfg", job.yolo_cfg]
+        boxes = ["--weights", job.weights, "--yolo_cfg", job.yolo_cfg, *job.class_of_people()]
         reads += [job.weights, job.yolo_cfg]
         leaves.append(people)
     return stage("preprocess.py", *job.photos(), "--output", job.bins(), "--output_flip", job.bins(True),

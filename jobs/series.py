@@ -42,8 +42,9 @@ def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
     """Raises UserError that says all that keeps any of them from running."""
     jobs = [Job(target=choice.target, runner=choice.runner, batch=batch, dataroot=args.dataroot,
                 checkpoint=args.checkpoint, cfg=args.cfg, weights=args.weights, yolo_cfg=args.yolo_cfg, work=args.work,
-                images=args.images, annotations=args.annotations,
-                detections=args.detections, annotated=boxes == ANNOTATED, limit=args.limit,
+                images=args.images, annotations=args.annotations, detections=args.detections,
+                person_class=args.person_class, person_category=args.person_category,
+                annotated=boxes == ANNOTATED, limit=args.limit,
                 dtype=UINT8 if args.uint8 else FLOAT32, model=args.model, detector_model=args.detector_model,
                 label=f"_{boxes}" if len(args.boxes) > 1 else "", flip=not args.no_flip, options=choice.options)
             for boxes in args.boxes for choice in choices for batch in args.batch]

@@ -155,6 +155,27 @@ def test_photos_and_annotations_of_their_own():
             {name: there[name] for name in names}
 
 
+@pytest.mark.parametrize("target, stages", [("cpu", ["preprocess.py"]), ("gpu", ["detection.export"]),
+                                            ("Ascend310P3", ["detection.export"])])
+def test_the_class_of_people_goes_to_whoever_reads_the_weights(target, stages):
+    for number in ("0", "14"):
+        taken = [one for one in commands("--targets", target, "--person_class", number) if "--person_class" in one]
+        assert [re.match(r"(?:-m )?(\S+)", one)[1] for one in taken] == stages
+        assert flags(taken[0])["--person_class"] == number
+
+
+def test_the_class_of_people_goes_to_detect_where_it_reads_the_weights():
+    taken = [one for one in commands("--targets", "gpu", "--runner", "pytorch", "--person_class", "14")
+             if "--person_class 14" in one]
+    assert len(taken) == 1 and taken[0].startswith("detect.py")
+
+
+def test_the_category_of_people_goes_to_preprocess():
+    taken = [one for one in commands("--targets", "gpu", "cpu", "--detections", "d.json", "--person_category", "0")
+             if "--person_category 0" in one]
+    assert len(taken) == 2 and all(one.startswith("preprocess.py") for one in taken)
+
+
 @pytest.mark.parametrize("batch", [["--batch", "1", "16"], ["--batch", "1 16"], ["--batch", "1,16"]])
 def test_batch_sizes(batch):
     assert [job.batch for job in jobs_of("--targets", "cpu", *batch)] == [1, 16]
@@ -199,6 +220,9 @@ def test_the_table_says_who_got_an_option():
     (["--targets", "cpu", "--limit", "0"], "at least 1"), (["--targets", "cpu", "--repeat", "3"], "without --sweep"),
     (["--sweep", "--gears", "1"], "with --sweep"), (["--targets", "cpu", "--demo", "--cfg", "x"], "brings its own"),
     (["--targets", "cpu", "--gt_boxes", "--detections", "x"], "do not go together"),
+    (["--targets", "cpu", "--person_class", "0", "--detections", "x"], "do not go together"),
+    (["--targets", "cpu", "--person_class", "0", "--boxes", "annotated"], "do not go together"),
+    (["--targets", "cpu", "--person_category", "0"], "goes with --detections"),
     (["--targets", "gpu", "--device", "0,0"], "different ids"), (["--targets", "gpu", "--device", "one"], "ids"),
     (["--targets", "Ascend310P3", "--gears", "1,4"], "none for a batch of 16"),
     (["--targets", "cpu", "--model", "x.om"], "runs .onnx"),
