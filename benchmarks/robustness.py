@@ -252,7 +252,7 @@ class Log:
         for (kind, what, _), failure in self.done.items():
             rows.setdefault((kind, what), []).append(failure)
         return format_table(("what happens", "to", "attempts", "survived", "first failure"), (
-            (kind, what, len(failures), failures.count(""), next(filter(None, failures), "").replace("|", "\\|"))
+            (kind, what, len(failures), failures.count(""), next(filter(None, failures), ""))
             for (kind, what), failures in rows.items()))
 
 

@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, TextIO, Tuple, cast
 
 from contract.errors import BAD_INPUT, CLOSED_PIPE, DEFECT, DONE, INTERRUPTED, UserError, printable
 
@@ -40,13 +40,27 @@ def exit_code(main: Callable[[], Optional[int]]) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     came: List[KeyboardInterrupt] = []
-    try:
-        with _ended_by_signals(came):
-            code = main() or DONE
-            sys.stdout.flush()
-    except BaseException as error:  # after a signal, what libraries have made of its exception
-        code = report(came[0] if came else error)
+    with contextlib.redirect_stdout(cast(TextIO, Printable(sys.stdout))):
+        try:
+            with _ended_by_signals(came):
+                code = main() or DONE
+                sys.stdout.flush()
+        except BaseException as error:  # after a signal, what libraries have made of its exception
+            code = report(came[0] if came else error)
     return code
+
+
+class Printable:
+    """A text stream whose lines are `printable`: they hold names and settings of files that others have made."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write("\n".join(map(printable, text.split("\n"))))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextlib.contextmanager

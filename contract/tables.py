@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Sequence
 
+from contract.errors import printable
+
 
 def format_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """A head, the line below it and the rows, without a last line break."""
@@ -15,4 +17,5 @@ def mark(cell: str, emulated: bool) -> str:
 
 
 def format_row(cells: Iterable[Any]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+    """Cells hold names and settings of files that others have made: they must not end the cell or the row."""
+    return f"| {' | '.join(printable(str(cell)).replace('|', chr(92) + '|') for cell in cells)} |"

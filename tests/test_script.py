@@ -14,6 +14,7 @@ from conftest import ROOT
 from test_layering import SOURCES, name
 
 from contract.errors import printable
+from contract.tables import format_table
 
 ENDS = {  # what main does -> exit code and a part of the one line, empty where nothing may be said
     "pass": (0, ""), "return 1": (1, ""), "raise UserError('no such bins')": (2, "error: no such bins"),
@@ -98,6 +99,15 @@ def test_ctrl_c_during_imports_is_silent(script, tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 130
+
+
+def test_what_is_printed_cannot_steer_the_terminal(script):
+    finished = run(script(r"print('a\x1b[2Jb\n照片\rc')"))
+    assert finished.stdout == "a\\x1b[2Jb\n照片\\rc\n"
+
+
+def test_a_cell_cannot_end_its_row():
+    assert format_table(["name"], [["a|b\n| 1.0 |"]]).splitlines()[2:] == [r"| a\|b\n\| 1.0 \| |"]
 
 
 @pytest.mark.parametrize("number, code", [("SIGINT", 130), ("SIGTERM", 143)])
