@@ -66,6 +66,19 @@ def test_a_static_engine_fills_every_slot_and_runs_as_graphs(engines):
             backend.infer(rows(3))
 
 
+def test_what_tensorrt_warns_of_while_an_engine_is_run_reaches_a_log(tmp_path, engines, capsys):
+    engine = tmp_path / "m.engine"
+    engine.write_bytes(engines.static.read_bytes())  # without a record, as trtexec leaves it
+    log = tmp_path / "m.engine.inference.log"
+    with gpu(), opened(engine) as backend:
+        assert_right(backend.infer(rows(4)), rows(4))
+    assert not log.exists() and not capsys.readouterr().err
+    with gpu(gpu="another GPU of the same kind"), opened(engine) as backend:
+        assert_right(backend.infer(rows(4)), rows(4))
+    assert log.read_text().startswith("warning: Using an engine plan file across different models of devices")
+    assert f"TensorRT gave 1 warnings, 0 of them about int8: {log}" in capsys.readouterr().err
+
+
 def test_each_slot_keeps_graphs_of_two_sizes(engines):
     with gpu(profile_sharing=True) as machine, opened(engines.profile) as backend:
         for size in (8, 3) * (3 * SLOTS):

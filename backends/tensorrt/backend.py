@@ -72,7 +72,8 @@ class Backend:
         self.copy_in, self.compute, self.copy_out = (
             self._own("cudaStreamDestroy", cuda.call("cudaStreamCreateWithFlags", flags)) for _ in range(3))
         self.resources.callback(setattr, self, "engine", None)
-        self.engine = Engine(tensorrt, bindings.make_logger(tensorrt), self.model, int(self.compute))
+        self.logger = bindings.make_logger(tensorrt)
+        self.engine = Engine(tensorrt, self.logger, self.model, int(self.compute))
         self._describe_tensors()
         self._make_slots()
 
@@ -188,7 +189,9 @@ class Backend:
                 "emulated": self.machine["emulated"]}
 
     def close(self) -> None:
+        """What TensorRT has warned of, from loading the engine on, is then in MODEL.inference.log."""
         self.opened.close()
+        bindings.report(self.logger, f"{self.model}.inference.log")
 
 
 def is_emulated() -> bool:

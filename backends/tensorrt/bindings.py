@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import collections
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any, Deque, Dict
 
-from contract.errors import UserError
+from contract.errors import UserError, printable
 from contract.files import PathLike, write_file
 
 if TYPE_CHECKING:
@@ -73,8 +74,11 @@ def report(logger: Any, path: PathLike) -> None:
     Nothing is written where nothing was said."""
     if not logger.lines:
         return
-    write_file(path, "".join(f"{line}\n" for line in logger.lines).encode())
-    about_int8 = [line for line in logger.lines if ABOUT_INT8.search(line)]
-    print(f"TensorRT gave {len(logger.lines)} warnings, {len(about_int8)} of them about int8: {path}", file=sys.stderr)
-    for line in about_int8[:SHOWN]:
-        print(line, file=sys.stderr)
+    about_int8, where = [line for line in logger.lines if ABOUT_INT8.search(line)], os.fspath(path)
+    try:
+        write_file(path, "".join(f"{line}\n" for line in logger.lines).encode())
+    except OSError as error:  # a folder of models that are not this user's
+        where += f" cannot be written ({error.strerror})"
+    for line in (f"TensorRT gave {len(logger.lines)} warnings, {len(about_int8)} of them about int8: {where}",
+                 *about_int8[:SHOWN]):
+        print(printable(line), file=sys.stderr)
