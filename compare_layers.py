@@ -1,11 +1,12 @@
-"""Say at which layer two computations of a network begin to differ, and which layers to keep in higher precision.
+"""Say at which layer two computations of a network begin to differ, how, and which layers to keep in higher precision.
 
     python3 compare_layers.py models/fast_res50_256x192.onnx --against fp16 --input ./prep_data --output ./layers
     python3 compare_layers.py models/fast_res50_256x192.onnx models/of_another_tool.onnx --input ./prep_data
     python3 compare_layers.py models/fast_res50_256x192.onnx ./dumps_of_layers --input ./prep_data
 
 The first is the reference. It is compared with another ONNX file, a folder of .npy files dumped on a card, or itself in
-float16 or int8. Exit code 0: the outputs agree; 1: they differ; 2: bad input.
+float16 or int8. Where a change of one operator gives what the other side gives, that change is named. Exit code 0: the
+outputs agree; 1: they differ; 2: bad input.
 """
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--calibrate", type=at_least(1), default=64, help="bins that --against int8 is calibrated on")
     parser.add_argument("--keep_budget", type=at_least(0), default=16, help="most layers to keep; 0 seeks none, and "
                         "lists those where the error grows")
-    parser.add_argument("--output", help="folder for the table, JSON, atc's keep_dtype.txt and the graphs made")
+    parser.add_argument("--output", help="folder for the table, JSON, atc's keep_dtype.txt, the graphs made, and "
+                        "reproduction/: the first layer alone, its inputs and both outputs")
     args = parse(parser, argv)
     if bool(args.b) == bool(args.against):
         parser.error("expected either B, an .onnx or a folder of .npy, or --against fp16 or int8")

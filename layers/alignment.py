@@ -1,11 +1,12 @@
 """Which layer of one ONNX graph is which of another.
 
 Walking down the second graph, a layer's counterpart is the layer of the first that has the same operator, reads the
-counterparts of what it reads (whatever axes were put in or taken out between), and has weights of the same shapes; where
-there are several, the one of the same name, else the first that is free. Where there is none, because a tool has put in or left out a layer before it, it is the
-layer with the same tensor name and operator, and then, exporters having operators and names of their own, the layer
-that gives the same values. An activation that one graph has and the other has not, because a range of quantised values
-clips as it does, is looked for in the pair behind the layer.
+counterparts of what it reads (whatever axes were put in or taken out between), and has weights of the same shapes.
+Where there are several, it is the one of the same name, else the first that is free. Where there is none, because a
+tool has put in or left out a layer before it, it is the layer with the same tensor name and operator, and then,
+exporters having operators and names of their own, the layer that gives the same values. A layer without counterpart
+that reads one other stands for that. An activation that one graph has and the other has not, because a range of
+quantised values clips as it does, is looked for in the pair behind the layer.
 """
 from __future__ import annotations
 
@@ -53,13 +54,16 @@ def align(a: ModelProto, b: ModelProto, names: Tuple[str, str],
         theirs = layer.tensor if mine and mine.op_types == layer.op_types and not layer.blocked else layer.passed
         if mine is not None:
             found[layer.tensor] = mine.tensor
+        elif len(before[layer.tensor]) == 1 and before[layer.tensor][0] in found:  # put in between two of a's layers
+            found[layer.tensor] = found[before[layer.tensor][0]]
         if mine is not None and counterparts.comparable(mine, layer, theirs):
             pairs[mine.tensor] = theirs
         else:
             alone_b.append(layer)
     layers = counterparts.layers
-    if len(found) - 1 < LEAST * len(layers):
-        raise UserError(f"{names[1]}: has a counterpart to only {len(found) - 1} of the {len(layers)} layers of "
+    taken = len(layers) - len(counterparts.free)
+    if taken < LEAST * len(layers):
+        raise UserError(f"{names[1]}: has a counterpart to only {taken} of the {len(layers)} layers of "
                         f"{names[0]}. They are different networks")
     return Alignment(layers, pairs, [layer for layer in layers if layer.tensor not in pairs], alone_b)
 
@@ -80,7 +84,8 @@ class Counterparts:
         known = [name for name in reads if name is not None]
         alike = [] if len(known) < len(reads) else [
             mine for mine in self.by_key.get(_key(layer, known), ())
-            if mine.tensor in self.free and self.same_shape(mine, layer.passed)]
+            if mine.tensor in self.free and self.like(mine, layer, layer.passed)]
+        alike.sort(key=lambda mine: not self.same_shape(mine, layer.passed))
         namesake = self.free.get(layer.tensor)
         if namesake and (_operator(namesake) != _operator(layer) or not self.same_shape(namesake, layer.passed)):
             namesake = None
@@ -95,8 +100,17 @@ class Counterparts:
             return True
         return self.values_a[mine.tensor].shape == self.values_b[theirs].shape
 
+    def like(self, mine: Layer, layer: Layer, theirs: str) -> bool:
+        """Of the same shape, or maps of another height and width, which an operator gives that pads or rounds
+        otherwise."""
+        if self.same_shape(mine, theirs):
+            return True
+        shape_a, shape_b = self.values_a[mine.tensor].shape, self.values_b[theirs].shape
+        return mine.op_types[0] == layer.op_types[0] and len(shape_a) == len(shape_b) == 4 and \
+            shape_a[:2] == shape_b[:2]
+
     def comparable(self, mine: Layer, layer: Layer, theirs: str) -> bool:
-        return self.same_shape(mine, theirs) and not (layer.blocked and theirs == layer.tensor)
+        return self.like(mine, layer, theirs) and not (layer.blocked and theirs == layer.tensor)
 
     def of_same_values(self, layer: Layer) -> Optional[Layer]:
         """The free layer whose values are nearest, if they are near enough; of equals, one of the same shape."""

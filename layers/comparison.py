@@ -8,19 +8,20 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from layers.alignment import align
 from comparison.gates import judge
 from comparison.limits import Verdict
-from layers.grafting import isolate
-from layers.graphs import Layer, find_layers, inputs_of, load_graph, with_opset
-from layers.layers_to_keep import Kept, Trials, Types, choose_kept, keep_lists
-from layers.layer_dumps import open_dumps
-from layers.measure import LayerError, Values, find_growth, in_batches, measure_layers
-from layers.low_precision import emulate_float16, quantize_int8
-from layers.net import Net
 from contract.bins import BinReader
 from contract.errors import UserError
 from contract.onnx_file import opset_of
+from layers.alignment import align
+from layers.grafting import isolate
+from layers.graphs import Layer, find_layers, inputs_of, load_graph, with_opset
+from layers.layer_dumps import open_dumps
+from layers.layers_to_keep import Kept, Trials, Types, choose_kept, keep_lists
+from layers.low_precision import emulate_float16, quantize_int8
+from layers.measure import LayerError, Values, find_growth, in_batches, measure_layers
+from layers.net import Net
+from layers.operator_fault import OperatorFault, fault_of_dumps, fault_of_graphs
 from pose.spec import PoseSpec
 
 PEOPLE_AT_ONCE = 2  # all layers of FastPose ResNet-50 take 0.1 GB a person, and up to four copies are held
@@ -43,9 +44,9 @@ class Options:
 
 @dataclasses.dataclass
 class LayerComparison:
-    """`output` and `verdicts` are what was measured of the output and what the gate says; None and empty where dumps have
-    none. `alone` and `alone_b` are layers
-    that only one has; `lower` is the graph that was made of a, if one was; `quantized`: b has int8."""
+    """`output` and `verdicts` are what was measured of the output and what the gate says; None and empty where dumps
+    have none. `alone` and `alone_b` are layers that only one has; `fault` is what is wrong in `first`, if that can be
+    run alone; `lower` is the graph that was made of a, if one was; `quantized`: b has int8."""
 
     a: str
     b: str
@@ -55,6 +56,7 @@ class LayerComparison:
     verdicts: List[Verdict]
     alone: List[Layer]
     alone_b: List[Layer]
+    fault: Optional[OperatorFault] = None
     lower: Optional[ModelProto] = None
     kept: Optional[Kept] = None
     quantized: bool = False
@@ -132,7 +134,9 @@ def hold_against(a: ModelProto, b: ModelProto, pairs: Dict[str, str], names: tup
     """`pairs`: tensors of a -> of b. Where the output differs by more than its gate, the layers to keep are sought."""
     compared, pairs, types, batches = _run_both(a, b, pairs, names, crops, options)
     compared.quantized = any(node.op_type == "QuantizeLinear" for node in b.graph.node)
-    if not compared.agree and options.budget:
+    if compared.first:
+        compared.fault = fault_of_graphs(a, b, compared.first.layer, pairs, types[1], batches[0])
+    if not compared.agree and options.budget and compared.output:
         compared.kept = choose_kept(compared.errors, Trials(a, b, pairs, types, batches, options.limits),
                                     options.budget)
     return compared
@@ -180,7 +184,8 @@ def compare_dumps(path: str, folder: str, crops: np.ndarray, options: Options) -
 
     compared = _measure(layers, net, read_b, {}, (output, output), batches, (path, folder), options,
                         [layer for layer in layers if layer.tensor in dumps])
-    return dataclasses.replace(compared, alone=[layer for layer in layers if layer.tensor not in dumps])
+    fault = fault_of_dumps(a, compared.first.layer, dumps, batches[0]) if compared.first else None
+    return dataclasses.replace(compared, alone=[layer for layer in layers if layer.tensor not in dumps], fault=fault)
 
 
 def _measure(layers: List[Layer], net: Net, read_b: Any, isolated: Dict[str, str], outputs: tuple,

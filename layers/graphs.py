@@ -21,7 +21,8 @@ from contract.onnx_file import load_onnx, only_input, opset_of
 # The same values, but for rounding, and for ONNX Runtime's blocks of channels.
 PASSING = {"Cast", "QuantizeLinear", "DequantizeLinear", "Identity", "Dropout", "ReorderInput", "ReorderOutput"}
 BLOCKED = "com.microsoft.nchwc"  # domain of operators whose results lie in such blocks until ReorderOutput
-FUSED = {"BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip"}  # part of the layer before, if that is one of
+# Part of the layer before, if that is one of FUSING.
+FUSED = {"BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "Tanh"}
 FUSING = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"}
 
 
@@ -107,7 +108,7 @@ def find_layers(model: ModelProto, fused: bool = True) -> List[Layer]:
         if node.op_type in PASSING:
             source[node.output[0]] = reads[0]
             alone = before and before.passed == node.input[0] and readers[node.input[0]] == 1
-            if before and (alone or node.op_type == "ReorderOutput"):
+            if before and (alone and node.op_type != "ReorderInput" or node.op_type == "ReorderOutput"):
                 before.passed = node.output[0]
             continue
         if fused and before and _fuses(before, node) and readers[node.input[0]] == 1:

@@ -14,8 +14,8 @@ from typing import Dict, List, Set
 
 import numpy as np
 
-from layers.graphs import Layer
 from contract.errors import UserError
+from layers.graphs import Layer
 
 _CONVERTED = re.compile(r"[A-Za-z0-9]+\.(.+?)(?:\.\d+){2,}\.output\.(\d+)")
 _INDEXED = re.compile(r"(.+?)\.(\d+)(?:\.\d{10,})?")

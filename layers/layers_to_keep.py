@@ -13,12 +13,12 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 from onnx import ModelProto
-from contract.progress import Progress
 
 from comparison.gates import judge
 from comparison.limits import Verdict
+from contract.progress import Progress
 from layers.grafting import transplant
-from layers.measure import LayerError, measure_output, measure_heatmaps
+from layers.measure import LayerError, measure_heatmaps, measure_output
 from layers.net import Net
 
 Types = Tuple[Dict[str, int], Dict[str, int]]

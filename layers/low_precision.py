@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from layers.graphs import copy_of, find_layers, inputs_of, with_opset
 from contract.errors import UserError
+from layers.graphs import copy_of, find_layers, inputs_of, with_opset
 
 MOST = float(np.finfo(np.float16).max)  # 65504; devices that saturate stop there
 LOWEST, HIGHEST = "float16/lowest", "float16/highest"  # tensors that hold -MOST and MOST

@@ -15,13 +15,13 @@ import dataclasses
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
-from contract.progress import Progress
 
-from layers.graphs import Layer
 from comparison.levels.heatmaps import measure_peaks
 from comparison.levels.tensors import measure_sums
-from layers.net import Net
 from contract.errors import UserError
+from contract.progress import Progress
+from layers.graphs import Layer
+from layers.net import Net
 from pose.metrics import AA, BB, DD, LARGEST, SUMS, cosines, peak_cells, relative_distances, tensor_sums
 
 GROWTH = 5.0  # a sound convolution whose result is small beside its terms makes of an error up to 4 times as much
@@ -33,7 +33,8 @@ Values = Dict[str, np.ndarray]
 
 @dataclasses.dataclass
 class LayerError:
-    """`layer` of a; `shape` for one person; `largest` |a|; `not_finite` values of b. See the module for the rest."""
+    """`layer` of a; `shape` for one person, and `other_shape` of b where that is another; `largest` |a|; `not_finite`
+    values of b. See the module for the rest."""
 
     layer: Layer
     shape: Tuple[int, ...]
@@ -46,6 +47,7 @@ class LayerError:
     input: float = 0.0
     grows: bool = False
     effect: Optional[float] = None
+    other_shape: Optional[Tuple[int, ...]] = None
 
     @property
     def growth(self) -> float:
@@ -57,35 +59,43 @@ class Sums:
 
     def __init__(self) -> None:
         self.total, self.largest, self.not_finite, self.shape = np.zeros(SUMS), 0.0, 0, ()
+        self.other_shape: Optional[Tuple[int, ...]] = None
 
     def add(self, a: np.ndarray, b: np.ndarray, name: str) -> None:
-        """(n, ...) values of the same people. Raises UserError when they have different shapes, or a is not finite."""
-        if a.shape != b.shape:
+        """(n, ...) values of the same people. Another height and width is infinitely far away. Raises UserError when
+        they have different shapes else, or a is not finite."""
+        if a.shape[:2] != b.shape[:2] or a.ndim != b.ndim:
             raise UserError(f"{name}: {_size(a)} in the first, {_size(b)} in the second: another network or layout")
         if not np.isfinite(a).all():
             raise UserError(f"{name}: NaN or infinite values in the first, which is the reference")
-        self.shape = a.shape[1:]
+        self.shape, self.largest = a.shape[1:], max(self.largest, float(np.abs(a).max()))
+        if a.shape != b.shape:
+            self.other_shape = b.shape[1:]
+            return
         a, b = (np.atleast_2d(values).astype(np.float32, copy=False) for values in (a, b))
         finite = np.isfinite(b)
         broken = finite.size - int(np.count_nonzero(finite))
         sums = tensor_sums(a, np.where(finite, b, 0) if broken else b, atol=np.inf, rtol=0).reshape(-1, SUMS)
         self.total[[AA, BB, DD]] += sums[:, [AA, BB, DD]].sum(axis=0)
         self.total[LARGEST] = max(self.total[LARGEST], sums[:, LARGEST].max())
-        self.largest = max(self.largest, float(np.abs(a).max()))
         self.not_finite += broken
 
     @property
+    def comparable(self) -> bool:
+        return not self.not_finite and self.other_shape is None
+
+    @property
     def distance(self) -> float:
-        return float(relative_distances(self.total)) if not self.not_finite else np.inf
+        return float(relative_distances(self.total)) if self.comparable else np.inf
 
     @property
     def cosine(self) -> float:
         """Of what is finite in b, and 0 for the rest."""
-        return float(cosines(self.total))
+        return float(cosines(self.total)) if self.other_shape is None else 0.0
 
     @property
     def max_abs(self) -> float:
-        return float(self.total[LARGEST]) if not self.not_finite else np.inf
+        return float(self.total[LARGEST]) if self.comparable else np.inf
 
 
 def measure_layers(layers: List[Layer], a: Net, read_b: Callable[[np.ndarray, int], Values], isolated: Dict[str, str],
@@ -95,7 +105,7 @@ def measure_layers(layers: List[Layer], a: Net, read_b: Callable[[np.ndarray, in
 
     isolated: a's tensor -> what b's layer makes of a's inputs, a tensor of `a` too. output: a's heatmaps and the name
     under which read_b gives b's. Values are dropped after each batch. Returns the layers, and what was measured of the
-    output as `judge` takes it, or None where b has no output.
+    output as `judge` takes it, or None where b has no output, or one of another height and width because a layer has.
     """
     sums = {layer.tensor: Sums() for layer in layers}
     alone = {layer.tensor: Sums() for layer in layers if layer.tensor in isolated}
@@ -108,12 +118,12 @@ def measure_layers(layers: List[Layer], a: Net, read_b: Callable[[np.ndarray, in
                 sums[layer.tensor].add(mine[layer.tensor], theirs[layer.tensor], layer.name)
                 if layer.tensor in alone:
                     alone[layer.tensor].add(mine[layer.tensor], mine[isolated[layer.tensor]], layer.name)
-            if output[1] in theirs:
+            if output[1] in theirs and not any(one.other_shape for one in sums.values()):
                 heatmaps.append(measure_heatmaps(mine[output[0]], theirs[output[1]], tolerances))
             done += len(crops)
             bar.update(len(crops))
     errors = [LayerError(layer, one.shape, one.cosine, one.distance, one.max_abs, one.largest, one.not_finite,
-                         alone[layer.tensor].distance if layer.tensor in alone else None)
+                         alone[layer.tensor].distance if layer.tensor in alone else None, other_shape=one.other_shape)
               for layer, one in ((layer, sums[layer.tensor]) for layer in layers)]
     return errors, measure_output(heatmaps, mine[output[0]][0, 0].size) if heatmaps else None
 

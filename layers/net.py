@@ -7,8 +7,8 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, TensorProto
 
-from layers.graphs import serialize_exposing
 from contract.errors import UserError
+from layers.graphs import serialize_exposing
 
 TYPES = {"tensor(float)": TensorProto.FLOAT, "tensor(float16)": TensorProto.FLOAT16,
          "tensor(double)": TensorProto.DOUBLE, "tensor(uint8)": TensorProto.UINT8}

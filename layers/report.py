@@ -4,17 +4,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from comparison.limits import Verdict, number
-from layers.measure import LayerError
-from layers.comparison import LayerComparison
-from contract.tables import format_table
 from contract.files import make_folder, remove_file, write_file, write_json
+from contract.tables import format_table
+from layers.comparison import LayerComparison
+from layers.measure import LayerError
+from layers.reproduction import write_reproduction
 
 COLUMNS = ["layer", "type", "shape", "cosine", "relative distance", "of its input", "growth", "isolated", "max abs",
            "largest value", "effect on the output", ""]
 KEEP_DTYPE, TABLE, VALUES, LOWER, MIXED = "keep_dtype.txt", "layers.md", "layers.json", "lower.onnx", "kept.onnx"
+REPRODUCTION = "reproduction"
 
 
 def format_layers(compared: LayerComparison) -> str:
@@ -27,6 +29,8 @@ def format_layers(compared: LayerComparison) -> str:
     if compared.verdicts:
         parts.append(format_gate(compared.verdicts))
     parts.append(describe_first(compared))
+    if compared.fault:
+        parts.append(compared.fault.sentence)
     if not compared.agree:
         parts.append(describe_kept(compared))
     parts.append(f"verdict: {compared.b} {'agrees with' if compared.agree else 'DIFFERS from'} {compared.a}")
@@ -35,11 +39,17 @@ def format_layers(compared: LayerComparison) -> str:
 
 def _row(error: LayerError, is_first: bool) -> List[str]:
     note = "error grows here first" if is_first else "error grows" if error.grows else ""
+    if error.other_shape:
+        note = f"{_shape(error.other_shape)} in the other, {note}".rstrip(", ")
     if error.not_finite:
         note = f"{error.not_finite} values not finite, {note}".rstrip(", ")
-    return [error.layer.name, error.layer.kind, "x".join(map(str, error.shape)), f"{error.cosine:.7f}",
+    return [error.layer.name, error.layer.kind, _shape(error.shape), f"{error.cosine:.7f}",
             *(_short(value) for value in (error.distance, error.input, error.growth, error.isolated, error.max_abs,
                                           error.largest, error.effect)), note]
+
+
+def _shape(shape: Tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _short(value: Any) -> str:
@@ -94,7 +104,10 @@ def describe(compared: LayerComparison, settings: Dict[str, Any]) -> Dict[str, A
     first = compared.first
     return finite({
         "agree": compared.agree, "a": compared.a, "b": compared.b, "people": compared.people, "settings": settings,
-        "first": first.layer.name if first else None, "layers": layers, "gate": list(map(dataclasses.asdict, compared.verdicts)),
+        "first": first.layer.name if first else None,
+        "fault": compared.fault and {"what": compared.fault.what, "proven": compared.fault.left is not None,
+                                     "left": compared.fault.left},
+        "layers": layers, "gate": list(map(dataclasses.asdict, compared.verdicts)),
         "not_compared": {"a": [layer.name for layer in compared.alone],
                          "b": [layer.name for layer in compared.alone_b]},
         "output": _output(compared.output),
@@ -118,11 +131,12 @@ def finite(value: Any) -> Any:
 
 
 def write_layers(folder: Path, compared: LayerComparison, settings: Dict[str, Any]) -> None:
-    """The table, everything as JSON, atc's file, and the graphs that were made; what does not apply is not left over
-    from an earlier run."""
+    """The table, everything as JSON, atc's file, the graphs that were made and the reproduction of the first layer;
+    what does not apply is not left over from an earlier run."""
     make_folder(folder)
     write_file(folder / TABLE, (format_layers(compared) + "\n").encode())
     write_json(folder / VALUES, describe(compared, settings))
+    write_reproduction(folder / REPRODUCTION, compared.fault)
     contents = {KEEP_DTYPE: compared.keep_lists["keep_dtype"].encode(),
                 LOWER: compared.lower.SerializeToString() if compared.lower else b"",
                 MIXED: compared.kept.model.SerializeToString() if compared.kept else b""}

@@ -82,7 +82,7 @@ def save(model: onnx.ModelProto, path: Path) -> Path:
 
 def rename_all(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network by another exporter: every inner tensor, weight and node has another name."""
-    names: Dict[str, str] = {"image": "input", "heatmaps": "result"}
+    names: Dict[str, str] = {"": "", "image": "input", "heatmaps": "result"}
     for node in model.graph.node:
         node.name = ""
         for side in (node.input, node.output):
