@@ -29,7 +29,7 @@ from contract.manifest import Manifest, settings_difference
 from contract.progress import Progress
 from contract.published import expectations
 from contract.records import is_emulated
-from contract.tables import format_table, mark
+from contract.tables import format_table
 from pose.annotations import Annotations, annotations_path, load_annotations
 from pose.coco import PERSON, load_detections
 from pose.coco_results import results_of
@@ -37,6 +37,7 @@ from pose.decoders import heatmaps_to_keypoints
 from pose.heatmaps import FLIP_SHIFTS
 from pose.oks import NMS
 from pose.people import build_manifest, load_people, spec_of
+from pose.result_table import result_row, score_cell
 from pose.spec import load_spec
 
 VAL2017 = 5000  # photos of the set that published scores are of
@@ -185,14 +186,9 @@ def open_manifest(args: argparse.Namespace) -> Manifest:
 
 
 def format_tables(metrics: Dict[str, Any]) -> str:
-    """The ten COCO numbers, and the row of the result table, in Markdown."""
-    scores, dumps, speed = metrics["metrics"], metrics["dumps"][0] or {}, metrics["speed"]
-    row = {"model": dumps.get("model", "-"), "batch": dumps.get("batch", "-"),
-           **{name: scores and scores[name] for name in ("AP", "AP50", "AR")},
-           "crops/s in the model": speed.get("crops_per_second"),
-           "people/s, bins to dumps" + (", both crops" if metrics["settings"]["flip_test"] else ""):
-               speed.get("people_per_second")}
-    return "\n\n".join(format_row(one, metrics["emulated"]) for one in (scores, row) if one)
+    """The ten COCO numbers, where there is a score, and the row of the result table, in Markdown."""
+    numbers = {name: score_cell(metrics, name) for name in metrics["metrics"] or ()}
+    return "\n\n".join(format_table(list(row), [list(row.values())]) for row in (numbers, result_row(metrics)) if row)
 
 
 def published_lines(metrics: Dict[str, Any], cfg: str) -> List[str]:
@@ -202,13 +198,6 @@ def published_lines(metrics: Dict[str, Any], cfg: str) -> List[str]:
         return []
     got = {"AP": metrics["metrics"]["AP"], "crops/s": metrics["speed"].get("crops_per_second")}
     return expectations(load_spec(cfg), settings, got, metrics["settings"]["boxes"])
-
-
-def format_row(row: Dict[str, Any], emulated: bool = False) -> str:
-    cells = ["-" if value is None else f"{value:.4f}" if isinstance(value, float) and value <= 1 else
-             f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
-    return format_table(list(row), [[mark(cell, emulated and isinstance(row[name], float))
-                                     for name, cell in zip(row, cells)]])
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def Progress(*arguments: Any, disable: bool = False, **options: Any) -> Any:
 class Count:
     """A count that is printed again over itself, with the arguments of tqdm's bar that are used there."""
 
-    def __init__(self, total: int, unit: str, desc: str, disable: Optional[bool]):
+    def __init__(self, total: int, unit: str, desc: str, *, disable: Optional[bool]):
         self.total, self.unit, self.desc, self.done, self.shown = total, unit, desc, 0, 0.0
         self.disable = not sys.stderr.isatty() if disable is None else disable
 

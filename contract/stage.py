@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Iterable, Tuple
+from typing import Iterable, Optional, Tuple
 
 QUIET = "FASTPOSE_QUIET"  # in the environment of a stage: no progress bars, on a terminal either
 
@@ -27,7 +27,7 @@ class Stage:
         return self.command[1] if self.command[0] == "-m" else self.command[0]
 
 
-def stage(*command: object, reads: Iterable[Path] = (), leaves: Iterable[Path] = (),
+def stage(*command: object, reads: Iterable[Optional[Path]] = (), leaves: Iterable[Path] = (),
           codes: Tuple[int, ...] = (0,)) -> Stage:
-    """A Stage of arguments of any kind."""
-    return Stage(tuple(map(str, command)), tuple(reads), tuple(leaves), codes)
+    """A Stage of arguments of any kind; of what it may read, None is nothing."""
+    return Stage(tuple(map(str, command)), tuple(filter(None, reads)), tuple(leaves), codes)

@@ -29,7 +29,7 @@ def find_people(job: Job) -> List[Stage]:
 
 
 def preprocess(job: Job) -> Stage:
-    people, reads, leaves = people_of(job), [job.dataroot, job.cfg], [job.bins(), job.bins(True)]
+    people, reads, leaves = people_of(job), [job.dataroot], [job.bins(), job.bins(True)]
     boxes: List[object] = ["--gt_boxes"]
     if not job.annotated and (job.detections or find_people(job)):
         boxes = ["--detections", people]
@@ -41,8 +41,8 @@ def preprocess(job: Job) -> Stage:
         reads += [job.weights, job.yolo_cfg]
         leaves.append(people)
     return stage("preprocess.py", *job.photos(), "--output", job.bins(), "--output_flip", job.bins(True),
-                 "--dtype", job.dtype, "--cfg", job.cfg, *boxes, *job.limited(), "--replace", reads=reads,
-                 leaves=leaves)
+                 "--dtype", job.dtype, "--cfg", job.cfg, *boxes, *job.limited(), "--replace",
+                 reads=[*reads, job.cfg], leaves=leaves)
 
 
 def postprocess(job: Job) -> Stage:

@@ -5,10 +5,9 @@ from typing import Any, Callable, Dict, List, Sequence
 
 from contract.files import read_json
 from contract.records import is_emulated
-from contract.tables import format_table, mark
+from contract.tables import format_table
 from jobs.job import Job
-
-NOTHING = "-"
+from pose.result_table import NOTHING, result_row, score_cell
 
 
 def results_table(jobs: Sequence[Job], more: Callable[[Job, Dict[str, Any]], Dict[str, Any]] = lambda *_: {}) -> str:
@@ -18,8 +17,8 @@ def results_table(jobs: Sequence[Job], more: Callable[[Job, Dict[str, Any]], Dic
     rows = []
     for job in jobs:
         metrics = read_json(job.metrics, "metrics")
-        rows.append({**({"target": job.target} if several else {}), **_row(job, metrics), **_published(job, metrics),
-                     **more(job, metrics)})
+        rows.append({**({"target": job.target} if several else {}), **result_row(metrics), "batch": job.batch,
+                     **_published(job, metrics), **more(job, metrics)})
     return _table(rows)
 
 
@@ -29,8 +28,8 @@ def boxes_table(jobs: Sequence[Job], kinds: Sequence[str]) -> str:
     rows = []
     for same in zip(*by_kind):
         metrics = [read_json(job.metrics, "metrics") for job in same]
-        rows.append({"target": same[0].target, "model": _row(same[0], metrics[0])["model"], "batch": same[0].batch,
-                     **{f"AP, {kind} boxes": score(of) for kind, of in zip(kinds, metrics)}})
+        rows.append({"target": same[0].target, "model": result_row(metrics[0])["model"], "batch": same[0].batch,
+                     **{f"AP, {kind} boxes": score_cell(of) for kind, of in zip(kinds, metrics)}})
     return _table(rows)
 
 
@@ -38,36 +37,16 @@ def _table(rows: List[Dict[str, Any]]) -> str:
     return format_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
-def _row(job: Job, metrics: Dict[str, Any]) -> Dict[str, Any]:
-    """As postprocess.py prints it."""
-    dumps = metrics["dumps"][0] or {}
-    return {"model": dumps.get("model", NOTHING), "batch": job.batch,
-            **{name: score(metrics, name) for name in ("AP", "AP50", "AR")},
-            "crops/s in the model": rate(metrics),
-            "people/s, bins to dumps, both crops": rate(metrics, "people_per_second")}
-
-
 def _published(job: Job, metrics: Dict[str, Any]) -> Dict[str, str]:
     """What others have published of this network on this device; a score only of all photos."""
     from contract.published import published_of  # these need packages, and this file is read before there are any
     from contract.spec import load_spec
 
-    found = [] if is_emulated(metrics) else \
+    found = [] if is_emulated(metrics) or job.cfg is None else \
         published_of(load_spec(job.cfg), metrics["dumps"][0] or {}, metrics["settings"]["boxes"])
     cells = {cell.figure: cell.value for cell in found}
     return {"published AP": f"{cells['AP']:.4f}" if "AP" in cells and not job.limit else NOTHING,
             "published crops/s": f"{cells['crops/s']:.0f}" if "crops/s" in cells else NOTHING}
-
-
-def score(metrics: Dict[str, Any], name: str = "AP") -> str:
-    """A COCO number; photos that nobody has annotated have none."""
-    return mark(f"{metrics['metrics'][name]:.4f}" if metrics["metrics"] else NOTHING, is_emulated(metrics))
-
-
-def rate(metrics: Dict[str, Any], name: str = "crops_per_second") -> str:
-    """A run that was continued when all dumps were there has timed nothing."""
-    value = metrics["speed"].get(name)
-    return mark(f"{value:.1f}" if value else NOTHING, is_emulated(metrics))
 
 
 def who_got_options(choices: Sequence[Any]) -> str:

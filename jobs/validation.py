@@ -11,8 +11,8 @@ from contract.tables import format_table, mark
 from jobs.arguments import ANNOTATIONS
 from jobs.job import Job
 from jobs.series import REFERENCE
-from jobs.tables import rate, score
 from jobs.targets import room_of
+from pose.result_table import rate_cell, score_cell
 
 AGREES, DIFFERS = 0, 1  # exit codes of compare.py
 
@@ -60,7 +60,7 @@ def _row(jobs: List[Job]) -> Dict[str, object]:
     verdicts = {job.target: read_json(job.verdict, "verdict") for job in jobs[1:]}
     return {"model": jobs[0].name, "batch": jobs[0].batch,
             **({"boxes": jobs[0].label.lstrip("_")} if jobs[0].label else {}),
-            **{f"{target} AP": score(of) for target, of in metrics.items()},
-            **{f"{target} crops/s": rate(of) for target, of in metrics.items()},
+            **{f"{target} AP": score_cell(of) for target, of in metrics.items()},
+            **{f"{target} crops/s": rate_cell(of) for target, of in metrics.items()},
             **{f"{target} agrees": mark("yes" if verdict["agree"] else "NO", is_emulated(metrics[target]))
                for target, verdict in verdicts.items()}}

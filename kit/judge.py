@@ -22,11 +22,12 @@ from contract.tables import mark
 from jobs.job import Job
 from jobs.plan import plan, postprocess
 from jobs.runner import at_work
-from jobs.tables import NOTHING, results_table
+from jobs.tables import results_table
 from jobs.validation import comparison, forget_verdicts
 from kit import server
 from kit.archive import read_one, read_sums, unpack
 from kit.packing import CPU, RECORDS
+from pose.result_table import NOTHING
 
 RUNS, JUDGED = Path("runs"), "judged"  # where work folders are, from the project's root; what they keep results in
 TAKEN = ("judge", "dataroot", "annotations", "work", "quiet")  # options that go with --judge
