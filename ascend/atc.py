@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ascend import cann
-from ascend.atc_checks import Input, check_opset, check_precision, choose_batch, read_input
+from ascend.atc_checks import Input, check_int8, check_opset, check_precision, choose_batch, read_input
 from ascend.codes import explain_output
 from ascend.precision import PRECISION_MODES, PRECISION_MODES_V2
 from ascend.soc import check_soc_version
@@ -30,6 +30,7 @@ from contract.locks import hold, reading
 from contract.onnx_file import sha256_of_model
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, pixel_constants
 from contract.records import protect, read_record
+from contract.room import INT8
 from contract.workers import describe_exit, run_together
 
 KILLED = -9  # by the kernel, when memory is short
@@ -196,10 +197,12 @@ def main() -> None:
                         "it")
     sizes = choose_batch(model, source.shape, args.batch, args.gears)
     check_opset(model, source.opset, version)
+    if source.is_int8:
+        check_int8(model, precision, sizes)
     output = Path(args.output) if args.output else default_output(model, source, sizes, args.uint8)
     command = atc_command(model.resolve(), output.stem, source, soc_version, sizes, args)
     record = {"emulated": cann.emulated(), "command": command, "soc_version": soc_version, "cann": version,
-              "onnx_sha256": sha256_of_model(model), "precision": precision or "force_fp16",
+              "onnx_sha256": sha256_of_model(model), "precision": INT8 if source.is_int8 else precision or "force_fp16",
               "aipp": aipp_config(source) if args.uint8 else None,
               "files": {name: sha256_of_file(name) for name in map(file_of, args.extra) if name}}
     make_folder(output.parent)

@@ -12,6 +12,7 @@ from contract.errors import UserError
 from contract.onnx_file import read_facts
 
 NO_BF16 = re.compile(r"Ascend(310$|310P|910(A|B|Pro.|PremiumA)$|610)")
+FLOAT_MODES = ("force_fp32", "must_keep_origin_dtype", "origin")  # not for int8
 GEARS, LARGEST_GEAR = (2, 100), 2048  # how many, and how large, atc takes
 
 
@@ -21,20 +22,24 @@ PIXEL_CONSTANTS = {"mean_chn", "min_chn", "var_reci_chn"}
 class Input(NamedTuple):
     """Of an ONNX file: name, shape with None for a symbolic size, whether it takes bytes, and the opset of ai.onnx.
 
-    `pixel_constants` are how bytes become its float32, where pth2onnx.py has left them."""
+    `pixel_constants` are how bytes become its float32, where pth2onnx.py has left them. `is_int8`: in Huawei's form."""
 
     name: str
     shape: Tuple[Optional[int], ...]
     takes_bytes: bool
     opset: int
     pixel_constants: Optional[Dict[str, List[float]]]
+    is_int8: bool
 
 
 def read_input(model: Path) -> Input:
     """The one input of an ONNX file. Raises UserError when there is not one, or the file is not ONNX."""
     facts = read_facts(model)
+    if facts.quantized:
+        raise UserError(f"{model}: is int8 by QuantizeLinear, which atc makes no .om of. python3 -m ascend.quantize "
+                        f"{model} {model.stem}_deploy.onnx makes the form that it takes")
     return Input(facts.name, facts.shape, facts.dtype == "UINT8", facts.opset,
-                 read_pixel_constants(model, facts.origin.get("pixel_constants")))
+                 read_pixel_constants(model, facts.origin.get("pixel_constants")), facts.deployed)
 
 
 def read_pixel_constants(model: Path, text: Optional[str]) -> Optional[Dict[str, List[float]]]:
@@ -75,6 +80,15 @@ def choose_batch(model: Path, shape: Sequence[Optional[int]], batch: Optional[in
     if batch is None and shape[0] is None:
         raise UserError(f"{model}: its batch is symbolic. Give --batch or --gears")
     return [batch or shape[0]]  # type: ignore[list-item]
+
+
+def check_int8(model: Path, precision: Optional[str], sizes: Sequence[int]) -> None:
+    """What atc does not make of a model of AscendQuant nodes, by AMCT's restrictions."""
+    if len(sizes) > 1:
+        raise UserError(f"{model}: is int8, which atc builds for one batch size alone. Give --batch in place of "
+                        "--gears")
+    if precision in FLOAT_MODES:
+        raise UserError(f"{model}: is int8, and atc does not build that with {precision}. Leave the precision out")
 
 
 def check_precision(soc_version: str, precision: Optional[str]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
+ASCEND_QUANT = "AscendQuant"
 FACTS = ".facts.json"  # appended to an ONNX file's name: what a Python without the package onnx can know of it
 
 
@@ -29,6 +30,7 @@ class OnnxFacts(NamedTuple):
     origin: Dict[str, str]
     quantized: bool  # holds QuantizeLinear nodes: int8
     half: bool  # holds float16 weights
+    deployed: bool = False  # holds AscendQuant nodes: int8 in the form that atc takes
 
 
 def read_facts(path: PathLike) -> OnnxFacts:
@@ -47,7 +49,8 @@ def read_facts(path: PathLike) -> OnnxFacts:
     return OnnxFacts(source.name, tuple(size.dim_value or None for size in tensor.shape.dim),
                      TensorProto.DataType.Name(tensor.elem_type), opset_of(model), origin_of(model),
                      any(node.op_type in QUANTIZERS for node in model.graph.node),
-                     any(weights.data_type == TensorProto.FLOAT16 for weights in model.graph.initializer))
+                     any(weights.data_type == TensorProto.FLOAT16 for weights in model.graph.initializer),
+                     any(node.op_type == ASCEND_QUANT for node in model.graph.node))
 
 
 def save_facts(path: PathLike) -> Path:

@@ -48,6 +48,9 @@ FORMS: Dict[str, Form] = {
                 "uint8", symmetric=False, outputs=True, float_weights=False),
     "tensorrt": Form(frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"}), frozenset(), "int8",
                      symmetric=True, outputs=False, float_weights=True),
+    # What ascend/quantize.py and AMCT's convert_qat_model make Huawei's form of, in which only convolutions are int8:
+    # AMCT takes a Gemm with one scale for all channels alone, and msModelSlim no ConvTranspose.
+    "ascend": Form(frozenset({"Conv"}), frozenset(), "int8", symmetric=False, outputs=False, float_weights=True),
 }
 
 

@@ -48,6 +48,28 @@ def server_python(pytestconfig):
 
 
 @pytest.fixture(scope="session")
+def real_crops(shared) -> dict:
+    """Crops of real people as the shared ultralight_simplepose.onnx takes them: of every other photo to calibrate, of
+    the rest to measure."""
+    from pose.boxes import box_to_center_scale
+    from pose.crops import Normalizer, crop_person, read_photograph
+
+    root = shared / "data/coco_mini"
+    annotations = json.loads((root / "annotations/person_keypoints_val2017.json").read_text())["annotations"]
+    photos = sorted({one["image_id"] for one in annotations if one["num_keypoints"]})
+    crops = {"calibrate": [], "measure": []}
+    normalize = Normalizer(IMAGENET_MEAN, IMAGENET_STD)
+    for one in annotations:
+        if one["num_keypoints"]:
+            x, y, width, height = one["bbox"]
+            center, scale = box_to_center_scale(np.array([[x, y, x + width, y + height]]), 0.75)
+            image = read_photograph(root / "val2017" / f"{one['image_id']:012d}.jpg")
+            part = crops["measure" if photos.index(one["image_id"]) % 2 else "calibrate"]
+            part.append(normalize(crop_person(image, center[0], scale[0], (256, 192))))
+    return {part: np.stack(rows[:24]) for part, rows in crops.items()}
+
+
+@pytest.fixture(scope="session")
 def script():
     """Run a script of the root as its user does; returns the finished process, its output as text."""
 

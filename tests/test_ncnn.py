@@ -26,8 +26,6 @@ from backends.ncnn.build import build  # noqa: E402
 from backends.ncnn.model_file import bin_of, read_param, read_weights  # noqa: E402
 from backends.ncnn.quantize import quantize  # noqa: E402
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-
 
 def run_onnx(path: Path, rows: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -74,27 +72,6 @@ def ultralight(shared, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def people(shared) -> dict:
-    """Crops of real people as ultralight takes them: of every other photo to calibrate, of the rest to measure."""
-    from pose.boxes import box_to_center_scale
-    from pose.crops import Normalizer, crop_person, read_photograph
-
-    root = shared / "data/coco_mini"
-    annotations = json.loads((root / "annotations/person_keypoints_val2017.json").read_text())["annotations"]
-    photos = sorted({one["image_id"] for one in annotations if one["num_keypoints"]})
-    crops = {"calibrate": [], "measure": []}
-    normalize = Normalizer(**IMAGENET)
-    for one in annotations:
-        if one["num_keypoints"]:
-            x, y, width, height = one["bbox"]
-            center, scale = box_to_center_scale(np.array([[x, y, x + width, y + height]]), 0.75)
-            image = read_photograph(root / "val2017" / f"{one['image_id']:012d}.jpg")
-            part = crops["measure" if photos.index(one["image_id"]) % 2 else "calibrate"]
-            part.append(normalize(crop_person(image, center[0], scale[0], (256, 192))))
-    return {part: np.stack(rows[:24]) for part, rows in crops.items()}
-
-
-@pytest.fixture(scope="module")
 def patches(tmp_path_factory) -> Path:
     """The .param of the smallest model, not to be written to."""
     folder = tmp_path_factory.mktemp("patches")
@@ -124,7 +101,7 @@ def test_hourglass_is_torch_onnx_and_ncnn_alike(hourglass):
     assert error(Backend(param).infer(rows), expected) <= 1e-3
 
 
-def test_real_weights_are_those_of_onnxruntime(shared, ultralight, people):
+def test_real_weights_are_those_of_onnxruntime(shared, ultralight, real_crops):
     backend = Backend(ultralight)
     assert backend.input_shape == (None, 3, 256, 192) and backend.output_shape == (None, 17, 64, 48)
     cleaned = onnx.load(str(shared / "models/ultralight_simplepose.onnx"))
@@ -132,17 +109,17 @@ def test_real_weights_are_those_of_onnxruntime(shared, ultralight, people):
         for attribute in [one for one in node.attribute if one.name == "spatial"]:
             node.attribute.remove(attribute)
     session = onnxruntime.InferenceSession(cleaned.SerializeToString(), providers=["CPUExecutionProvider"])
-    expected = session.run(None, {session.get_inputs()[0].name: people["measure"]})[0]
-    assert error(backend.infer(people["measure"]), expected) <= 1e-5
-    assert cosine(Backend(ultralight, precision="bf16").infer(people["measure"]), expected) >= 0.999
+    expected = session.run(None, {session.get_inputs()[0].name: real_crops["measure"]})[0]
+    assert error(backend.infer(real_crops["measure"]), expected) <= 1e-5
+    assert cosine(Backend(ultralight, precision="bf16").infer(real_crops["measure"]), expected) >= 0.999
 
 
-def test_float16_halves_the_file_and_says_so(shared, ultralight, people, tmp_path):
+def test_float16_halves_the_file_and_says_so(shared, ultralight, real_crops, tmp_path):
     half = build(str(shared / "models/ultralight_simplepose.onnx"), tmp_path / "half.param", "fp16")
     assert bin_of(half).stat().st_size < 0.52 * bin_of(ultralight).stat().st_size
     backend = Backend(half)
     assert backend.describe()["precision"] == "fp16"
-    assert cosine(backend.infer(people["measure"]), Backend(ultralight).infer(people["measure"])) >= 0.9999
+    assert cosine(backend.infer(real_crops["measure"]), Backend(ultralight).infer(real_crops["measure"])) >= 0.9999
 
 
 def test_fastpose_and_yolo_run_here_too(tmp_path, main):
@@ -256,12 +233,12 @@ MIXED = (*HEAD, "first", "depthwise")
 
 
 @pytest.mark.parametrize("keep, layers, least", [(HEAD, 52, 0.99), (MIXED, 34, 0.998)])
-def test_int8_of_real_weights(ultralight, people, tmp_path, keep, layers, least):
-    chosen = quantize(ultralight, tmp_path / "int8.param", people["calibrate"], "percentile", keep, 6, {})
+def test_int8_of_real_weights(ultralight, real_crops, tmp_path, keep, layers, least):
+    chosen = quantize(ultralight, tmp_path / "int8.param", real_crops["calibrate"], "percentile", keep, 6, {})
     backend = Backend(tmp_path / "int8.param")
     assert len(chosen) == layers
     assert backend.describe()["precision"] == "int8"
-    assert cosine(backend.infer(people["measure"]), Backend(ultralight).infer(people["measure"])) >= least
+    assert cosine(backend.infer(real_crops["measure"]), Backend(ultralight).infer(real_crops["measure"])) >= least
     assert bin_of(tmp_path / "int8.param").stat().st_size <= 0.45 * bin_of(ultralight).stat().st_size
 
 

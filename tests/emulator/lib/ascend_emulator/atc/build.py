@@ -9,6 +9,7 @@ from .. import aipp, om
 from ..machine import machine
 from .errors import AtcError
 from .flags import OUTPUT_TYPES
+from .quantized import check_options, is_quantized, to_integers
 from .shapes import Shape, parse_gears, resolve
 
 NEWEST_OPSETS = (("7.0", 18), ("0", 13))  # of ai.onnx, by the CANN release from which it is supported
@@ -19,7 +20,11 @@ def read_model(path: str) -> Any:
     import onnx
     try:
         model = onnx.load(path)
+        if is_quantized(model):
+            model = to_integers(model)
         onnx.checker.check_model(model)
+    except AtcError:
+        raise
     except Exception as error:  # protobuf's and onnx's errors share no base class
         raise AtcError("E10041", value=path, reason=" ".join(str(error).split())[:200]) from None
     versions = [opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
@@ -122,6 +127,7 @@ def _om_outputs(graph: Any, values: Dict[str, str], batch: int) -> Tuple[List[st
 def build(values: Dict[str, str], command: str) -> bytes:
     """The content of the .om."""
     model = read_model(values["model"])
+    check_options(model, values)
     initializers = {tensor.name for tensor in model.graph.initializer}
     declared = _tensors([value for value in model.graph.input if value.name not in initializers])
     gears = parse_gears(values.get("dynamic_batch_size"))
