@@ -4,8 +4,8 @@
 
 msModelSlim runs in an environment of its own, on a CPU and without CANN: Python 3.11, `pip install numpy==1.26.4
 onnx==1.16.2 onnxruntime==1.18.1 easydict pydantic wcmatch pygtrie pyyaml tqdm`, `pip install --no-deps
-msmodelslim==26.1.0`, and a torch that can be imported. It quantises every convolution on noise; the ranges are read from
-its file, and our form is written of them. Exit code 1 where an integer differs.
+msmodelslim==26.1.0`, and a torch that can be imported. It quantises every convolution on noise; the ranges are read
+from its file, and our form is written of them. Exit code 1 where an integer differs.
 """
 from __future__ import annotations
 
