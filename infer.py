@@ -24,9 +24,9 @@ from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_model
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, open_bins, share_of
-from contract.dumps import DumpFolder, Span, describe_speed, dump_name, summary_of
+from contract.dumps import DumpFolder, Span, describe_speed, dump_name, read_summary, summary_of
 from contract.errors import UserError
-from contract.files import read_json, remove_file, write_file
+from contract.files import remove_file, write_file
 from contract.locks import reading
 from contract.onnx_file import sha256_of_model
 from contract.progress import Progress
@@ -81,7 +81,7 @@ def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, A
         groups = dumps.left(share_of(bins.groups(batch), *map(int, part.split("/"))))
         if not groups and dumps.summary_path.exists():
             print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
-            return read_json(dumps.summary_path, "summary")
+            return read_summary(dumps.summary_path)
         remove_file(dumps.summary_path)  # of an earlier run; it must not describe this one
         if len(devices) > 1:
             backend.close()  # each process opens its own

@@ -10,7 +10,6 @@ from contract.script import exit_code
 
 import argparse
 import json
-import math
 import os
 import platform
 import sys
@@ -26,6 +25,7 @@ from contract.errors import UserError, note
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.locks import hold
 from contract.manifest import Manifest, settings_difference
+from contract.measures import is_measure
 from contract.progress import Progress
 from contract.published import expectations
 from contract.records import is_emulated
@@ -169,7 +169,7 @@ def _rate(summary: Path, *keys: str) -> float:
         value = value.get(key) if isinstance(value, dict) else None
     if value is None:
         return 0
-    if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+    if not is_measure(value) or not value:
         note(f"{summary}: {' '.join(keys)} is {value!r:.40}, expected a number above 0. No speed is given")
         return 0
     return value

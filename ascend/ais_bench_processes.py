@@ -15,6 +15,7 @@ from contract.bins import BinReader, share_of
 from contract.dumps import dump_name
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, write_file
+from contract.measures import is_measure
 from contract.progress import Progress
 from contract.workers import describe_exit, run_together
 
@@ -144,23 +145,30 @@ def read_times(share: Share, watch: Watch) -> List[float]:
         if mean is None:
             raise UserError(f"ais_bench on device {share.device} left neither {path} nor a line NPU_compute_time. "
                             f"Read {log_of(share)}")
-        return _checked([mean.group(1)], log_of(share))
+        return _checked([_number(mean.group(1))], log_of(share))
     summary = read_json(path, "summary")
-    for files in summary["filesinfo"].values():
-        expected = [dump_name(os.path.basename(name)) for name in files["infiles"]]
-        if [os.path.basename(name) for name in files["outfiles"]] != expected:
-            raise UserError(f"{path}: ais_bench wrote {files['outfiles']} for {files['infiles']}, expected names with "
-                            "_0. Does the model have one output?")
-    return _checked(summary["npu_compute_time_list"], path)
-
-
-def _checked(times: list, where: PathLike) -> List[float]:
-    """Milliseconds. Raises UserError for what is none: a mean of them would be NaN, or too good."""
     try:
-        numbers = [float(value) for value in times]
-    except (TypeError, ValueError):
-        numbers = [math.nan]
-    if not all(0 <= value < math.inf for value in numbers):
-        raise UserError(f"{where}: npu_compute_time holds {times[:3]}, expected milliseconds of at least 0. Run it "
+        for files in summary["filesinfo"].values():
+            expected = [dump_name(os.path.basename(name)) for name in files["infiles"]]
+            if [os.path.basename(name) for name in files["outfiles"]] != expected:
+                raise UserError(f"{path}: ais_bench wrote {files['outfiles']} for {files['infiles']}, expected names "
+                                "with _0. Does the model have one output?")
+        return _checked(summary["npu_compute_time_list"], path)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a summary that ais_bench writes ({type(error).__name__}: {error}). Run it "
+                        "again") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _checked(times: List[float], where: PathLike) -> List[float]:
+    """Milliseconds. Raises UserError for what is none: a mean of them would be NaN, or too good."""
+    if not isinstance(times, list) or not all(map(is_measure, times)):
+        raise UserError(f"{where}: npu_compute_time holds {times!r:.80}, expected milliseconds of at least 0. Run it "
                         "again")
-    return numbers
+    return times

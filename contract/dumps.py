@@ -19,6 +19,7 @@ from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, remove_file, remove_leftovers, write_json
 from contract.locks import Lock, read_as_long_as
 from contract.manifest import FORMAT, Manifest, bins_in, check_format, remove_bins, settings_difference
+from contract.measures import is_measure
 from contract.records import EMULATED, is_emulated, protect
 from contract.spec import Shape, row_bytes
 
@@ -78,6 +79,22 @@ def summary_of(folder: PathLike, part: str = "0/1") -> Path:
     """Where the times of a folder of dumps are: beside it, as ais_bench has it. `part` is K/N of a shared run."""
     number, parts = part.split("/")
     return Path(f"{folder}_summary.json" if parts == "1" else f"{folder}.part{number}of{parts}_summary.json")
+
+
+def read_summary(path: Path) -> Dict[str, Any]:
+    """What `DumpFolder.finish` has written. Raises UserError for what is none."""
+    summary = read_json(path, "summary")
+    try:
+        end, rate = summary["end_to_end"], summary["throughput"]
+        numbers = [*summary["npu_compute_time_list"], 0 if rate is None else rate]
+        if end is not None:
+            numbers += [rate, *(end[key] for key in ("people", "started", "seconds", "people_per_second"))]
+        if not all(map(is_measure, numbers)):
+            raise ValueError("a number that cannot have been measured")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a summary that infer.py writes ({type(error).__name__}: {error}). Remove it, and "
+                        "run the same command again") from None
+    return summary
 
 
 class DumpFolder:
@@ -171,7 +188,7 @@ class DumpFolder:
 
     def merge(self, parts: List[str]) -> Dict[str, Any]:
         """As `finish`, for a run whose work was done as `parts`, which have summaries of their own."""
-        summaries = [read_json(summary_of(self.folder, part), "summary") for part in parts]
+        summaries = [read_summary(summary_of(self.folder, part)) for part in parts]
         ends = [summary["end_to_end"] for summary in summaries if summary["end_to_end"]]
         return self._write_summary([one for summary in summaries for one in summary["npu_compute_time_list"]],
                                    sum(summary["throughput"] or 0 for summary in summaries),

@@ -273,3 +273,16 @@ def test_times_that_are_none(tmp_path, times):
     share = Share("0", tmp_path, [], tmp_path / "out", "d0")
     with pytest.raises(ValueError, match="d0_summary.json: npu_compute_time holds"):
         read_times(share, None)
+
+
+@pytest.mark.parametrize("content", ["3", "[]", "{}", '{"filesinfo": 3}', '{"filesinfo": {"0": 3}}',
+                                     '{"filesinfo": {"0": {"infiles": [3], "outfiles": 3}}}', '{"filesinfo": {}}',
+                                     '{"filesinfo": {}, "npu_compute_time_list": 3}', "[" * 9999, "not JSON",
+                                     '{"filesinfo": {}, "npu_compute_time_list": [%s]}' % (400 * "9")])
+def test_a_summary_of_another_shape(tmp_path, content):
+    from ascend.ais_bench_processes import Share, read_times
+    from contract.errors import UserError
+
+    (tmp_path / "d0_summary.json").write_text(content)
+    with pytest.raises(UserError, match="^[^\n]*d0_summary.json[^\n]*$"):
+        read_times(Share("0", tmp_path, [], tmp_path, "d0"), None)

@@ -138,3 +138,18 @@ def test_dumps_of_other_bins(work, postprocess, infer, own_coco, main, small_cfg
               "--output", work / "b", "--output_flip", work / "b_flip"))
     assert "boxes_sha256" in one_error(postprocess("--manifest", work / "b" / "manifest.json"))
     assert not (work / "score").exists()
+
+
+@pytest.mark.parametrize("content", ["3", "[]", "{}", "null", "[" * 9999, '{"end_to_end": 3, "throughput": 1}',
+                                     '{"end_to_end": null, "throughput": "x", "npu_compute_time_list": []}',
+                                     '{"end_to_end": {"people": 1, "started": 0, "seconds": 1, "people_per_second": '
+                                     'NaN}, "throughput": 1, "npu_compute_time_list": []}'])
+def test_a_summary_of_another_shape(infer, postprocess, work, content):
+    """Of dumps that are all there: whatever it is, it is not shown as a speed."""
+    done(infer())
+    (work / "results" / "new_summary.json").write_text(content)
+    assert "new_summary.json" in one_error(infer())
+    (work / "results" / "new_summary.json").unlink()
+    done(infer())
+    (work / "results" / "all_summary.json").write_text('{"throughput": %s, "end_to_end": 3}' % (400 * "9"))
+    assert "No speed is given" in postprocess().stderr

@@ -93,6 +93,29 @@ def test_each_run_of_a_log_is_a_row(main, tmp_path):
     assert "beginnings are lost" in one_error(main("backends.tensorrt.trtexec", tmp_path / "both.log"))
 
 
+@pytest.mark.parametrize("content", [
+    "3", "{}", "[]", "[3]", "null", '[{"latencyMs": 1}]', '[{"latencyMs": 1, "computeMs": "1"}]',
+    '[{"latencyMs": 1, "computeMs": NaN}]', '[{"latencyMs": 1, "computeMs": -1}]', "[" * 9999, b"\xff\xfe\x00",
+    '[{"latencyMs": 1, "computeMs": %s}]' % (400 * "9"), '[{"latencyMs": 1, "computeMs": [1]}]'])
+def test_times_of_another_shape_are_one_line(main, tmp_path, content):
+    path = tmp_path / "times.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "run.log").write_text(LOGS["8.6.1"])
+    assert str(path) in one_error(main("backends.tensorrt.trtexec", tmp_path / "run.log", "--times", path))
+
+
+def test_an_implicit_batch_is_not_multiplied_again(main, tmp_path):
+    """trtexec's report multiplies by its --batch itself: 2080 qps of 16 are 130 batches."""
+    path = tmp_path / "run.log"
+    path.write_text(log(8601, "Throughput: 2080 qps", command="trtexec --deploy=m.prototxt --output=o --batch=16"))
+    for option in ([], ["--batch", 16]):
+        row = done(main("backends.tensorrt.trtexec", path, *option)).splitlines()[-1]
+        assert [cell.strip() for cell in row.split("|")[3:5]] == ["16", "2080.0"]
+    assert "batch 16" in one_error(main("backends.tensorrt.trtexec", path, "--batch", 8))
+    path.write_text(log(8601, "Throughput: 2080 qps", command="trtexec --shapes=image:16x3x256x192 --batch=16"))
+    assert "--shapes alone" in one_error(main("backends.tensorrt.trtexec", path))
+
+
 def test_a_batch_that_is_not_the_logs(main, tmp_path):
     (tmp_path / "run.log").write_text(LOGS["8.6.1"])
     assert "batch 16" in one_error(main("backends.tensorrt.trtexec", tmp_path / "run.log", "--batch", 8))

@@ -3,7 +3,8 @@
     python3 -m backends.tensorrt.trtexec trtexec.log --batch 16
 
 prints a row of a Markdown table for each run in the log. trtexec counts queries per second, and a query is one batch:
-people per second are queries times batch.
+people per second are queries times batch. Of a network without a batch axis, whose batch is trtexec's own --batch=N, it
+counts the people themselves.
 """
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ from backends.tensorrt.calibration_table import Version, decode_version, dotted
 from contract.arguments import HelpFormatter
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, read_text, write_file
+from contract.measures import is_measure
 from contract.tables import format_table
 
 RUNNING, PASSED, FAILED = "&&&& RUNNING", "&&&& PASSED", "&&&& FAILED"
@@ -35,6 +37,7 @@ _MESSAGE = re.compile(r"\[[\d/]+-[\d:]+\] \[([FEWIV])\] ?(.*)")
 _VERSION = re.compile(r"\[TensorRT v(\d+)\]")
 _TIME = re.compile(r"(?<!\w)(\w+(?:\(\d+(?:\.\d+)?%\))?) = (\S+) ms")
 _SHAPE = re.compile(r"--(shapes|optShapes)=[^:]*:(\d+)x.*")
+_IMPLICIT = re.compile(r"--batch=(\d+)")
 _OLD_TITLES = {"Host Latency": "Latency", "Enqueue Time": "Enqueue Time", "GPU Compute": "GPU Compute Time"}
 _OLD_TIME = re.compile(r"(min|max|mean|median|percentile): (\S+) ms(?: at (\d+)%)?")  # up to TensorRT 7, a line each
 
@@ -44,7 +47,8 @@ class Log(NamedTuple):
 
     version: Optional[Version]
     passed: bool
-    batch: Optional[int]  # of dynamic shapes, on its command line
+    batch: Optional[int]  # on its command line: of dynamic shapes, or where it is implicit
+    implicit: bool  # the network has no batch axis, and a query is one person
     times: Dict[str, Dict[str, float]]  # such as GPU Compute Time -> median, percentile(99%) -> milliseconds
     facts: Dict[str, float]  # keys of FACTS
     warnings: List[str]  # about how far the times can be trusted
@@ -81,8 +85,13 @@ def read_log(text: str, where: PathLike = "trtexec") -> Log:
                 facts[key] = _number(match.group(1))
     version, command = _VERSION.search(text), next((line for line in lines if line.startswith(RUNNING)), "")
     shapes = {match.group(1): match.group(2) for match in map(_SHAPE.fullmatch, command.split()) if match}
+    batch = int(shapes.get("shapes") or shapes.get("optShapes") or 0)
+    implicit = [int(match.group(1)) for match in map(_IMPLICIT.fullmatch, command.split()) if match]
+    if batch and implicit:
+        raise UserError(f"{where}: its command line has --shapes and --batch={implicit[0]}, and trtexec takes one of "
+                        "them. Run it with --shapes alone")
     return Log(version and decode_version(int(version.group(1))), PASSED in text and FAILED not in text,
-               int(shapes.get("shapes") or shapes.get("optShapes") or 0) or None, times, facts,
+               (implicit or [batch])[0] or None, bool(implicit), times, facts,
                [message[2:] for level, message in messages if message.startswith("* ")],
                [message for level, message in messages if level in "FE"])
 
@@ -117,7 +126,7 @@ def read_times(path: PathLike) -> Dict[str, Dict[str, float]]:
     try:
         columns = {label: [query[key] for query in queries]
                    for label, key in (("Latency", "latencyMs"), ("GPU Compute Time", "computeMs"))}
-        if not all(0 <= value < math.inf for values in columns.values() for value in values):
+        if not all(is_measure(value) for values in columns.values() for value in values):
             raise TypeError
         return {label: {"median": statistics.median(values), "percentile(99%)": percentile(values, 99)}
                 for label, values in columns.items()}
@@ -135,22 +144,22 @@ def read_output(path: PathLike) -> np.ndarray:
                             "expected one: a dump is of one output")
         shape = [int(size) for size in tensors[0]["dimensions"].split("x")]
         return np.array(tensors[0]["values"], np.float32).reshape(shape)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not what trtexec --exportOutput writes ({type(error).__name__}: {error})") from None
 
 
 def table_row(name: str, log: Log, batch: Optional[int]) -> List[Any]:
     """The cells of one row under COLUMNS. Raises UserError without a batch or a throughput."""
     if batch and log.batch and batch != log.batch:
-        raise UserError(f"{name}: ran with batch {log.batch}, as its --shapes say, but --batch is {batch}. "
+        raise UserError(f"{name}: ran with batch {log.batch}, as its command line says, but --batch is {batch}. "
                         "Leave --batch out")
     people = batch or log.batch
     if not people:
         raise UserError(f"{name}: its command line names no --shapes, so a query is of an unknown batch. Give --batch")
     if "qps" not in log.facts:
         raise UserError(f"{name}: holds no line Throughput. Run trtexec without --skipInference")
-    gpu = log.times.get("GPU Compute Time", {})
-    return [name, dotted(log.version) if log.version else "", people, f"{log.facts['qps'] * people:.1f}",
+    gpu, rate = log.times.get("GPU Compute Time", {}), log.facts["qps"] * (1 if log.implicit else people)
+    return [name, dotted(log.version) if log.version else "", people, f"{rate:.1f}",
             _ms(log.times.get("Latency", {}).get("median")), _ms(gpu.get("median")), _ms(gpu.get("percentile(99%)")),
             "; ".join(log.warnings)]
 
@@ -164,7 +173,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                                      formatter_class=HelpFormatter)
     parser.add_argument("log", help="what trtexec printed")
     parser.add_argument("--times", help="file of --exportTimes, whose percentiles replace those of the log")
-    parser.add_argument("--batch", type=int, help="people per query (default: from --shapes in the log)")
+    parser.add_argument("--batch", type=int, help="people per batch (default: from the command line in the log)")
     parser.add_argument("--output", help="file of --exportOutput to convert to a dump")
     parser.add_argument("--dump", help="the dump to write, such as results/trtexec/000000000000_0.bin")
     args = parser.parse_args(argv)
