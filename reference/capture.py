@@ -13,6 +13,7 @@ from contract.script import exit_code
 import argparse
 import hashlib
 import importlib
+import json
 import os
 import runpy
 import sys
@@ -23,9 +24,11 @@ from contract.arguments import HelpFormatter
 from contract.dumps import dump_name
 from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
 from contract.manifest import remove_bins
+from contract.spec import read_yaml
 
 PASSES = ("annotated", "detected")  # boxes, in the order in which validate.py takes them
 CAPTURED = "captured.json"
+OWN_CFG = "configs/coco/resnet/256x192_res50_lr1e-3_1x.yaml"  # of AlphaPose
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -79,6 +82,19 @@ def settings_of(args: argparse.Namespace) -> Dict[str, Any]:
             "photographs": os.path.realpath(inputs / "val2017"), "device": args.device, "batch": args.batch}
 
 
+def complete_cfg(cfg: str, alphapose: str, output: Path) -> str:
+    """A file that AlphaPose takes: `cfg` itself where it is one, else its own with what `cfg` says of the model.
+
+    A config of this project has no data set, and keys that AlphaPose does not know."""
+    ours = read_yaml(cfg)
+    if "DATASET" in ours:
+        return cfg
+    theirs = read_yaml(os.path.join(alphapose, OWN_CFG))
+    merged = {section: {**values, **ours.get(section, {})} for section, values in theirs.items()}
+    write_file(output / "cfg.yaml", json.dumps(merged).encode())  # JSON is YAML
+    return str(output / "cfg.yaml")
+
+
 def capture(args: argparse.Namespace) -> Dict[str, Any]:
     """Run validate.py in `args.output`, where it writes exp/json/; return its two AP and the digests of all crops."""
     builder = importlib.import_module("alphapose.models.builder")
@@ -98,6 +114,7 @@ def capture(args: argparse.Namespace) -> Dict[str, Any]:
 
     builder.build_sppe, builder.build_dataset = hooked_network, announced_dataset
     make_folder(recorder.output / "exp" / "json")
+    cfg = complete_cfg(cfg, alphapose, recorder.output)
     os.chdir(recorder.output)
     sys.argv = ["validate.py", "--cfg", cfg, "--checkpoint", checkpoint, "--dataroot", inputs, "--flip-test",
                 "--flip_shift", args.flip_shift, "--batch", str(args.batch), "--num_workers", str(os.cpu_count()),

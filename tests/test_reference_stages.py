@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT, bins_in, done, one_error
 
 from pose.annotations import ground_truth_boxes, load_annotations
@@ -85,13 +86,14 @@ def stand_in(own_coco, tmp_path):
     """Run reference.capture on a stand-in for AlphaPose, into `tmp_path`/original."""
     pytest.importorskip("torch", reason="the hook is torch's")
     tree = tmp_path / "tree"
-    for path, text in (("alphapose/models/builder.py", MODULE), ("scripts/validate.py", SCRIPT), ("cfg.yaml", "")):
+    for path, text in (("alphapose/models/builder.py", MODULE), ("scripts/validate.py", SCRIPT),
+                       ("cfg.yaml", "DATASET: {TEST: {TYPE: Mscoco}}")):
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_text(text)
     done(make_inputs(own_coco, tmp_path / "inputs"))
 
-    def run(*options: object) -> str:
-        return done(stage("capture", tree, "--cfg", tree / "cfg.yaml", "--checkpoint", tree / "cfg.yaml", "--inputs",
+    def run(*options: object, cfg: Path = tree / "cfg.yaml") -> str:
+        return done(stage("capture", tree, "--cfg", cfg, "--checkpoint", tree / "cfg.yaml", "--inputs",
                           tmp_path / "inputs", "--output", tmp_path / "original", *options,
                           env={"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin"}))
 
@@ -121,6 +123,21 @@ def test_capture_passes_on_settings_and_runs_once_for_each(stand_in, tmp_path):
     assert "kept, of the same inputs" in stand_in() and seen.stat().st_mtime_ns == first
     assert "kept" not in stand_in("--flip_shift", "original")
     assert json.loads(seen.read_text())["flip_shift"] == "original"
+
+
+def test_the_original_gets_a_complete_config_of_its_own_keys(stand_in, tmp_path):
+    """A config of this project names no data set, and its published figures have numbers for keys, which no attribute
+    can be called."""
+    own = tmp_path / "tree" / "configs" / "coco" / "resnet"
+    own.mkdir(parents=True)
+    theirs = {"DATASET": {"TEST": {"TYPE": "Mscoco"}}, "DATA_PRESET": {"SIGMA": 2, "IMAGE_SIZE": [1, 2]},
+              "MODEL": {"NUM_LAYERS": 18, "PRETRAINED": ""}}
+    (own / "256x192_res50_lr1e-3_1x.yaml").write_text(yaml.safe_dump(theirs))
+    stand_in(cfg=ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml")
+    said = json.loads((tmp_path / "original" / "exp" / "json" / "seen.json").read_text())
+    assert yaml.safe_load(Path(said["cfg"]).read_text()) == {
+        "DATASET": theirs["DATASET"], "MODEL": {"NUM_LAYERS": 50, "PRETRAINED": "", "TYPE": "FastPose"},
+        "DATA_PRESET": {"SIGMA": 2, "IMAGE_SIZE": [256, 192], "HEATMAP_SIZE": [64, 48], "NUM_JOINTS": 17}}
 
 
 @pytest.fixture(scope="module")
