@@ -11,6 +11,7 @@ from __future__ import annotations
 from contract.script import exit_code
 
 import argparse
+import importlib
 import os
 import sys
 from typing import List, Optional
@@ -18,7 +19,8 @@ from typing import List, Optional
 from contract.arguments import HelpFormatter
 from contract.errors import DONE, UserError
 from contract.files import make_folder
-from contract.pixels import DTYPES, UINT8
+from contract.onnx_file import read_facts
+from contract.pixels import DTYPES, FLOAT32, UINT8
 from contract.version import VERSION
 from jobs.arguments import BATCH, add_inputs, batches, check, check_files, complete, path
 from jobs.runner import ROOT, StageFailed, at_work
@@ -83,9 +85,22 @@ def check_usage(args: argparse.Namespace) -> None:
     args.batch = batches(args)
 
 
+def check_model(args: argparse.Namespace) -> None:
+    """A model that is given runs unchanged, here too."""
+    if args.model and args.model.suffix == ".onnx":
+        takes = {"FLOAT": FLOAT32, "UINT8": UINT8}.get(read_facts(args.model).dtype)
+        if takes != args.dtype:
+            raise UserError(f"{args.model}: takes {takes or 'neither float32 nor uint8'}, but --dtype is {args.dtype}. "
+                            f"Give --dtype {FLOAT32}, or a --checkpoint, which is exported for either")
+    for target in args.target:
+        if target.startswith("Ascend"):
+            importlib.import_module("ascend.soc").check_soc_version(target)
+
+
 def pack(args: argparse.Namespace) -> int:
     check_files(args, ROOT)
     os.chdir(ROOT)
+    check_model(args)
     references = packing.reference_jobs(args)
     packed = packing.kit_jobs(args, references)
     with at_work(make_folder(args.work), args.quiet) as runner:

@@ -27,6 +27,7 @@ from contract.arguments import HelpFormatter, parse
 from contract.errors import UserError
 from contract.files import FILE_MODE, make_folder, remove_file, sha256_of_file, write_file, write_json
 from contract.locks import hold, reading
+from contract.manifest import settings_difference
 from contract.onnx_file import sha256_of_model
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, pixel_constants
 from contract.records import protect, read_record
@@ -180,9 +181,21 @@ def read_facts(om: Path, scratch: Path) -> str:
 
 
 def is_kept(output: Path, record: Dict[str, Any]) -> bool:
+    """Whether `output` was made in the same way. Raises UserError where it was not, and there is no atc to make it."""
     earlier = read_record(f"{output}.json") if output.exists() else None
     protect(output, earlier, record)
-    return earlier is not None and earlier == {**record, "om_sha256": sha256_of_file(output)}
+    if earlier is None:
+        return False
+    difference = settings_difference(_portable({**record, "om_sha256": sha256_of_file(output)}), _portable(earlier))
+    if difference and not shutil.which("atc"):
+        raise UserError(f"{output}: was built in another way ({difference}), and there is no atc here to build it "
+                        "again. Bring the .om and its .json from a machine with this CANN, or install the toolkit")
+    return not difference
+
+
+def _portable(record: Dict[str, Any]) -> Dict[str, Any]:
+    """Without the place of the ONNX file, whose digest says which it is: an .om may come from another machine."""
+    return {**record, "command": [word for word in record.get("command", ()) if not word.startswith("--model=")]}
 
 
 def main() -> None:

@@ -14,11 +14,16 @@ PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its par
 READ_AT_ONCE = 1 << 16
 
 
+def end_with_parent(number: int = signal.SIGKILL, libc: Any = None) -> None:
+    """Let the kernel send this process a signal when its parent dies, whichever way."""
+    (libc or ctypes.CDLL(None)).prctl(PR_SET_PDEATHSIG, number)
+
+
 def start(command: List[str], **options: Any) -> subprocess.Popen:
     """A program in a group of its own, which the kernel kills when this process dies, whichever way. `end` it."""
-    libc = ctypes.CDLL(None)
+    libc = ctypes.CDLL(None)  # loaded here: between fork and exec nothing may be
     return subprocess.Popen(command, start_new_session=True, **options,
-                            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+                            preexec_fn=lambda: end_with_parent(libc=libc))
 
 
 def end(process: subprocess.Popen) -> None:

@@ -117,7 +117,7 @@ def describe(first: Job, packed: Sequence[Packed], manifest: Any) -> Dict[str, A
     """What KIT holds."""
     outputs = manifest.tensors.outputs
     return {"format": server.FORMAT, "version": VERSION, "name": first.name, "people": len(manifest),
-            "dtype": first.dtype, "flip": first.flip,
+            "dtype": first.dtype,
             "dump_bytes": row_bytes(next(iter(outputs.values())), "float32"),
             "bins": [bins.name for bins in plan.bins_of(first)],
             "runs": [{"name": one.job.dumps().name, "target": one.job.target, "batch": one.job.batch,

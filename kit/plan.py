@@ -13,6 +13,7 @@ from kit.server import FEW
 
 FIRST = "@device@"  # stands for the first of the devices that the user names, until it is put into a line of bash
 DEVICES = f"{FIRST},@"  # and this for all of them
+RUNNERS = ("ais_bench", "acl", "tensorrt", "onnxruntime")  # that a server may have
 KIT = Path(".")  # run.sh works there
 
 
@@ -68,8 +69,8 @@ def script(template: str, name: str, jobs: Sequence[Tuple[Job, str]]) -> str:
 
 
 def kit_runners(target: str) -> Dict[str, str]:
-    """Those of a target that need no package but the vendor's."""
-    return {name: job for name, job in runners_of(target).items() if name != "pytorch"}
+    """Those of a target that need no package but the vendor's; none where a kit cannot be for it."""
+    return {name: job for name, job in runners_of(target).items() if name in RUNNERS}
 
 
 def _lines(jobs: Sequence[Job]) -> List[str]:

@@ -54,6 +54,7 @@ step() { "$PYTHON" -m kit.server step "$@"; }
 finish() {  # whatever happened, there is something to bring back
     local code=$1
     trap - EXIT
+    [ "$code" = 0 ] || echo "run.sh ends with code $code: see above, or log.txt. Run again, it continues" >&2
     "$PYTHON" -m kit.server collect "$target" "$runner" "$code"
     exit "$code"
 }

@@ -16,6 +16,7 @@ import importlib
 import os
 import platform
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -40,7 +41,7 @@ from contract.files import (
 )
 from contract.manifest import MANIFEST, Manifest, load_manifest, save_manifest
 from contract.progress import Progress
-from contract.workers import run_together
+from contract.workers import end_with_parent, run_together
 from kit.archive import identity, read_sums, tar_bytes, write_tar
 
 KIT, RESULTS, FEW, LOG, LOGS, MODELS = "kit.json", "results", "check", "log.txt", "plog", "models"
@@ -79,6 +80,7 @@ def check(folder: Path, target: str) -> None:
     kit = kit_of(folder)
     runs = runs_of(kit, target)
     check_clock()
+    check_chip(target)
     check_files(folder)
     check_modes(folder)
     check_disk(folder, kit, runs)
@@ -89,6 +91,17 @@ def check_clock() -> None:
     if time.localtime().tm_year < FIRST_YEAR:
         note(f"this machine's clock says {time.strftime('%Y-%m-%d')}, which is wrong: dates in logs and results will "
              "be wrong too, measured times will not")
+
+
+def check_chip(target: str) -> None:
+    """Where the target is an Ascend chip and another one is here. Where none is found, the doctor says why."""
+    try:
+        found = importlib.import_module("ascend.soc").detect() if target.startswith("Ascend") else target
+    except UserError:
+        return
+    if found != target:
+        raise UserError(f"this machine has {found}, and its model would not load from a build for {target}. Pack a kit "
+                        f"with --target {found}, or run this one on the machine that it is for")
 
 
 def check_files(folder: Path) -> None:
@@ -138,11 +151,11 @@ def _suits(path: Path, wanted: int) -> bool:
 
 def check_disk(folder: Path, kit: Dict[str, Any], runs: List[Dict[str, Any]]) -> None:
     """Say what the run will write, and refuse to start where it does not fit."""
-    dumps = kit["people"] * kit["dump_bytes"] * (2 if kit["flip"] else 1) * len(runs)
+    count = kit["people"] * len(kit["bins"]) * len(runs)
     built = 2 * sum((folder / run["model"]).stat().st_size for run in runs)
     there = sum(path.stat().st_size for path in (folder / RESULTS).rglob("*") if path.is_file())
-    packed = tar_bytes([kit["dump_bytes"]] * (dumps // kit["dump_bytes"]))
-    here, beside = max(dumps + built - there, 0), packed
+    here = max(count * kit["dump_bytes"] + built - there, 0)
+    beside = count * tar_bytes([kit["dump_bytes"]])
     print(f"this run writes {gigabytes(here)} into {folder}, and then {gigabytes(beside)} into "
           f"{folder.parent / RESULTS_TAR}; {gigabytes(shutil.disk_usage(folder).free)} are free", flush=True)
     same = folder.stat().st_dev == folder.parent.stat().st_dev
@@ -228,7 +241,8 @@ def verify(folder: Path, dumps: List[Path]) -> int:
 # --- the run
 
 def step(folder: Path, command: List[str]) -> int:
-    """Run a command, show what it prints and keep it in LOG."""
+    """Run a command, show what it prints and keep it in LOG. It ends when run.sh does."""
+    end_with_parent(signal.SIGTERM)
     with open(folder / LOG, "a", encoding="utf-8", errors="replace") as log:
         def show(name: str, text: str) -> None:
             print(text, end="", flush=True)
