@@ -18,6 +18,7 @@ import re
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from contract.errors import UserError
+from contract.pixels import FLOAT32
 
 if TYPE_CHECKING:
     from contract.spec import Spec
@@ -52,8 +53,9 @@ class Published(NamedTuple):
 
 def published_of(spec: Spec, settings: Mapping[str, Any], boxes: str) -> List[Published]:
     """What was published of this model, these boxes and what made the dumps, whose `settings` these are. A score is
-    published for some batches and is of all."""
-    if not spec.weights or not str(settings.get("model")).startswith(spec.weights):
+    published for some batches and is of all. All of them are of float32 bins."""
+    of_bytes = (settings.get("bins") or {}).get("dtype", FLOAT32) != FLOAT32
+    if of_bytes or not spec.weights or not str(settings.get("model")).startswith(spec.weights):
         return []
     return [cell for cell in spec.published if cell.is_of(settings) and cell.boxes in (None, boxes)
             and (cell.boxes or cell.batch in (None, settings.get("batch")))]

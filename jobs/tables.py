@@ -42,7 +42,7 @@ def _published(job: Job, metrics: Dict[str, Any]) -> Dict[str, str]:
     from contract.published import published_of  # these need packages, and this file is read before there are any
     from contract.spec import load_spec
 
-    found = [] if is_emulated(metrics) or job.cfg is None else \
+    found = [] if is_emulated(metrics) else \
         published_of(load_spec(job.cfg), metrics["dumps"][0] or {}, metrics["settings"]["boxes"])
     cells = {cell.figure: cell.value for cell in found}
     return {"published AP": f"{cells['AP']:.4f}" if "AP" in cells and not job.limit else NOTHING,

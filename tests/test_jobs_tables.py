@@ -72,3 +72,13 @@ def test_both_kinds_of_boxes_stand_in_one_row(job):
     rows = cells(boxes_table(jobs, ["annotated", "detected"]))
     assert [(row["target"], row["AP, annotated boxes"], row["AP, detected boxes"]) for row in rows] == \
         [("cpu", "0.7500", "0.5000"), ("gpu", "0.7500", "0.5000")]
+
+
+def test_published_figures_do_not_stand_beside_those_of_bytes(job):
+    """Whoever published them used float32 bins."""
+    of_bytes = job("Ascend310P3")
+    metrics = json.loads(of_bytes.metrics.read_text())
+    metrics["dumps"][0]["bins"] = {"dtype": "uint8"}
+    of_bytes.metrics.write_text(json.dumps(metrics))
+    row, = cells(results_table([of_bytes]))
+    assert (row["AP"], row["published AP"], row["published crops/s"]) == ("0.5000", "-", "-")
