@@ -52,7 +52,7 @@ AIPP = """aipp_op {{
 }}
 """
 AIPP_FILE = "aipp.cfg"
-_BUILT_FOR = re.compile(r"soc[_ ]version:\s*(\w[\w-]*)")  # in what --mode=6 prints
+_BUILT_FOR = re.compile(r"soc_version\[(\w[\w-]*)\]")  # in what --mode=6 prints
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -70,6 +70,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     precision.add_argument("--precision_mode_v2", choices=PRECISION_MODES_V2, help="the same, in the words of newer "
                            "CANN")
     parser.add_argument("--output_type", choices=("FP32", "FP16"), help="type of the heatmaps (default: the model's)")
+    parser.add_argument("--log", choices=("debug", "info", "warning", "error", "null"), default="error",
+                        help="how much atc writes into its log folder (default: %(default)s)")
     parser.add_argument("--extra", action="append", default=[], metavar="OPTION",
                         help="one more option for atc, such as --extra=--keep_dtype=FILE")
     parser.add_argument("--uint8", action="store_true", help="for bins of --uint8: AIPP normalises the uint8 HWC "
@@ -92,7 +94,7 @@ def atc_command(model: Path, output_stem: str, source: Input, soc_version: str, 
                f"--input_shape={source.name}:{shape}"]
     if len(sizes) > 1:
         command.append(f"--dynamic_batch_size={','.join(map(str, sizes))}")
-    command += [f"--soc_version={soc_version}", "--log=error"]
+    command += [f"--soc_version={soc_version}", f"--log={args.log}"]
     command += [f"--{name}={getattr(args, name)}" for name in ("precision_mode", "precision_mode_v2", "output_type")
                 if getattr(args, name)]
     if args.uint8:
@@ -208,7 +210,7 @@ def main() -> None:
     if source.takes_bytes:
         raise UserError(f"{model}: normalises bytes itself. Give the ONNX file of float32 and --uint8, and AIPP does "
                         "it")
-    sizes = choose_batch(model, source.shape, args.batch, args.gears)
+    sizes = choose_batch(model, source.shape, args.batch, args.gears, soc_version)
     check_opset(model, source.opset, version)
     if source.is_int8:
         check_int8(model, precision, sizes)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ascend import cann
+from ascend.soc import family
 from contract.errors import UserError
 from contract.onnx_file import read_facts
 
 NO_BF16 = re.compile(r"Ascend(310$|310P|910(A|B|Pro.|PremiumA)$|610)")
 FLOAT_MODES = ("force_fp32", "must_keep_origin_dtype", "origin")  # not for int8
-GEARS, LARGEST_GEAR = (2, 100), 2048  # how many, and how large, atc takes
+LEAST_GEARS, MOST_GEARS, MOST_GEARS_950, LARGEST_GEAR = 2, 100, 256, 2048  # how many, and how large, atc takes
 
 
 PIXEL_CONSTANTS = {"mean_chn", "min_chn", "var_reci_chn"}
@@ -59,7 +60,8 @@ def read_pixel_constants(model: Path, text: Optional[str]) -> Optional[Dict[str,
     return constants
 
 
-def choose_batch(model: Path, shape: Sequence[Optional[int]], batch: Optional[int], gears: Optional[str]) -> List[int]:
+def choose_batch(model: Path, shape: Sequence[Optional[int]], batch: Optional[int], gears: Optional[str],
+                 soc_version: str) -> List[int]:
     """The batch, or the gears, ascending. Raises UserError for what atc would refuse, or silently misread."""
     if None in shape[1:] or len(shape) != 4:
         raise UserError(f"{model}: its input is {shape}, expected (batch, channels, height, width) with only the batch "
@@ -68,8 +70,10 @@ def choose_batch(model: Path, shape: Sequence[Optional[int]], batch: Optional[in
         if not re.fullmatch(r"\d+(,\d+)*", gears):
             raise UserError(f"--gears {gears}: expected batch sizes, such as 1,4,8,16")
         sizes = sorted(set(map(int, gears.split(","))))
-        if not GEARS[0] <= len(sizes) <= GEARS[1] or not 1 <= sizes[0] <= sizes[-1] <= LARGEST_GEAR:
-            raise UserError(f"--gears {gears}: atc takes {GEARS[0]} to {GEARS[1]} sizes of 1 to {LARGEST_GEAR}")
+        most = MOST_GEARS_950 if family(soc_version) == "950" else MOST_GEARS
+        if not LEAST_GEARS <= len(sizes) <= most or not 1 <= sizes[0] <= sizes[-1] <= LARGEST_GEAR:
+            raise UserError(f"--gears {gears}: for {soc_version} atc takes {LEAST_GEARS} to {most} sizes of 1 to "
+                            f"{LARGEST_GEAR}")
         if shape[0] is not None:
             raise UserError(f"{model}: its batch is fixed at {shape[0]}, and --gears needs a symbolic one. "
                             "Give the .onnx that pth2onnx.py writes without _bs")

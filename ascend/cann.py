@@ -13,57 +13,75 @@ from contract.errors import UserError
 Version = Tuple[int, ...]
 
 PYTHON = "python3"  # on PATH: atc and ais_bench run with it, whichever Python this project runs with
-# Any Python 3 must be able to run this.
-_PROBE = """
-import importlib.util, json, sys
-try:
-    from importlib import metadata
-except ImportError:
-    metadata = None
+# Any Python 3 must be able to run this. importlib.metadata came with 3.8, so folders of installed packages are read.
+_PROBE = r"""
+import importlib.util, json, os, re, sys
 
 def place(name):
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except ImportError:  # of google, for google.protobuf
+        return None
     return spec and (list(spec.submodule_search_locations or []) or [spec.origin])[0]
 
 def version(name):
-    try:
-        return metadata.version(name)
-    except Exception:
-        return None
+    for folder in filter(os.path.isdir, sys.path):
+        for entry in os.listdir(folder):
+            match = re.match(name + r"-([^-]+)(-.*)?[.](dist-info|egg-info|egg)$", entry)
+            if match:
+                return match.group(1)
 
 print(json.dumps({"executable": sys.executable, "version": sys.version_info[:3],
-                  "modules": {name: place(name) for name in ("ais_bench", "aclruntime", "pkg_resources", "tbe")},
+                  "modules": {name: place(name) for name in sys.argv[1:]},
                   "packages": {name: version(name) for name in ("numpy", "aclruntime")}}))
 """
+
+# What atc's Python part imports: name in an import -> name for pip.
+PACKAGES = {"attr": "attrs", "decorator": "decorator", "sympy": "sympy", "cffi": "cffi", "yaml": "pyyaml",
+            "pathlib2": "pathlib2", "psutil": "psutil", "google.protobuf": "protobuf==3.20", "scipy": "scipy",
+            "requests": "requests", "absl": "absl-py", "numpy": "numpy"}
+
+_MODULES = ("ais_bench", "aclruntime", "pkg_resources", "tbe", *PACKAGES)
 
 HOME_VARIABLES = ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")  # set_env.sh sets them
 SET_ENV = ("/usr/local/Ascend/ascend-toolkit/set_env.sh", "/usr/local/Ascend/cann/set_env.sh",
            "~/Ascend/ascend-toolkit/set_env.sh", "~/Ascend/cann/set_env.sh",
            "/usr/local/Ascend/nnrt/set_env.sh", "/usr/local/Ascend/nnae/set_env.sh")
-VERSION_FILES = ("version.cfg", "version.info", "ascend_toolkit_install.info")
-_VERSION = re.compile(r"\[[^\[\]:]*:([^\[\]:]+)\]|^[ \t]*[Vv]ersion[ \t]*=[ \t]*(\S+)", re.MULTILINE)
+# Pattern of a file -> where CANN's version is in it, the official place first. The Version of version.info is that of a
+# component: 7.7.0.1.238 of CANN 8.1.RC1.
+VERSION_FILES = {"ascend_*_install.info": re.compile(r"^version=(\S+)", re.MULTILINE),
+                 "version.cfg": re.compile(r"\[[^\[\]:]*:([^\[\]:]+)\]"),
+                 "version.info": re.compile(r"^version_dir=(\S+)", re.MULTILINE)}
+
+
+class Numpy(NamedTuple):
+    """Versions of numpy that a release is for; None where its documents set no limit."""
+
+    lowest: Optional[Version]
+    too_new: Optional[Version]
 
 
 class Limits(NamedTuple):
-    """What a CANN release works with, as its documents say; None where they say nothing."""
+    """What a CANN release is for, as its documents say."""
 
     first: Version  # the first release that these are of
     python: Tuple[Version, Version]
     opset: Tuple[int, int]
-    numpy: Optional[Version]  # the first numpy that is too new
+    numpy: Numpy
 
 
-# Documents of CANN 5.0.4 to 9.1. Those of 8.1 and 8.2 name no Python: images for 3.11 exist. numpy 2 breaks the
-# operator compiler up to 8.2 as reports say, and 8.3 asks for at most 1.24.
+BELOW_2, TO_1_24 = Numpy(None, (2,)), Numpy((1, 19, 2), (1, 25))
+# The installation pages of each release; 7.0 and 9.1 as their pages on operators say.
 LIMITS = (
-    Limits((9, 1), ((3, 7), (3, 14)), (9, 18), None),
-    Limits((8, 5), ((3, 7), (3, 13)), (9, 18), None),
-    Limits((8, 3), ((3, 7), (3, 11)), (9, 18), (1, 25)),
-    Limits((8, 1), ((3, 7), (3, 11)), (9, 18), (2,)),
-    Limits((8,), ((3, 7), (3, 10)), (9, 18), (2,)),
-    Limits((7,), ((3, 7), (3, 9)), (9, 18), (2,)),
-    Limits((0,), ((3, 7), (3, 7)), (9, 13), (2,)),
+    Limits((9, 1), ((3, 7), (3, 14)), (9, 18), Numpy((1, 19, 2), None)),
+    Limits((9,), ((3, 7), (3, 13)), (9, 18), Numpy((1, 19, 2), None)),
+    Limits((8, 5), ((3, 7), (3, 13)), (9, 18), BELOW_2),
+    Limits((8,), ((3, 7), (3, 11, 4)), (9, 18), TO_1_24),
+    Limits((7,), ((3, 7), (3, 9)), (9, 18), BELOW_2),
+    Limits((6,), ((3, 7), (3, 9)), (9, 13), BELOW_2),
+    Limits((0,), ((3, 7), (3, 7)), (9, 13), BELOW_2),
 )
+ABOVE_2_1 = ((8, 5), (3, 13), Numpy((2, 1), None))  # this release with this Python asks for another numpy
 
 
 def home() -> Optional[Path]:
@@ -74,11 +92,11 @@ def home() -> Optional[Path]:
 def version() -> Optional[str]:
     """Such as 8.1.RC1; None when no version file tells."""
     folder = home()
-    for name in VERSION_FILES if folder else ():
+    for name, place in VERSION_FILES.items() if folder else ():
         for path in sorted([*folder.glob(name), *folder.glob(f"*/{name}")]):
-            match = _VERSION.search(path.read_text(errors="replace"))
+            match = place.search(path.read_text(errors="replace"))
             if match:
-                return match.group(1) or match.group(2)
+                return match.group(1)
     return None
 
 
@@ -92,9 +110,18 @@ def numbers(text: str) -> Version:
     return tuple(int(part) for part in re.match(r"\d+(?:\.\d+)*|", text).group().split(".") if part)
 
 
-def limits(of: Optional[str]) -> Optional[Limits]:
-    """Those of a version of CANN; None when it is not known."""
-    return next((row for row in LIMITS if numbers(of) >= row.first), None) if of else None
+def limits(of: Optional[str], python: Version = ()) -> Optional[Limits]:
+    """Those of a version of CANN with this Python; None when it is not known.
+
+    A beta of a release is held to the release before: 9.0 beta 1 asks for numpy below 2.
+    """
+    if not of:
+        return None
+    release = numbers(of)
+    found = next(row for row in LIMITS if release >= row.first and
+                 not ("beta" in of.lower() and release[:2] == (*row.first, 0)[:2]))
+    first, with_python, numpy = ABOVE_2_1
+    return found._replace(numpy=numpy) if found.first == first and python[:2] >= with_python else found
 
 
 def set_env_advice() -> str:
@@ -108,7 +135,7 @@ def set_env_advice() -> str:
 def ask_python() -> Dict[str, Any]:
     """Of the Python that CANN's tools take: `executable`, `version`, where `modules` are, versions of `packages`."""
     try:
-        done = subprocess.run([PYTHON, "-c", _PROBE], capture_output=True, check=True)
+        done = subprocess.run([PYTHON, "-c", _PROBE, *_MODULES], capture_output=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         raise UserError(f"{PYTHON} on PATH does not run ({error}). atc and ais_bench need it: correct PATH") from None
     return json.loads(done.stdout)

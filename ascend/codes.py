@@ -10,7 +10,8 @@ from typing import List, Tuple
 Advice = Tuple[str, str]  # meaning, what to do
 
 _DYNAMIC: Advice = ("the dynamic gears break a rule or exclude another option",
-                    "give 2 to 100 different gears, an ONNX whose batch is symbolic, and no other dynamic option")
+                    "give 2 to 100 different gears (256 on 950), an ONNX whose batch is symbolic, and no other dynamic "
+                    "option")
 _SHAPE: Advice = ("the input shape is malformed", "write it as NAME:16,3,256,192, as this script does")
 _NO_FILE: Advice = ("a file that an option names is not there", "check the path")
 _MISMATCH: Advice = ("the asked shape is not that of the model",
@@ -21,10 +22,12 @@ _COMPILE: Advice = ("an operator did not compile",
                     "run python3 -m ascend.doctor (Python and numpy of this CANN); with little memory set "
                     "TE_PARALLEL_COMPILER=1")
 _PYTHON: Advice = ("a Python package of the operator compiler cannot be imported",
-                   "install the package it names (often attrs or decorator); numpy must be below 2 up to CANN 8.2")
+                   "python3 -m ascend.doctor names all packages that are missing; numpy must be below 2 up to CANN 8.2")
 _INNER: Advice = ("an inner error of CANN, often of mismatched versions",
                   "run python3 -m ascend.doctor, then read the plog in the log folder")
-_NO_KERNEL: Advice = ("no kernel of an operator for this chip", "check --soc_version with python3 -m ascend.doctor")
+_NO_KERNEL: Advice = ("no kernel of an operator for this chip",
+                      "check --soc_version with python3 -m ascend.doctor; from CANN 8.5 on a chip's operators are a "
+                      "package of their own (Ascend-cann-...-ops)")
 
 ATC = {
     "E10001": ("an option has an invalid value", "check the spelling of --soc_version and the options"),
@@ -43,6 +46,9 @@ ATC = {
     **dict.fromkeys(("E10501", "EZ0501", "E16002", "E16005", "E19010", "EZ9010"), _OPERATOR),
     "E19999": _INNER, "EZ9999": _INNER,
     **dict.fromkeys(("E20001", "E20101", "E40021", "E90000"), _COMPILE),
+    "E40001": ("atc cannot load libpython of the python3 on PATH",
+               "put a Python with a shared library first on PATH, not one of a venv, and the folder of its libpython "
+               "into LD_LIBRARY_PATH; python3 -m ascend.doctor shows what is found"),
     **dict.fromkeys(("E40002", "E40020", "E40024"), _PYTHON),
     "EZ3002": _NO_KERNEL, "EZ3003": _NO_KERNEL,
     "EE1001": ("the runtime was given an invalid argument", "check that the .om was built for this --soc_version"),

@@ -20,8 +20,8 @@ from ascend import cann
 from ascend.findings import NOTE, OK, PROBLEM, Finding, format_table, halves
 from ascend.generations import NEW, find_generation
 from ascend.pyacl import call, close_device, initialise, open_device
-from ascend.soc import check_soc_version, detect, npu_smi, parse_board, parse_npu_smi, parse_versions
-from ascend.toolkit_checks import check_python, check_set_env
+from ascend.soc import cards_with, check_soc_version, detect, npu_smi, parse_board, parse_npu_smi, parse_versions
+from ascend.toolkit_checks import check_kernels, check_python, check_set_env
 from contract.arguments import HelpFormatter
 from contract.errors import BAD_INPUT, DONE, UserError
 
@@ -109,11 +109,13 @@ def check_nodes() -> Iterator[Finding]:
 def check_soc(wanted: Optional[str]) -> Iterator[Finding]:
     try:
         found = detect()
-        if wanted and check_soc_version(wanted) != found:
+        if wanted and check_soc_version(wanted, found) != found:
             yield Finding("soc version", PROBLEM, f"{found}, but {wanted} is asked for",
                           f"use {found}: an .om for another chip does not load (507008)")
         else:
-            yield Finding("soc version", OK, found)
+            cards = cards_with(found)
+            yield Finding("soc version", OK, f"{found}: {cards}" if cards else found)
+        yield from check_kernels(found)
     except UserError as error:
         yield Finding("soc version", PROBLEM, *halves(error))
 

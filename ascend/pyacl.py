@@ -53,15 +53,19 @@ def initialise() -> None:
 
 
 def open_device(device: int) -> None:
-    """Make `device` the current one of this thread. Each call needs a `close_device`."""
+    """Make `device` one that this process uses. Each call needs a `close_device`."""
     initialise()
     with _state:
-        call("rt.set_device", device)
+        if not _users[device]:
+            call("rt.set_device", device)
         _users[device] += 1
 
 
 def close_device(device: int) -> None:
-    """The last one resets the device, which ends everything that the process has on it."""
+    """The last one resets the device, which ends everything that the process has on it.
+
+    Newer releases count set_device and reset_device, and older ones do not: once each is right for both.
+    """
     with _state:
         _users[device] -= 1
         if not _users[device]:

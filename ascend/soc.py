@@ -25,7 +25,15 @@ KNOWN = ("310", "310B1", "310B2", "310B3", "310B4", "310P1", "310P3", "310P5", "
          "910_9372", "910_9381", "910_9382", "910_9391", "910_9392")
 PREFIX = "Ascend"
 NEWER = re.compile(r"Ascend(?:910_\d{2,4}|950\w*_\w+)$")  # <Chip Name>_<NPU Name> of later products
+FIRST_910B = "Ascend910B"  # to atc, and as the chip of some first-generation cards is called; later ones have a digit
+_FAMILY = re.compile(r"Ascend(310P|310B|310|910B(?=\d)|910_93|910|950|610)")
+# Chip of each product, and how many a card or module has.
+CARDS = {"Atlas 200": ("Ascend310", 1), "Atlas 500": ("Ascend310", 1), "Atlas 300I": ("Ascend310", 4),
+         "Atlas 300I Pro": ("Ascend310P3", 1), "Atlas 300V": ("Ascend310P3", 1), "Atlas 300V Pro": ("Ascend310P3", 1),
+         "Atlas 300I Duo": ("Ascend310P3", 2)}
+_MODEL = re.compile(r"(\((model)?\s*)?\b30[01]0\)?$|\bDK$", re.IGNORECASE)  # 300I 3010, 300I (Model 3000), 200 DK
 HALF_NAMES = (PREFIX, "950")  # A3 prints Ascend910, 950 its number: the other half is on the board
+PHYSICAL = "Phy-ID"
 SECONDS_FOR_NPU_SMI = 60
 
 # A device is two rows of the table. The second is known by its bus id and is tried first: on 310P its first cell is
@@ -52,7 +60,12 @@ class Device(NamedTuple):
 
 
 def parse_npu_smi(text: str) -> List[Device]:
-    """The devices in the output of `npu-smi info`. Where no logical id is printed it is the order of appearance."""
+    """The devices in the output of `npu-smi info`.
+
+    Where no logical id is printed it is the order of appearance. A3 prints Phy-ID: the place in the machine, which in a
+    container begins with any number, while ACL counts from 0.
+    """
+    has_ids = PHYSICAL not in text
     devices: List[Device] = []
     name_row = None
     for line in map(str.strip, text.splitlines()):
@@ -62,8 +75,8 @@ def parse_npu_smi(text: str) -> List[Device]:
         if chip_row and name_row:
             chip, logical, bus_id = chip_row.groups()
             npu_id, name, health = map(str.strip, name_row.groups())
-            devices.append(Device(int(npu_id), int(chip or 0), len(devices) if logical is None else int(logical), name,
-                                  health, bus_id))
+            number = int(logical) if logical and has_ids else len(devices)
+            devices.append(Device(int(npu_id), int(chip or 0), number, name, health, bus_id))
         else:
             name_row = _NAME_ROW.match(line) or name_row
     return devices
@@ -92,9 +105,12 @@ def npu_smi(*arguments: str) -> str:
         raise UserError(f"npu-smi info did not answer in {SECONDS_FOR_NPU_SMI} s. The driver hangs: restart the "
                         "machine, or ask whoever runs it") from None
     text = done.stdout.decode(errors="replace")
+    if "-8020" in text:
+        raise UserError("npu-smi reports -8020: another container holds the device. Stop that one, or give this one "
+                        "another device")
     if "-8005" in text:
-        raise UserError("npu-smi reports -8005: another container holds the device, or this one lacks its device "
-                        "nodes and driver mounts. Stop the other one, or mount /dev/davinci* and the driver")
+        raise UserError("npu-smi reports -8005: the driver does not answer. Load it; in a container pass /dev/davinci* "
+                        "and its other nodes, and mount the driver")
     if done.returncode:
         raise UserError(f"npu-smi info failed with code {done.returncode}: {' '.join(text.split())[:300]}. "
                         "Is the driver loaded?")
@@ -131,15 +147,39 @@ def _acl_soc_name() -> Optional[str]:
     return name if name and name.startswith(PREFIX) else None
 
 
-def check_soc_version(name: str) -> str:
-    """`name` when atc can mean only one chip by it. Raises UserError with what was probably meant."""
+def family(soc_version: str) -> str:
+    """310, 310p, 310b, 910 (the first), 910b, 910_93 or 950: chips whose operators are the same."""
+    match = _FAMILY.match(soc_version)
+    return match.group(1).lower() if match else soc_version[len(PREFIX):].lower()
+
+
+def chip_of_card(name: str) -> Optional[str]:
+    """Atlas 300I Pro, 300i pro or Atlas300I-Pro -> Ascend310P3; None for what is no card."""
+    def short(text: str) -> str:
+        return re.sub(r"[^a-z0-9]|^\W*atlas", "", _MODEL.sub("", text.strip()).lower())
+
+    return next((chip for known, (chip, _) in CARDS.items() if short(known) == short(name)), None)
+
+
+def cards_with(soc_version: str) -> str:
+    """The products that have this chip, and the chips of each; empty where none is known."""
+    return ", ".join(f"{known} ({count} a card)" for known, (chip, count) in CARDS.items() if chip == soc_version)
+
+
+def check_soc_version(name: str, found: Optional[str] = None) -> str:
+    """`name` when atc can mean only one chip by it, or this machine says it of itself, which is `found`.
+
+    Raises UserError with what was probably meant.
+    """
     names = [PREFIX + known for known in KNOWN]
-    if name in names or NEWER.match(name):
+    if name in names or NEWER.match(name) or name == FIRST_910B == (found or _detected()):
         return name
     if name.lower() in ("ascend910b", "910b"):
         raise UserError(f"{name} is the first-generation 910 to atc, whose .om does not load on a 910B card (507008). "
                         "npu-smi info shows which it is: Ascend910B1, B2, B2C, B3, B4 or B4-1; the old one is "
-                        "Ascend910A")
+                        "Ascend910A, or Ascend910B on a machine that says so itself")
+    if chip_of_card(name):
+        raise UserError(f"{name} is a card, and a target is a chip: type {chip_of_card(name)}")
     full = name if name.lower().startswith(PREFIX.lower()) else PREFIX + name
     longer = [known for known in names if known.lower().startswith(full.lower())]
     same = [known for known in names if known.lower() == full.lower()]
@@ -147,6 +187,13 @@ def check_soc_version(name: str) -> str:
     advice = f"Did you mean {', '.join(near)}?" if near else f"Known are {', '.join(names)}."
     raise UserError(f"unknown soc version {name}. {advice} npu-smi info shows it in the column Name, and "
                     "python3 -m ascend.soc prints it whole")
+
+
+def _detected() -> Optional[str]:
+    try:
+        return detect()
+    except UserError:  # a machine without a card, where models are built for others
+        return None
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

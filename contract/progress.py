@@ -16,7 +16,7 @@ def Progress(*arguments: Any, disable: bool = False, **options: Any) -> Any:
     """A bar of tqdm, with its arguments; where Python has only numpy, as on a server, a `Count`."""
     quiet = disable or bool(os.environ.get(QUIET)) or None  # to tqdm, None means: where stderr is no terminal
     if not_importable({"tqdm": "tqdm"}):
-        return Count(*arguments, disable=quiet, **options)
+        return Count(disable=quiet, **options)
     from tqdm import tqdm
 
     return tqdm(*arguments, disable=quiet, **options)

@@ -26,6 +26,9 @@ def runners_of(target: str) -> Dict[str, str]:
         return TARGETS[target]
     if SOC_VERSION.fullmatch(target):
         return ASCEND
+    chip = importlib.import_module("ascend.soc").chip_of_card(target)
+    if chip:
+        raise UserError(f"the target {target} is a card, expected its chip: type {chip}")
     raise UserError(f"unknown target {target}, expected one of: {', '.join(TARGETS)}, or a soc version such as "
                     "Ascend310P3 (python3 -m ascend.soc prints it)")
 

@@ -18,6 +18,15 @@ install() {  # OPTIONS AND REQUIREMENTS OF pip
     "$PYTHON" -m pip install -q "$@" || fail "pip could not install $REQUIREMENTS (see above)"
 }
 
+# A server's python3 is often older, and a newer one stands beside it.
+new_enough() {
+    local python
+    for python in python3 python3.12 python3.11 python3.13 python3.10; do
+        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$python" && return
+    done
+    return 1
+}
+
 # pip's torch for Linux brings gigabytes of CUDA on x86-64 and on aarch64; a machine without a GPU can do without.
 install_torch() {  # REQUIREMENT
     if command -v nvidia-smi >/dev/null || ! "$PYTHON" -m pip install -q "$1+cpu" 2>/dev/null; then
@@ -55,15 +64,17 @@ if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
 else
     PYTHON=$ROOT/.venv/bin/python unfinished=$ROOT/.venv/unfinished
     if [ ! -e "$PYTHON" ]; then
-        python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-            fail "python3 is $(python3 -V 2>&1), expected Python 3.10 or newer"
+        python3=$(new_enough) ||
+            fail "python3 is $(python3 -V 2>&1), expected 3.10 or newer. Two ways: put such a Python on PATH as" \
+                 "python3.11, which makes .venv, while python3 stays for the vendor's tools; or leave this machine as" \
+                 "it is, and pack a kit for it on another one: python3 pack.py (docs/kit.md)"
         [ -w "$ROOT" ] ||
             fail "$ROOT cannot be written to, so no .venv can be made there. Activate an environment that has the" \
                  "packages of $REQUIREMENTS, or copy the project to a folder of yours"
-        python3 -c 'import ensurepip, venv' 2>/dev/null ||
-            fail "python3 has no venv; on Debian and Ubuntu install python3-venv"
-        echo "making $ROOT/.venv"
-        python3 -m venv "$ROOT/.venv" || fail "python3 -m venv failed (see above)"
+        "$python3" -c 'import ensurepip, venv' 2>/dev/null ||
+            fail "$python3 has no venv; on Debian and Ubuntu install $python3-venv"
+        echo "making $ROOT/.venv with $python3"
+        "$python3" -m venv "$ROOT/.venv" || fail "$python3 -m venv failed (see above)"
     fi
 fi
 install_missing

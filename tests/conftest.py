@@ -42,9 +42,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def server_python(pytestconfig):
-    """A version, "3.7" or "3.9" -> the python3 of an environment that has numpy and nothing else."""
+    """A version, "3.7" or "3.9", and packages beside numpy -> the python3 of an environment that has these alone."""
     cache = pytestconfig.cache.mkdir("server_pythons")
-    return functools.lru_cache(None)(lambda version: server_pythons.make(version, cache))
+    return functools.lru_cache(None)(lambda version, *packages: server_pythons.make(version, packages, cache))
 
 
 @pytest.fixture(scope="session")

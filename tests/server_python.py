@@ -1,19 +1,23 @@
 """The Python of a server: an old one with a numpy of its time and nothing else, made once and kept in pytest's cache.
 
-The fixture `server_python` of conftest.py gives it to tests: server_python("3.7") is the path of its python3.
+The fixture `server_python` of conftest.py gives it to tests: server_python("3.7") is the path of its python3, and
+server_python("3.7", TQDM) of one that has tqdm too, which the wheel of ais_bench brings.
 """
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Tuple
 
 import pytest
 
 NUMPY = {"3.7": "numpy<1.17", "3.9": "numpy<1.25"}  # the oldest that ascend/ works with; what CANN 8.0 allows
+TQDM = "tqdm<4.66"  # later ones need more packages on 3.7, which pip does not see from another Python
 
 
 def _candidates(version: str) -> Iterator[str]:
@@ -36,24 +40,26 @@ def interpreter(version: str) -> str:
     pytest.skip(f"no Python {version} runs here, neither python{version} nor one of pyenv's")
 
 
-def make(version: str, cache: Path) -> Path:
+def make(version: str, packages: Tuple[str, ...], cache: Path) -> Path:
     """Its bin/python3, in an environment in the folder `cache`; skips where it cannot be made."""
-    folder = cache / f"{version}-{NUMPY[version]}"
+    wanted = (NUMPY[version], *packages)
+    folder = cache / re.sub(r"[^\w.]+", "_", " ".join([version, *wanted]))
     with open(cache / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the tests may be making it
         if not folder.exists():
-            _fill(interpreter(version), NUMPY[version], folder)
+            _fill(version, wanted, folder)
     return folder / "bin" / "python3"
 
 
-def _fill(python: str, numpy: str, folder: Path) -> None:
-    partial = folder.with_suffix(".partial")
+def _fill(version: str, packages: Tuple[str, ...], folder: Path) -> None:
+    partial = folder.with_name("partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for command in ([python, "-m", "venv", partial],
-                    [partial / "bin" / "python3", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                     "--only-binary=:all:", numpy]):
+    place = partial / "lib" / f"python{version}" / "site-packages"
+    pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
+    for command in ([interpreter(version), "-m", "venv", "--without-pip", partial],
+                    [sys.executable, *pip, "--python-version", version, "--target", place, *packages]):
         finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
         if finished.returncode:
             reason = (finished.stderr or finished.stdout).strip().splitlines() or ["no reason given"]
-            pytest.skip(f"{python} got no environment with {numpy}: {reason[-1]}")
-    os.rename(partial, folder)  # its python3 is a link, and finds its packages by where it is
+            pytest.skip(f"no environment of Python {version} with {', '.join(packages)}: {reason[-1]}")
+    os.rename(partial, folder)  # python3 is a link, and finds its packages by where it is

@@ -118,6 +118,32 @@ def test_a_failure_leaves_no_om_and_is_explained(atc, model, fault, hint):
     assert not list(model.parent.glob("*.om*")) and (model.parent / "fastpose_bs16.atc" / "atc.log").exists()
 
 
+@pytest.mark.parametrize("machine, code, hint", [({"libpython": False}, "E40001", "LD_LIBRARY_PATH"),
+                                                 ({"kernels": False}, "EZ3003", "Ascend-cann-...-ops")])
+def test_a_server_that_lacks_what_atc_needs(atc, model, machine, code, hint):
+    message = one_error(atc(model, "--soc_version", "Ascend310P3", **machine))
+    assert code in message and hint in message
+
+
+def test_an_om_for_another_chip_is_not_taken(atc, model, tmp_path):
+    """As atc --mode=6 says it: soc_version[...]."""
+    other = tmp_path / "other" / "atc"  # builds for another chip whatever is asked for
+    other.parent.mkdir()
+    real = environment()["PATH"].split(":")[0]
+    other.write_text(f'#!/bin/bash\nexec {real}/atc "${{@/--soc_version=Ascend310P3/--soc_version=Ascend310P1}}"\n')
+    other.chmod(0o755)
+    env = environment()
+    finished = run({**env, "PATH": f"{other.parent}:{env['PATH']}"}, "-m", "ascend.atc", model, "--soc_version",
+                   "Ascend310P3")
+    assert "an .om for Ascend310P1, not Ascend310P3" in one_error(finished)
+    assert not list(model.parent.glob("*.om"))
+
+
+def test_the_log_of_a_retry_can_say_more(atc, model):
+    done(atc(model, "--soc_version", "Ascend310P3", "--log", "debug"))
+    assert "--log=debug" in built(model.parent / "fastpose_bs16.om")["command"]
+
+
 @pytest.mark.parametrize("opset, release, known, hint", [
     row(9, 17, "6.0.RC1", True, "its opset is 17"), row(9, 22, "8.5.0", True, "its opset is 22"),
     row(9, 19, "8.5.0", False, "E19010")])

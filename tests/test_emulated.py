@@ -64,7 +64,7 @@ def real_card(tmp_path) -> dict:
     folder = tmp_path / "real"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text("import acl\ndel acl.EMULATED\n")
-    env = environment(cann="8.5.0")
+    env = environment(cann="9.1.0")
     home = shutil.copytree(env["ASCEND_TOOLKIT_HOME"], folder / "latest", ignore=shutil.ignore_patterns("EMULATED"))
     return {**env, "PYTHONPATH": f"{folder}:{env['PYTHONPATH']}", "ASCEND_TOOLKIT_HOME": str(home),
             "ASCEND_HOME_PATH": str(home)}

@@ -80,7 +80,7 @@ def test_what_cannot_be_loaded(acl, oms, name, expected, tmp_path):
         path = oms.other_chip
     elif name != "absent":
         path.write_bytes({"text": b"PK", "header": data[:100], "broken": data[:2000],
-                          "newer": data.replace(b'"cann": "8.5.0"', b'"cann": "9.0.0"')}[name])
+                          "newer": data.replace(b'"cann": "9.1.0"', b'"cann": "9.2.0"')}[name])
     assert acl.mdl.load_from_file(str(path)) == (0, expected)
     message = acl.get_recent_err_msg()
     assert message and acl.get_recent_err_msg() is None

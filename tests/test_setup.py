@@ -126,6 +126,30 @@ def test_an_installation_that_was_interrupted_is_done_again(project):
     assert not (project.folder / ".venv" / "unfinished").exists()
 
 
+def set_up_where_python3_is_old(project, newer: str) -> subprocess.CompletedProcess:
+    """`newer` is what the other names of Python on PATH do."""
+    programs = project.folder / "bin"
+    programs.mkdir()
+    for name in ("python3", "python3.10", "python3.11", "python3.12", "python3.13"):
+        does = "case $1 in -V) echo Python 3.7.5;; *) exit 1;; esac" if name == "python3" else newer
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / name).chmod(0o755)
+    (project.folder / "requirements.txt").touch()
+    return subprocess.run(["bash", "scripts/setup.sh"], cwd=project.folder, env={"PATH": f"{programs}:/usr/bin:/bin"},
+                          capture_output=True, text=True, timeout=60)
+
+
+def test_an_old_python_is_refused_with_both_ways(project):
+    error = one_error(set_up_where_python3_is_old(project, "exit 1"))
+    assert "Python 3.7.5, expected 3.10 or newer" in error and "python3.11" in error and "pack.py" in error
+    assert not (project.folder / ".venv").exists()
+
+
+def test_a_newer_python_beside_the_old_one_makes_the_environment(project):
+    assert "with python3.12" in done(set_up_where_python3_is_old(project, f'exec {sys.executable} "$@"'))
+    assert (project.folder / ".venv" / "bin" / "python").exists()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user who may not write here")
 def test_a_folder_that_cannot_be_written_to_is_not_a_missing_venv():
     with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,8 @@ EMULATOR_CONFIG is the path of a JSON file or JSON text; every key is optional (
     aipp_arithmetic             float32 (default) or float16, see aipp.py
     npu_smi                     see npu_smi.py
     setuptools, aclruntime_version   what ais_bench finds when it looks for its backend
+    libpython                   whether atc finds the shared library of python3
+    kernels                     whether the operators of chips are installed, a package of their own from CANN 8.5 on
 """
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ class Fault:
 class Machine:
     soc: str = "Ascend310P3"
     devices: int = 1
-    cann: str = "8.5.0"
+    cann: str = "9.1.0"
     errors: List[Fault] = dataclasses.field(default_factory=list)
     slow: Dict[str, float] = dataclasses.field(default_factory=dict)
     trace: str = ""
@@ -65,6 +67,8 @@ class Machine:
     npu_smi: Dict[str, Any] = dataclasses.field(default_factory=dict)
     setuptools: bool = True
     aclruntime_version: Optional[str] = "0.0.2"
+    libpython: bool = True
+    kernels: bool = True
 
     def __post_init__(self) -> None:
         self.errors = [fault if isinstance(fault, Fault) else Fault(**fault) for fault in self.errors]
@@ -103,7 +107,7 @@ class Machine:
 IRREGULAR_NAMES = {"acl.rt.set_context": "aclrtSetCurrentContext", "acl.rt.get_context": "aclrtGetCurrentContext"}
 
 
-@functools.cache
+@functools.lru_cache(None)
 def c_name(call: str) -> str:
     """acl.mdl.execute_async -> aclmdlExecuteAsync; other names are as they are."""
     if call in IRREGULAR_NAMES or not call.startswith("acl."):

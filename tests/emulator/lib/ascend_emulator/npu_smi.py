@@ -6,6 +6,7 @@ Keys of `npu_smi` in the configuration, all optional:
     version    of tool and driver
     npu_ids    NPU id of each card; by default 0, 1, ...
     chips      of a card; by default 4 of 310, 2 of A3, else 1 (a 300I Duo has 2)
+    phy_ids    {number of a device: what A3 prints as its Phy-ID}, in a container others than 0, 1, ...
     health     of every device (OK)
     error      the number of a driver failure, for example -8005: nothing but its message
 """
@@ -18,8 +19,8 @@ from typing import Any, Dict, List, Optional, Tuple
 from .machine import machine
 
 CHIPS_PER_CARD = {"310": 4, "A3": 2}
-DRIVER_FAILURES = {-8005: "dcmi model initialized failed, because the device is used. ret is -8005",
-                   -8020: "dcmi module initialize failed. ret is -8020"}
+DRIVER_FAILURES = {-8020: "dcmi model initialized failed, because the device is used. ret is -8020",
+                   -8005: "dcmi module initialize failed. ret is -8005"}
 USAGE = """npu-smi info [-l | -m | -t board|power|product -i NPU_ID [-c CHIP_ID]]"""
 BUSES = ("01", "02", "41", "42", "81", "82", "C1", "C2")
 
@@ -105,7 +106,7 @@ def table() -> str:
             row(*(nothing_below or [layout.chip_header]), "Bus-Id", layout.usage_header), double]
     for device in devices():
         usage = layout.usage.format(mb=machine().chip.memory_mb, used=USED_MB.get(machine().chip.layout, 3134))
-        number = f"{device.number}" if layout.numbered else ""
+        number = f"{physical_id(device)}" if layout.numbered else ""
         rows += [row(*pair(device.npu, shown_name()), option("health", "OK"), layout.power),
                  row(*(nothing_below or pair(device.chip, number)), device.bus, usage), double]
     rows += [line, row(*(nothing_below or ["NPU     Chip"]), "Process id",
@@ -129,10 +130,19 @@ def listing() -> str:
     return "\n".join(rows)
 
 
+def physical_id(device: Device) -> int:
+    return option("phy_ids", {}).get(str(device.number), device.number)
+
+
 def mapping() -> str:
     """`npu-smi info -m`: the documented way from NPU and chip to the logical device."""
-    rows = [f"\t{'NPU ID':<30} {'Chip ID':<30} {'Chip Logic ID':<30} Chip Name"]
-    rows += [f"\t{device.npu:<30} {device.chip:<30} {device.number:<30} {shown_name()}" for device in devices()]
+    columns: Dict[str, Any] = {"NPU ID": lambda one: one.npu, "Chip ID": lambda one: one.chip,
+                               "Chip Logic ID": lambda one: one.number}
+    if machine().chip.layout == "A3":
+        columns["Phy-ID"] = physical_id
+    rows = ["\t" + " ".join(f"{name:<30}" for name in columns) + " Chip Name"]
+    rows += ["\t" + " ".join(f"{of(device):<30}" for of in columns.values()) + f" {shown_name()}"
+             for device in devices()]
     return "\n".join(rows)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import aipp
 from .machine import machine
+from .onnx_session import open_session
 
 MAGIC = b'{"emulated_om": 1,'
 GEAR_INPUT = "ascend_mbatch_shape_data"  # the hidden input of a model with batch gears
@@ -67,13 +68,9 @@ class Model:
             return [np.ascontiguousarray(result, tensor.dtype) for result, tensor in zip(results, self.outputs)]
 
     def session(self) -> Any:
-        """Made when it is first needed; threads do not spin, which would take the cores from the other devices."""
+        """Made when it is first needed."""
         if self._session is None:
-            import onnxruntime
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 3
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            self._session = onnxruntime.InferenceSession(self.onnx, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(self.onnx)
         return self._session
 
 

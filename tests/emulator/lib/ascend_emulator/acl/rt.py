@@ -38,15 +38,20 @@ def _device(number: int) -> int:
 @api("ret")
 def set_device(device: int) -> object:
     context = STATE.devices.setdefault(_device(device), Context(device))
+    STATE.device_users[device] += 1
     STATE.thread.context = context
     return NOTHING
 
 
 @api("ret")
 def reset_device(device: int) -> object:
-    """What is still open on the device goes with it, and stays a leak for aclFinalize."""
+    """The last one of as many as there were set_device: what is still open on the device goes with it, and stays a
+    leak for aclFinalize."""
     if _device(device) not in STATE.devices:
         raise AclError(codes.RT_DEVICE, f"EE1001: device {device} was not set")
+    STATE.device_users[device] -= 1
+    if STATE.device_users[device] > 0:
+        return NOTHING
     STATE.devices.pop(device).alive = False
     for context in [thing for thing in STATE.handles.values() if isinstance(thing, Context)]:
         context.alive = context.alive and context.device != device

@@ -58,6 +58,7 @@ class State:
         self.handles: Dict[int, Any] = {}
         self.memory: Dict[int, Memory] = {}
         self.devices: Dict[int, Any] = {}  # device -> its default context
+        self.device_users: Counter = Counter()  # set_device less reset_device
         self.models: Dict[int, Any] = {}
         self.thread = threading.local()
 

@@ -77,7 +77,7 @@ class Report:
         blocks = {name: {**({"mean": found[name]["mean"]} if threads else found[name]), "count": len(times[name])}
                   for name in ("NPU_compute_time", "H2D_latency", "D2H_latency")}
         tail = {"npu_compute_time_list": times["NPU_compute_time"], "throughput": throughput}
-        order = tail if new else dict(reversed(tail.items()))
+        order = tail if new else dict(reversed(list(tail.items())))
         text = json.dumps({"filesinfo": self.files, "args": sys.argv, **blocks, **order, "pid": os.getpid()})
         with open_new(folder + "_summary.json") if new else open(folder + "_summary.json", "w") as file:
             file.write(text)

@@ -1,11 +1,12 @@
 """One process of ais_bench: session, output folder, warm-up, timed runs, summary."""
 from __future__ import annotations
 
+import glob
 import json
 import os
 import subprocess
+import sys
 import time
-from importlib import metadata
 from typing import Any, List, Optional
 
 import aclruntime
@@ -23,10 +24,8 @@ _KEPT: List[Any] = []  # sessions of the new generation: what it does not free s
 
 def found_version() -> Optional[str]:
     """Of the installed aclruntime; None where the package or setuptools, which looks for it, is absent."""
-    try:
-        return machine().aclruntime_version if machine().setuptools and metadata.version("aclruntime") else None
-    except metadata.PackageNotFoundError:
-        return None
+    installed = any(glob.glob(os.path.join(folder, "aclruntime-*.dist-info")) for folder in sys.path)
+    return machine().aclruntime_version if machine().setuptools and installed else None
 
 
 def check_version_old(args: Any) -> None:

@@ -6,6 +6,7 @@ import os
 from typing import Any, Dict, List, Tuple
 
 from .. import aipp, om
+from ..chips import find_chip
 from ..machine import machine
 from .errors import AtcError
 from .flags import OUTPUT_TYPES
@@ -13,6 +14,7 @@ from .quantized import check_options, is_quantized, to_integers
 from .shapes import Shape, parse_gears, resolve
 
 NEWEST_OPSETS = (("7.0", 18), ("0", 13))  # of ai.onnx, by the CANN release from which it is supported
+KERNELS_APART = "8.5"  # the release from which the operators of a chip are a package of their own
 TYPE_NAMES = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8", "INT8": "int8"}
 
 
@@ -34,6 +36,9 @@ def read_model(path: str) -> Any:
     if versions[0] > limit:
         node = model.graph.node[0]
         raise AtcError("E19010", value=node.name, kind=f"ai.onnx::{versions[0]}::{node.op_type}")
+    if not machine().kernels and om.version_key(machine().cann) >= om.version_key(KERNELS_APART):
+        node = model.graph.node[0]
+        raise AtcError("EZ3003", value=node.name, kind=node.op_type)
     return model
 
 
@@ -130,7 +135,7 @@ def build(values: Dict[str, str], command: str) -> bytes:
     check_options(model, values)
     initializers = {tensor.name for tensor in model.graph.initializer}
     declared = _tensors([value for value in model.graph.input if value.name not in initializers])
-    gears = parse_gears(values.get("dynamic_batch_size"))
+    gears = parse_gears(values.get("dynamic_batch_size"), find_chip(values["soc_version"]).layout)
     shapes = resolve({name: shape for name, (_, shape) in declared.items()}, values.get("input_shape"), gears)
     form = {"NHWC": om.NHWC, "ND": om.ND}.get(values.get("input_format", "NCHW"), om.NCHW)
     fp16_nodes = values.get("input_fp16_nodes", "").split(";") if "input_fp16_nodes" in values else []

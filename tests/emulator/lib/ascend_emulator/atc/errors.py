@@ -50,6 +50,12 @@ TEXTS = {
     "E19999": ("Inner Error! {reason}", "an internal failure", "See the plog."),
     "E20001": ("Operator compilation failed. {reason}", "a problem of the TBE environment",
                "Check Python, numpy and memory."),
+    "E40001": ("The libpython of the python3 in the environment cannot be loaded.", "python3 has no shared library",
+               "Install a Python that has one, or set LD_LIBRARY_PATH."),
+    "E40020": ("Failed to import a Python module of the operator compiler. Reason: {reason}", "a package is missing",
+               "Install it for the python3 in the environment."),
+    "EZ3003": ("No supported Ops kernel and engine are found for [{value}], optype [{kind}].",
+               "the operators of the chip are not installed", "Install the package that has them."),
     "E40021": ("Failed to compile Op [{value}]. (oppath: [Compile /usr/local/Ascend/opp/built-in failed with "
                "errormsg/stack: {reason}])", "a problem of the TBE environment", "Check Python and numpy."),
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Dict, List
 
 from .. import om
@@ -16,6 +18,7 @@ from .flags import FILES, check, split
 
 FAILED = 255  # main returns -1
 NEWER_TEXTS = "8.0"
+SITE_CANN = str(Path(__file__).resolve().parents[3] / "site_cann")
 HELP = """usage: atc <args>
 example:
     atc --model=./m.onnx --framework=5 --output=./m --soc_version=<soc_version>
@@ -31,12 +34,12 @@ def show_model(values: Dict[str, str]) -> None:
     except om.NotAModel as error:
         raise AtcError("E10041", value=values["om"], reason=error) from None
     print("============ Display Model Info start ============")
-    print(f"# original model info\natc command: {facts['command']}")
-    print(f"# framework info\natc version: {facts['cann']}, soc version: {facts['soc']}, framework type: Onnx")
-    print("# resource info")
-    print(f"memory size: {facts['work_size']} B, weight size: {facts['weight_size']} B, stream num: 1, event num: 0")
-    print("# om info")
-    print(f"modeldef size: {facts['weight_size']} B, weight data size: {facts['weight_size']} B")
+    print(f"Original Atc command line: {facts['command']}")
+    print(f"system   info: atc_version[{facts['cann']}], soc_version[{facts['soc']}], framework_type[Onnx].")
+    print(f"resource info: memory_size[{facts['work_size']} B], weight_size[{facts['weight_size']} B], stream_num[1], "
+          "event_num[0].")
+    print(f"om       info: modeldef_size[{facts['weight_size']} B], weight_data_size[{facts['weight_size']} B], "
+          "tbe_kernels_size[0 B], cust_aicpu_kernel_store_size[0 B], task_info_size[0 B].")
     print("============ Display Model Info end   ============")
 
 
@@ -49,9 +52,21 @@ def litter() -> None:
         json.dump([{"graph_fusion": {}, "session_and_graph_id": "0_0", "ub_fusion": {}}], file)
 
 
+def check_python() -> None:
+    """atc embeds the python3 on PATH, and imports the operator compiler with it, for which it extends PYTHONPATH."""
+    if not machine().libpython:
+        raise AtcError("E40001")
+    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), SITE_CANN])
+    done = subprocess.run(["python3", "-c", "import tbe"], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": path})
+    if done.returncode:
+        raise AtcError("E40020", reason=(done.stderr.strip().splitlines() or ["no reason"])[-1])
+
+
 def convert(values: Dict[str, str], command: str, effect: str) -> None:
     """--mode=0. `effect` of a fault: no_file, truncated, killed, or os_arch for a name that has them in it."""
     litter()
+    check_python()
     folder = os.path.dirname(values["output"]) or "."
     os.makedirs(folder, exist_ok=True)
     data = build(values, command)

@@ -6,7 +6,7 @@ from typing import Dict, List, Optional, Tuple
 
 from .errors import AtcError
 
-LEAST_GEARS, MOST_GEARS, LARGEST_GEAR = 2, 100, 2048
+LEAST_GEARS, MOST_GEARS, MOST_GEARS_950, LARGEST_GEAR = 2, 100, 256, 2048
 Shape = List[Optional[int]]  # None where the model's dimension is symbolic
 
 
@@ -25,7 +25,9 @@ def parse_shapes(text: str) -> Dict[str, List[int]]:
     return shapes
 
 
-def parse_gears(text: Optional[str]) -> List[int]:
+def parse_gears(text: Optional[str], layout: str = "") -> List[int]:
+    """`layout` of the chip: 950 takes more."""
+    most = MOST_GEARS_950 if layout == "950" else MOST_GEARS
     if text is None:
         return []
     parts = [part.strip() for part in text.split(",")]
@@ -35,8 +37,8 @@ def parse_gears(text: Optional[str]) -> List[int]:
                            reason=f"a gear is a number from 1 to {LARGEST_GEAR}")
     if len(parts) < LEAST_GEARS:
         raise AtcError("E10035", flag="dynamic_batch_size", count=len(parts), limit=LEAST_GEARS)
-    if len(parts) > MOST_GEARS:
-        raise AtcError("E10036", flag="dynamic_batch_size", count=len(parts), limit=MOST_GEARS)
+    if len(parts) > most:
+        raise AtcError("E10036", flag="dynamic_batch_size", count=len(parts), limit=most)
     for part in parts:
         if parts.count(part) > 1:
             raise AtcError("E10039", value=part, flag="dynamic_batch_size")
