@@ -36,6 +36,8 @@ from pose.people import DETECTED, GROUND_TRUTH, build_manifest
 from pose.photos import Photos
 from pose.spec import PoseSpec, load_spec
 
+WEIGHTS = ("./models/yolov3-spp.weights", "AlphaPose/detector/yolo/data/yolov3-spp.weights")  # ours, and a clone's
+
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
@@ -50,7 +52,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--detections", help="COCO results JSON with person boxes; without it people are detected")
     source.add_argument("--gt_boxes", action="store_true", help="take the annotated boxes instead of detections")
-    parser.add_argument("--weights", default="./models/yolov3-spp.weights", help="detector, in darknet's format")
+    parser.add_argument("--weights", help=f"detector, in darknet's format (default: {WEIGHTS[0]}, or where AlphaPose "
+                        f"has it, {WEIGHTS[1]})")
     parser.add_argument("--yolo_cfg", default="configs/yolov3-spp.cfg", help="darknet's cfg of --weights")
     parser.add_argument("--person_class", type=at_least(0), help="class of people of --weights, counted from 0 "
                         "(default: that called person in the .names file beside the cfg; else 0, of COCO's 80 classes "
@@ -175,14 +178,15 @@ def detect_people(args: argparse.Namespace) -> Path:
 
     They are kept for the next run, and refused there if their weights, settings or photos are others.
     """
-    if not os.path.exists(args.weights):
-        raise UserError(f"{args.weights}: no such detector weights. Name the --weights, or the --detections of another "
+    weights = args.weights or next(filter(os.path.exists, WEIGHTS), WEIGHTS[0])
+    if not os.path.exists(weights):
+        raise UserError(f"{weights}: no such detector weights. Name the --weights, or the --detections of another "
                         "detector")
     from detection.detector import Detector, detect_folder
 
     output = Path(args.output).absolute().parent / "detections.json"
     detect_folder(open_photos(args.dataroot, args.images, args.annotations), output,
-                  Detector(args.weights, cfg=args.yolo_cfg, person_class=args.person_class), limit=args.limit,
+                  Detector(weights, cfg=args.yolo_cfg, person_class=args.person_class), limit=args.limit,
                   replace=args.replace)
     return output
 

@@ -25,6 +25,7 @@ from contract.spec import Shape, row_bytes
 
 SETTINGS = "settings.json"  # beside the dumps: what made them; infer.py writes it, ais_bench does not
 DTYPES = (np.float32, np.float16)
+MOST_NAMED = 5  # folders in an error
 Span = Tuple[int, float, float]  # people, and when their inference started and ended, in seconds of the epoch
 
 
@@ -61,6 +62,14 @@ def _what_is_there(folder: PathLike) -> str:
         if count:
             return f"There are {count} {suffix} files, and dumps are .bin. {advice}"
     return ""
+
+
+def folders_like(folder: PathLike) -> List[str]:
+    """Folders near one that holds no dumps which do hold some: beside it, and beside the folder that it is in."""
+    parent = Path(os.path.abspath(folder)).parent
+    found = [inner for place in (parent, *parent.parent.glob("*")) if place.is_dir() and os.access(place, os.R_OK)
+             for inner in place.glob("*/") if any(inner.glob("*_0.bin"))]
+    return sorted({os.path.relpath(inner) for inner in found})
 
 
 def read_settings(folder: PathLike) -> Optional[Dict[str, Any]]:
@@ -248,8 +257,11 @@ class DumpReader:
         usual = [dump_name(name) for name in manifest.bin_names]
         missing = [name for name in usual if name not in places]
         if missing:
+            near = [] if places else folders_like(folder)
+            advice = f"There are dumps in {', '.join(near[:MOST_NAMED])}: name the right folder" if near else \
+                "Run the inference again"
             raise UserError(f"{folder}: {len(missing)} of {len(usual)} dumps are missing ({missing[0]}, ...). "
-                            f"{_what_is_there(folder) or 'Run the inference again'}")
+                            f"{_what_is_there(folder) or advice}")
         extra = sorted(places.keys() - set(usual))
         if extra:
             raise UserError(f"{folder}: {len(extra)} dumps more than the manifest's {len(usual)} "

@@ -103,7 +103,9 @@ def read_yaml(path: PathLike) -> Dict[str, Any]:
         _refuse_bomb(text)
         content = yaml.safe_load(text)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such config") from None
+        ours = os.path.join("configs", os.path.basename(path))
+        advice = f". This project's own config of that name is {ours}: type that" if os.path.exists(ours) else ""
+        raise UserError(f"{path}: no such config{advice}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or a date such as 2026-02-30
         raise UserError(f"{path}: expected YAML, but {' '.join(str(error).split()):.300}") from None
     if not isinstance(content, dict):
