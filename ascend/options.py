@@ -7,7 +7,7 @@ ROOM = Room(
     packages={"acl": "acl"},
     install="source the set_env.sh of CANN, which brings it",
     suffixes=(".om",),
-    # --precision_mode and --precision_mode_v2, and int8, which the ONNX file says. What keeps the types of the ONNX file
+    # --precision_mode and --precision_mode_v2, and int8, which the ONNX file says. What keeps the types of the file
     # keeps float32; force_fp32 gives convolutions float16 to multiply.
     words={"force_fp16": FP16, "force_fp32": MIXED, "cube_fp16in_fp32out": MIXED, "allow_fp32_to_fp16": MIXED,
            "must_keep_origin_dtype": FP32, "allow_mix_precision": MIXED, "allow_mix_precision_fp16": MIXED,
