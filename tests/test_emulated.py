@@ -94,5 +94,5 @@ def test_detections_of_an_emulated_card_are_not_kept_on_a_real_one(monkeypatch):
 
     for emulated in (True, False):
         monkeypatch.setattr(detector, "is_emulated", lambda name, emulated=emulated: emulated)
-        origin = detector.Detector(model=__file__, cfg=__file__, backend="acl").origin()
+        origin = detector.Detector(model=__file__, cfg=ROOT / "configs" / "yolov3-spp.cfg", backend="acl").origin()
         assert bool(origin["emulated"]) == emulated
