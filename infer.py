@@ -30,6 +30,7 @@ from contract.files import remove_file, write_file
 from contract.locks import reading
 from contract.onnx_file import sha256_of_model
 from contract.progress import Progress
+from contract.spec import outputs_of
 from contract.threads import in_order
 from contract.workers import describe_exit, run_together
 
@@ -160,10 +161,11 @@ def main() -> None:
         settings = {"backend": name, **backend.describe(), "model": os.path.basename(args.model),
                     "model_sha256": sha256_of_model(args.model), "batch": batch,
                     "processes": len(devices) * int(args.part.split("/")[1]),
+                    "outputs": outputs_of(bins.spec, backend.output_shape[1:]),
                     **bins.origin()}
         summary = infer(backend, bins, Path(args.output) / args.output_dirname, settings, batch, devices, args.part,
                         args.replace)
-    print(describe_speed(summary, batch))
+    print(describe_speed(summary, batch, settings["outputs"]))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from contract.measures import is_measure
 from contract.progress import Progress
 from contract.published import expectations
 from contract.records import is_emulated
+from contract.spec import KEYPOINTS
 from contract.tables import format_table
 from pose.annotations import Annotations, annotations_path, load_annotations
 from pose.coco import PERSON, load_detections
@@ -36,7 +37,7 @@ from pose.coco_results import results_of
 from pose.decoders import heatmaps_to_keypoints
 from pose.heatmaps import FLIP_SHIFTS
 from pose.oks import NMS
-from pose.people import build_manifest, load_people, spec_of
+from pose.people import build_manifest, load_people, spec_of_dumps
 from pose.result_table import result_row, score_cell
 from pose.spec import load_spec
 
@@ -78,7 +79,11 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
         if manifest.settings["images"] is not None:
             truth.require_images(manifest.settings["images"], "manifest's images")
     readers = [DumpReader(dump_dir, manifest)]
+    one_pass = spec_of_dumps(readers[0]).decode == KEYPOINTS
     if dump_dir_flip:
+        if one_pass:
+            raise UserError(f"{dump_dir}: dumps of a model of one pass, which has mirrored the crops itself. Leave out "
+                            "--dump_dir_flip")
         readers.append(DumpReader(dump_dir_flip, manifest.mirrored()))
         check_same_run(*readers)
     keypoints, scores = decode_dumps(readers, flip_shift, workers)
@@ -89,7 +94,7 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
         "metrics": score(truth, results, manifest.settings["images"]) if truth else None,
         "emulated": any(map(is_emulated, (manifest.settings, *(reader.settings for reader in readers)))),
         "people": {"boxes": len(manifest), "after_nms": len(results)},
-        "settings": {"flip_test": dump_dir_flip is not None, "flip_shift": flip_shift, "nms": nms,
+        "settings": {"flip_test": dump_dir_flip is not None, "flip_shift": flip_shift, "nms": nms, "one_pass": one_pass,
                      "boxes": manifest.settings["boxes"], "config": manifest.settings["config"]},
         "dumps": [reader.settings for reader in readers],
         "speed": read_speed([reader.folder for reader in readers]),
@@ -120,8 +125,9 @@ def open_annotations(args: argparse.Namespace) -> Optional[Annotations]:
 
 
 def decode_dumps(readers: List[DumpReader], flip_shift: str, workers: int) -> Tuple[np.ndarray, np.ndarray]:
-    """All dumps -> (N, K, 2) keypoints and (N, K) scores; holds the heatmaps of a few people at a time."""
-    manifest, shape = readers[0].manifest, readers[0].shape
+    """All dumps -> (N, K, 2) keypoints and (N, K) scores; holds the heatmaps of a few people at a time. Keypoints of a
+    model of one pass only need their place in the photo."""
+    manifest, shape, spec = readers[0].manifest, readers[0].shape, spec_of_dumps(readers[0])
     keypoints = np.empty((len(manifest), shape[0], 2), np.float32)
     scores = np.empty(keypoints.shape[:2], np.float32)
 
@@ -129,8 +135,7 @@ def decode_dumps(readers: List[DumpReader], flip_shift: str, workers: int) -> Tu
         rows = manifest.rows_of(numbers)
         stacks = [reader.read_all(numbers) for reader in readers]
         keypoints[rows], scores[rows] = heatmaps_to_keypoints(
-            stacks[0], stacks[1] if len(stacks) > 1 else None, manifest["crop_xyxy"][rows], spec_of(manifest),
-            flip_shift)
+            stacks[0], stacks[1] if len(stacks) > 1 else None, manifest["crop_xyxy"][rows], spec, flip_shift)
         return rows.stop - rows.start
 
     with ThreadPoolExecutor(workers) as pool, Progress(total=len(manifest), unit="person", desc="postprocess") as bar:

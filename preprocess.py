@@ -15,7 +15,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional
 
 import cv2
 
@@ -48,6 +48,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "which photo is which")
     parser.add_argument("--output", default="./prep_data", help="folder for the bins")
     parser.add_argument("--output_flip", default="./prep_data_flip", help="folder for the mirrored bins")
+    parser.add_argument("--no_flip", action="store_true", help="no mirrored bins: for a model of one pass, which "
+                        "mirrors itself, or without a flip test")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="AlphaPose's YAML or ours")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--detections", help="COCO results JSON with person boxes; without it people are detected")
@@ -66,15 +68,19 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--replace", action="store_true", help="remove bins of other settings instead of refusing")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that decode and crop")
     args = parse(parser, argv)
-    if os.path.realpath(args.output) == os.path.realpath(args.output_flip):
+    if args.no_flip:
+        args.output_flip = None
+    elif os.path.realpath(args.output) == os.path.realpath(args.output_flip):
         parser.error(f"--output and --output_flip are both {args.output}, expected two folders")
     return args
 
 
-def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseSpec, detections_file: Optional[Path],
-               batch: int = 1, limit: Optional[int] = None, replace: bool = False, workers: int = 1,
-               images: Optional[Path] = None, annotations: Optional[Path] = None, person: int = PERSON) -> Manifest:
-    """Write the bins of every person box into `output` and, mirrored, into `output_flip`; a manifest into both.
+def preprocess(dataroot: Path, output: Path, output_flip: Optional[Path], config: PoseSpec,
+               detections_file: Optional[Path], batch: int = 1, limit: Optional[int] = None, replace: bool = False,
+               workers: int = 1, images: Optional[Path] = None, annotations: Optional[Path] = None,
+               person: int = PERSON) -> Manifest:
+    """Write the bins of every person box into `output` and, mirrored, into `output_flip`, unless that is None; a
+    manifest into both.
 
     `detections_file` None takes the annotated boxes. What is complete and of the same settings is kept. `images` and
     `annotations` stand in for those of the data root.
@@ -97,9 +103,10 @@ def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseSpec
     manifest.settings.update(photographs=fingerprint_photographs(photos, detections), opencv=release)
     report_unusual_boxes(detections)
 
-    with hold(make_folder(output), make_folder(output_flip)):
-        folders = BinFolder(output, manifest, replace), BinFolder(output_flip, manifest.mirrored(), replace)
-        missing = set(folders[0].missing + folders[1].missing)
+    manifests = {output: manifest, **({output_flip: manifest.mirrored()} if output_flip else {})}
+    with hold(*map(make_folder, manifests)):
+        folders = [BinFolder(folder, of_bins, replace) for folder, of_bins in manifests.items()]
+        missing = {number for folder in folders for number in folder.missing}
         if missing:
             for folder in folders:
                 folder.open()
@@ -107,7 +114,8 @@ def preprocess(dataroot: Path, output: Path, output_flip: Path, config: PoseSpec
         for folder in folders:
             folder.close()
     print(f"{len(manifest)} people of {len(set(detections.image_ids.tolist()))} photos: "
-          f"{len(missing)} bins written, {len(manifest.bin_names) - len(missing)} kept, in {output} and {output_flip}")
+          f"{len(missing)} bins written, {len(manifest.bin_names) - len(missing)} kept, in "
+          f"{' and '.join(map(str, manifests))}")
     return manifest
 
 
@@ -139,14 +147,15 @@ def report_unusual_boxes(detections: Detections) -> None:
              "ratio is taken from the other one; a box of no size at all becomes a crop of one colour.")
 
 
-def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders: Tuple[BinFolder, BinFolder],
-               missing: set, workers: int) -> None:
-    """Write the bins numbered `missing` into both folders, each photo decoded once, `workers` at a time."""
+def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders: List[BinFolder], missing: set,
+               workers: int) -> None:
+    """Write the bins numbered `missing` into the first folder and, mirrored, into the second where there is one; each
+    photo is decoded once, `workers` at a time."""
     height, width = config.input_size
     geometry = GEOMETRIES[config.geometry]
     centers, scales = geometry.place(detections.bbox_xyxy, width / height)
     normalize = Normalizer(config.mean, config.std)
-    normal, mirrored = (RowWriter(folder.folder, folder.manifest) for folder in folders)
+    normal, *mirrored = (RowWriter(folder.folder, folder.manifest) for folder in folders)
 
     def crop_photograph(image_id: int, rows: List[int]) -> int:
         image = photos.read(image_id)
@@ -154,7 +163,8 @@ def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders
             crop = geometry.crop(image, centers[row], scales[row], config.input_size)
             tensor = crop if config.dtype == UINT8 else normalize(crop)
             normal.put(row, tensor)
-            mirrored.put(row, mirror(tensor, axis=-2 if config.dtype == UINT8 else -1))
+            for writer in mirrored:
+                writer.put(row, mirror(tensor, axis=-2 if config.dtype == UINT8 else -1))
         return len(rows)
 
     rows_of: Dict[int, List[int]] = {}
@@ -195,8 +205,9 @@ def main() -> None:
     args = parse_args()
     config = dataclasses.replace(load_spec(args.cfg), dtype=args.dtype)
     detections_file = None if args.gt_boxes else Path(args.detections) if args.detections else detect_people(args)
+    output_flip = Path(args.output_flip) if args.output_flip else None
     with reading(*filter(None, [detections_file])):
-        preprocess(Path(args.dataroot), Path(args.output), Path(args.output_flip), config, detections_file, args.batch,
+        preprocess(Path(args.dataroot), Path(args.output), output_flip, config, detections_file, args.batch,
                    args.limit, args.replace, args.workers, args.images, args.annotations, args.person_category)
 
 

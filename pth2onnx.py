@@ -5,6 +5,12 @@
 
 Input `image`, output `output`. Every file is run and compared with torch before it is left on disk; one that is there
 already and was made from the same checkpoint and config is kept.
+
+    python3 pth2onnx.py configs/256x192_res50_lr1e-3_1x.yaml models/fast_res50_256x192.pth \\
+        models/fast_res50_256x192.onnx --batch 16 --one_pass
+
+With --one_pass the model mirrors the crop, averages and finds the joints itself: bytes (N, H, W, 3) in, `keypoints`
+(N, K, 3) out, x and y in pixels of the crop and the score.
 """
 from __future__ import annotations
 
@@ -18,19 +24,48 @@ from typing import Any, List, Optional
 from contract.arguments import HelpFormatter
 from contract.errors import UserError
 from contract.export import add_arguments, parse_export_args
-from contract.pixels import DTYPES, FLOAT32
+from contract.onnx_file import load_onnx, opset_of
+from contract.pixels import DTYPES, FLOAT32, UINT8
 from contract.spec import load_spec
+from pose.heatmaps import FLIP_SHIFTS
+from pose.spec import PoseSpec
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=HelpFormatter)
     parser.add_argument("config", help="AlphaPose's YAML or ours; that of a ReID model has TASK: reid")
-    parser.add_argument("checkpoint", help="state_dict, such as fast_res50_256x192.pth")
+    parser.add_argument("checkpoint", help="state_dict, such as fast_res50_256x192.pth; with --one_pass also an .onnx "
+                        "of float32 crops that gives heatmaps, whose opset is kept")
     add_arguments(parser)
-    parser.add_argument("--dtype", choices=list(DTYPES), default=FLOAT32,
-                        help="of the bins that the files take; those of uint8 normalise, and are named ..._uint8.onnx")
-    return parse_export_args(parser, argv)
+    parser.add_argument("--dtype", choices=list(DTYPES),
+                        help="of the bins that the files take; those of uint8 normalise, and are named ..._uint8.onnx "
+                        "(default: float32, with --one_pass uint8)")
+    one_pass = parser.add_argument_group("one pass")
+    one_pass.add_argument("--one_pass", action="store_true", help="files that give keypoints, ..._one_pass.onnx; with "
+                          "--dtype float32, for AIPP of an Ascend NPU, ..._one_pass_float32.onnx")
+    one_pass.add_argument("--no_flip", action="store_true", help="without the mirrored crop: half the work, and less "
+                          "accurate")
+    one_pass.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean", help="as in postprocess.py")
+    one_pass.add_argument("--also_heatmaps", action="store_true", help="beside each file one that gives the mean "
+                          "heatmaps of the same graph, ..._one_pass_heatmaps.onnx, to find out where two devices "
+                          "begin to differ")
+    args = parse_export_args(parser, argv)
+    given = [f"--{name}" for name in ("no_flip", "also_heatmaps") if getattr(args, name)]
+    if given and not args.one_pass:
+        parser.error(f"{', '.join(given)}: only with --one_pass")
+    return args
+
+
+def specs_of(spec: Any, args: argparse.Namespace) -> List[Any]:
+    """What is exported: the network as it is, or the model of one pass and perhaps its heatmaps."""
+    if not args.one_pass:
+        return [dataclasses.replace(spec, dtype=args.dtype or FLOAT32)]
+    if not isinstance(spec, PoseSpec):
+        raise UserError(f"{args.config}: its model finds no joints, so there is no --one_pass of it")
+    flip_shift = None if args.no_flip else args.flip_shift
+    return [spec.one_pass(flip_shift, args.dtype or UINT8, heatmaps)
+            for heatmaps in ((False, True) if args.also_heatmaps else (False,))]
 
 
 def main() -> None:
@@ -38,9 +73,14 @@ def main() -> None:
     spec: Any = load_spec(args.config)
     if spec.network == "darknet":
         raise UserError(f"{args.config}: is a config of a detector. python3 -m detection.export exports it")
-    from networks.onnx_export import export_onnx  # here, because --help needs no torch
+    specs = specs_of(spec, args)
+    from networks import one_pass_export, onnx_export  # here, because --help needs no torch
 
-    export_onnx(dataclasses.replace(spec, dtype=args.dtype), args.checkpoint, args.output, args.batch, args.opset)
+    write = one_pass_export.export_one_pass if args.one_pass else onnx_export.export_files
+    is_onnx = args.one_pass and args.checkpoint.endswith(".onnx")
+    opset = opset_of(load_onnx(args.checkpoint, weights=False)) if is_onnx else args.opset
+    for one in specs:
+        onnx_export.export_onnx(one, args.checkpoint, args.output, args.batch, opset, write)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from contract.errors import UserError
 from contract.files import make_folder, remove_file, sha256_of_file, write_json
 from contract.locks import reading
 from contract.manifest import settings_difference
+from contract.spec import outputs_of
 
 READ_BY_AIS_BENCH = (".bin", ".BIN", ".npy", ".NPY")
 
@@ -164,11 +165,12 @@ def main() -> None:
         check_places(generation, args.model, bins, output)
         settings = {"backend": "ais_bench", "generation": generation, **om.describe(),
                     "model": os.path.basename(args.model), "model_sha256": sha256_of_file(args.model), "batch": batch,
-                    "processes": len(devices), **bins.origin()}
+                    "processes": len(devices), "outputs": outputs_of(bins.spec, om.output_shape[1:]),
+                    **bins.origin()}
         dtype = om.output.dtype
     with reading(args.model), DumpFolder(output, bins, settings, args.replace, dtype) as dumps:
         summary = infer(args.model, dumps, om, batch, devices)
-    print(describe_speed(summary, batch))
+    print(describe_speed(summary, batch, settings["outputs"]))
 
 
 if __name__ == "__main__":

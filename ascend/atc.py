@@ -52,6 +52,7 @@ AIPP = """aipp_op {{
 }}
 """
 AIPP_FILE = "aipp.cfg"
+KEEP_DTYPE_FILE = "keep_dtype.txt"  # nodes that stay float32: those that find joints in heatmaps
 _BUILT_FOR = re.compile(r"soc_version\[(\w[\w-]*)\]")  # in what --mode=6 prints
 
 
@@ -99,6 +100,8 @@ def atc_command(model: Path, output_stem: str, source: Input, soc_version: str, 
                 if getattr(args, name)]
     if args.uint8:
         command += [f"--insert_op_conf={AIPP_FILE}", "--enable_small_channel=1"]
+    if source.decoding and not any(option.startswith("--keep_dtype") for option in args.extra):
+        command.append(f"--keep_dtype={KEEP_DTYPE_FILE}")
     for option in args.extra:
         name = file_of(option)  # atc runs in another folder
         command.append(f"{option.partition('=')[0]}={os.path.abspath(name)}" if name else option)
@@ -127,6 +130,8 @@ def build(output: Path, command: List[str], soc_version: str, record: Dict[str, 
     make_folder(scratch)
     if record["aipp"]:
         write_file(scratch / AIPP_FILE, record["aipp"].encode())
+    if record.get("keep_dtype"):
+        write_file(scratch / KEEP_DTYPE_FILE, "\n".join(record["keep_dtype"]).encode())
     print(f"in {scratch}: {' '.join(map(shlex.quote, command))}", flush=True)
     run_atc(command, scratch)
     found = sorted(path for path in scratch.glob(f"{output.stem}*.om") if path.stat().st_size)
@@ -219,6 +224,7 @@ def main() -> None:
     record = {"emulated": cann.emulated(), "command": command, "soc_version": soc_version, "cann": version,
               "onnx_sha256": sha256_of_model(model), "precision": INT8 if source.is_int8 else precision or "force_fp16",
               "aipp": aipp_config(source) if args.uint8 else None,
+              **({"keep_dtype": source.decoding} if source.decoding else {}),
               "files": {name: sha256_of_file(name) for name in map(file_of, args.extra) if name}}
     make_folder(output.parent)
     with hold(output), reading(model):

@@ -23,7 +23,8 @@ PIXEL_CONSTANTS = {"mean_chn", "min_chn", "var_reci_chn"}
 class Input(NamedTuple):
     """Of an ONNX file: name, shape with None for a symbolic size, whether it takes bytes, and the opset of ai.onnx.
 
-    `pixel_constants` are how bytes become its float32, where pth2onnx.py has left them. `is_int8`: in Huawei's form."""
+    `pixel_constants` are how bytes become its float32, where pth2onnx.py has left them. `is_int8`: in Huawei's form.
+    `decoding` are the names of the nodes that read heatmaps, of a model of one pass."""
 
     name: str
     shape: Tuple[Optional[int], ...]
@@ -31,6 +32,7 @@ class Input(NamedTuple):
     opset: int
     pixel_constants: Optional[Dict[str, List[float]]]
     is_int8: bool
+    decoding: Tuple[str, ...] = ()
 
 
 def read_input(model: Path) -> Input:
@@ -40,7 +42,7 @@ def read_input(model: Path) -> Input:
         raise UserError(f"{model}: is int8 by QuantizeLinear, which atc makes no .om of. python3 -m ascend.quantize "
                         f"{model} {model.stem}_deploy.onnx makes the form that it takes")
     return Input(facts.name, facts.shape, facts.dtype == "UINT8", facts.opset,
-                 read_pixel_constants(model, facts.origin.get("pixel_constants")), facts.deployed)
+                 read_pixel_constants(model, facts.origin.get("pixel_constants")), facts.deployed, facts.decoding)
 
 
 def read_pixel_constants(model: Path, text: Optional[str]) -> Optional[Dict[str, List[float]]]:

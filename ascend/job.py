@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 OM = ".om"
 MODELS = (OM, ".onnx")  # files that --model may name; an .om is built of the latter
+ONE_PASS = True  # models that find the joints themselves
 
 
 def options(target: str) -> Dict[str, Sequence[str]]:

@@ -21,13 +21,15 @@ from contract.tables import format_table
 
 @dataclasses.dataclass
 class Comparison:
-    """`b` against the reference `a`, by their labels; true when they agree. `levels` has what each level measured."""
+    """`b` against the reference `a`, by their labels; true when they agree. `levels` has what each level measured,
+    `notes` say why one has measured nothing."""
 
     a: str
     b: str
     verdicts: List[Verdict]
     levels: Dict[str, Any]
     findings: List[Finding]
+    notes: List[str] = dataclasses.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return self.differs_at is None
@@ -60,7 +62,8 @@ class Comparison:
         plain = dataclasses.asdict(self)
         titles = [finding.title for finding in self.findings]
         return {"a": self.a, "b": self.b, "agree": bool(self), "differs_at": self.differs_at,
-                "gate": plain["verdicts"], "levels": plain["levels"], "conclusion": self.conclusion,
+                "gate": plain["verdicts"], "levels": plain["levels"], "notes": self.notes,
+                "conclusion": self.conclusion,
                 "diagnosis": [{**finding, "title": title} for finding, title in zip(plain["findings"], titles)]}
 
     @classmethod
@@ -69,7 +72,7 @@ class Comparison:
                     for finding in content["diagnosis"]]
         return cls(content["a"], content["b"], [Verdict(**verdict) for verdict in content["gate"]],
                    {name: LEVELS[name].load(values) for name, values in content["levels"].items()},
-                   [Finding(**finding) for finding in findings])
+                   [Finding(**finding) for finding in findings], content.get("notes", []))
 
 
 def compare(reference: Result, other: Result, options: Options, explain: bool = False,
@@ -78,11 +81,21 @@ def compare(reference: Result, other: Result, options: Options, explain: bool = 
     tested, those of the input by means of `rerun`."""
     measured = {name: level.measure(reference, other, options) for name, level in LEVELS.items()}
     levels = {name: values for name, values in measured.items() if values is not None}
-    comparison = Comparison(reference.label, other.label, judge(levels, options.limits), levels, [])
+    comparison = Comparison(reference.label, other.label, judge(levels, options.limits), levels, [],
+                            notes_on(reference, other))
     if explain:
         broken = {verdict.level for verdict in comparison.verdicts if not verdict.kept}
         comparison.findings = diagnose(reference, other, options, broken, rerun)
     return comparison
+
+
+def notes_on(*sides: Result) -> List[str]:
+    """Why dumps of both are not compared value by value."""
+    one_pass = [side.label for side in sides if side.readers and not side.holds_heatmaps]
+    if not one_pass or not all(side.readers for side in sides):
+        return []
+    return [f"tensors and heatmaps: not compared, because {' and '.join(one_pass)} found the joints in the model (one "
+            "pass). For heatmaps of the same graph: pth2onnx.py --one_pass --also_heatmaps"]
 
 
 def format_comparison(comparison: Comparison) -> str:
@@ -94,8 +107,8 @@ def format_comparison(comparison: Comparison) -> str:
         for verdict in comparison.verdicts])
     findings = "\n".join(f"{finding.status:>15}  {finding.title}: {finding.evidence}"
                          for finding in comparison.findings)
-    parts = [f"{comparison.b} against {comparison.a}", *tables.values(), limits, score, comparison.verdict,
-             comparison.conclusion, findings]
+    parts = [f"{comparison.b} against {comparison.a}", *comparison.notes, *tables.values(), limits, score,
+             comparison.verdict, comparison.conclusion, findings]
     return "\n\n".join(filter(None, parts))
 
 

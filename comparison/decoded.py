@@ -12,9 +12,10 @@ from contract.dumps import DumpReader
 from contract.errors import UserError
 from contract.manifest import Manifest
 from contract.progress import Progress
+from contract.spec import KEYPOINTS
 from pose.decoders import heatmaps_to_keypoints
 from pose.metrics import SUMS, peak_cells, tensor_sums
-from pose.people import spec_of
+from pose.people import spec_of_dumps
 
 PEOPLE_AT_ONCE = 8  # the stacks of two results this long stay near a core's cache
 Readers = List[DumpReader]  # of one result: dumps of the normal and perhaps of the mirrored bins
@@ -22,8 +23,9 @@ Readers = List[DumpReader]  # of one result: dumps of the normal and perhaps of 
 
 @dataclasses.dataclass
 class Decoded:
-    """Of one result's F folders of dumps: (F, N, K) highest cells and their values; (N, K, 2) keypoints in photograph
-    pixels and (N, K) scores; `sums`, (F, N, K, 5), hold it against the first result."""
+    """Of one result's F folders of heatmaps, none of a model of one pass: (F, N, K) highest cells and their values;
+    (N, K, 2) keypoints in photograph pixels and (N, K) scores; `sums`, (F, N, K, 5), hold it against the first
+    result."""
 
     cells: np.ndarray
     peaks: np.ndarray
@@ -35,21 +37,23 @@ class Decoded:
 def measure_dumps(results: List[Readers], manifest: Manifest, flip_shift: str, tolerances: Tuple[float, float],
                   workers: int) -> List[Decoded]:
     """Read every dump of `results` once, the first being the reference, and measure it."""
-    folders, people, joints = len(results[0]), len(manifest), results[0][0].shape[0]
-    decoded = [Decoded(np.empty((folders, people, joints), np.int32), np.empty((folders, people, joints), np.float32),
+    people, joints = len(manifest), results[0][0].shape[0]
+    specs = [spec_of_dumps(readers[0]) for readers in results]
+    counts = [0 if spec.decode == KEYPOINTS else len(readers) for spec, readers in zip(specs, results)]
+    decoded = [Decoded(np.empty((count, people, joints), np.int32), np.empty((count, people, joints), np.float32),
                        np.empty((people, joints, 2), np.float32), np.empty((people, joints), np.float32),
-                       np.empty((folders, people, joints, SUMS))) for _ in results]
+                       np.empty((count, people, joints, SUMS))) for count in counts]
 
     def measure(numbers: range) -> int:
         rows = manifest.rows_of(numbers)
         stacks = [[reader.read_all(numbers) for reader in readers] for readers in results]
-        for result, mine in zip(decoded, stacks):
-            for folder, heatmaps in enumerate(mine):
+        for result, mine, spec, count in zip(decoded, stacks, specs, counts):
+            for folder, heatmaps in enumerate(mine[:count]):
                 result.cells[folder, rows], result.peaks[folder, rows] = peak_cells(heatmaps)
-                if result is not decoded[0]:
+                if result is not decoded[0] and counts[0]:
                     result.sums[folder, rows] = tensor_sums(stacks[0][folder], heatmaps, *tolerances)
             result.keypoints[rows], result.scores[rows] = heatmaps_to_keypoints(
-                mine[0], mine[1] if folders > 1 else None, manifest["crop_xyxy"][rows], spec_of(manifest), flip_shift)
+                mine[0], mine[1] if len(mine) > 1 else None, manifest["crop_xyxy"][rows], spec, flip_shift)
         return rows.stop - rows.start
 
     with ThreadPoolExecutor(workers) as pool, Progress(total=people, unit="person", desc="compare") as bar:

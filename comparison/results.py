@@ -10,16 +10,17 @@ import numpy as np
 
 from comparison.decoded import Decoded, measure_dumps
 from comparison.people import People, people_of_keypoints, people_of_manifest
-from contract.dumps import DTYPES, DumpReader, read_settings
+from contract.dumps import DumpReader, possible_forms, read_settings
 from contract.errors import UserError
 from contract.files import read_json
 from contract.manifest import Manifest, bins_in, settings_of
 from contract.records import is_emulated, read_record
+from contract.spec import KEYPOINTS, row_bytes
 from contract.tables import mark
 from pose.annotations import Annotations, load_annotations
 from pose.coco_results import results_of
 from pose.matching import Matches, load_truth, match_results
-from pose.people import spec_of
+from pose.people import spec_of, spec_of_dumps
 from pose.skeleton import COCO17
 from pose.spec import PoseSpec
 from reid.features import Features, holds_features, read_features
@@ -66,6 +67,11 @@ class Result:
         return self.readers[0].manifest
 
     @property
+    def holds_heatmaps(self) -> bool:
+        """Not where there are no dumps, or those of a model of one pass."""
+        return bool(self.readers) and spec_of_dumps(self.readers[0]).decode != KEYPOINTS
+
+    @property
     def count(self) -> int:
         """Of people."""
         return len(self.features.names) if self.features else len(self.people.keys)
@@ -108,18 +114,28 @@ def label_apart(results: List[Result]) -> None:
 
 def open_results(results: List[Result], manifest: Optional[Manifest]) -> None:
     """Find every file of every result, of the right size, and read the keypoints files; nothing is computed yet."""
-    if len({len(result.folders) for result in results if result.folders}) > 1:
-        raise UserError("some results have dumps of mirrored bins and some have not. Give both folders of each, as "
-                        "LABEL=DUMPS,DUMPS_OF_MIRRORED, or only the first")
     if len({result.features is None for result in results}) > 1:
         raise UserError("some results are folders of ReID features and some are of poses, which cannot be compared")
+    if manifest is not None:
+        open_dumps([result for result in results if result.folders], manifest)
     for result in results:
-        if manifest is not None:
-            result.readers = [DumpReader(folder, of_bins) for folder, of_bins in
-                              zip(result.folders, (manifest, manifest.mirrored()))]
         result.keypoints = load_keypoints(result.keypoints_path) if result.keypoints_path else None
         beside = [read_record(result.keypoints_path.with_name("metrics.json"))] if result.keypoints_path else []
         result.label = mark(result.label, any(map(is_emulated, (*result.records, *beside))))
+
+
+def open_dumps(results: List[Result], manifest: Manifest) -> None:
+    """The readers of all folders. A model of one pass has mirrored the crops itself and has one."""
+    for result in results:
+        result.readers = [DumpReader(result.folders[0], manifest)]
+        if len(result.folders) > 1 and not result.holds_heatmaps:
+            raise UserError(f"{result.folders[0]}: dumps of a model of one pass, which has mirrored the crops itself. "
+                            "Name this folder alone")
+    if len({len(result.folders) for result in results if result.holds_heatmaps}) > 1:
+        raise UserError("some results have dumps of mirrored bins and some have not. Give both folders of each, as "
+                        "LABEL=DUMPS,DUMPS_OF_MIRRORED, or only the first")
+    for result in results:
+        result.readers += [DumpReader(folder, manifest.mirrored()) for folder in result.folders[1:]]
 
 
 def read_results(results: List[Result], options: Options, dataroot: Optional[Path]) -> None:
@@ -178,9 +194,8 @@ def _count_rows(folder: Path, manifest: Manifest) -> int:
     if not found:
         raise UserError(f"{folder}: no dumps (.bin files). Run the inference first")
     sizes = [found[name] for name in sorted(found)]
-    values = int(np.prod(next(iter(manifest.tensors.outputs.values()))))
-    bytes_each = next((values * np.dtype(dtype).itemsize for dtype in DTYPES
-                       if sizes[0] == manifest.batch * values * np.dtype(dtype).itemsize), values * 4)
+    of_forms = [row_bytes(*form) for form in possible_forms(manifest)]
+    bytes_each = next((size for size in of_forms if sizes[0] == manifest.batch * size), of_forms[0])
     return (len(sizes) - 1) * manifest.batch + max(1, sizes[-1] // bytes_each)
 
 

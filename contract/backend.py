@@ -7,6 +7,7 @@ import numpy as np
 
 from contract.errors import UserError
 from contract.files import PathLike
+from contract.spec import first_of, outputs_of
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -73,8 +74,9 @@ def _complaint(backend: Backend, spec: Union[Spec, Tensors]) -> Optional[str]:
     if backend.input_dtype != spec.dtype:
         return (f"takes {backend.input_dtype} bins, but these are {spec.dtype}. Give the model for {spec.dtype} bins, "
                 f"or make bins with preprocess.py --dtype {backend.input_dtype}")
+    outputs = outputs_of(spec, backend.output_shape[1:])
     for what, shape, expected in (("input", backend.input_shape, spec.input_shape),
-                                  ("output", backend.output_shape, next(iter(spec.outputs.values())))):
+                                  ("output", backend.output_shape, first_of(outputs))):
         if tuple(shape[1:]) != tuple(expected):
             return (f"its {what} is {format_shape(shape)}, but the config says {format_shape((None, *expected))}. "
                     "Is the --cfg (--yolo_cfg of a detector) that of this model?")

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from contract.locks import Lock, read_as_long_as
 from contract.manifest import FORMAT, Manifest, bins_in, check_format, remove_bins, settings_difference
 from contract.measures import is_measure
 from contract.records import EMULATED, is_emulated, protect
-from contract.spec import Shape, row_bytes
+from contract.spec import KEYPOINT_VALUES, KEYPOINTS, Shape, first_of, outputs_of, row_bytes
 
 SETTINGS = "settings.json"  # beside the dumps: what made them; infer.py writes it, ais_bench does not
 DTYPES = (np.float32, np.float16)
@@ -49,6 +49,14 @@ def find_dumps(folder: PathLike) -> Dict[str, Tuple[str, int]]:
                                 "of one run (ais_bench of 2024 needs --divide_input 1 to share bins among devices)")
             found[usual] = f"{prefix}{name}", size
     return found
+
+
+def possible_forms(manifest: Manifest) -> List[Tuple[Shape, type]]:
+    """Shape and dtype of a row of dumps about which nothing but the bins is known: the outputs of their model, or of
+    one pass of it."""
+    usual = first_of(manifest.tensors.outputs)
+    one_pass = first_of(outputs_of(manifest.tensors, (usual[0], KEYPOINT_VALUES)))
+    return [(shape, dtype) for shape in dict.fromkeys((usual, one_pass)) for dtype in DTYPES]
 
 
 def _what_is_there(folder: PathLike) -> str:
@@ -117,9 +125,10 @@ class DumpFolder:
         """`settings` are what decides the numbers, `dtype` is that of the dumps: float32 or float16. `part` is K/N:
         this run is one of N, and does part K, from 0."""
         self.folder, self.bins, self.replace, self.part = folder, bins, replace, part
-        self.row_bytes = row_bytes(next(iter(bins.spec.outputs.values())), dtype)
-        self.settings = {"format": FORMAT, "outputs": {name: list(shape) for name, shape in bins.spec.outputs.items()},
-                         **settings}
+        outputs = settings.get("outputs", bins.spec.outputs)  # those of a model of one pass are not its bins'
+        self.row_bytes = row_bytes(first_of(outputs), dtype)
+        self.settings = {"format": FORMAT, **settings,
+                         "outputs": {name: list(shape) for name, shape in outputs.items()}}
         self.summary_path = summary_of(folder, part)
 
     def __enter__(self) -> DumpFolder:
@@ -239,12 +248,13 @@ def _end_to_end(spans: List[Span]) -> Optional[Dict[str, float]]:
     return {"people": people, "started": started, "seconds": seconds, "people_per_second": people / seconds}
 
 
-def describe_speed(summary: Dict[str, Any], batch: int) -> str:
-    end = summary["end_to_end"]
+def describe_speed(summary: Dict[str, Any], batch: int, outputs: Mapping[str, Shape]) -> str:
+    """A line for the user. A row of a model of one pass is a person, and not one of two crops."""
+    end, unit = summary["end_to_end"], "people" if KEYPOINTS in outputs else "crops"
     if end is None:  # the run before this one was stopped between its last dump and its summary
         return "every dump was there already, so nothing was timed"
-    return (f"model alone {summary['throughput']:.1f} crops/s at batch {batch}; read, infer and write "
-            f"{end['people_per_second']:.1f} crops/s, {end['people']} in {end['seconds']:.1f} s")
+    return (f"model alone {summary['throughput']:.1f} {unit}/s at batch {batch}; read, infer and write "
+            f"{end['people_per_second']:.1f} {unit}/s, {end['people']} in {end['seconds']:.1f} s")
 
 
 class DumpReader:
@@ -269,9 +279,7 @@ class DumpReader:
         self.names = [places[name][0] for name in usual]  # below the folder, in the order of the bins
         found = dict(places.values())
         self.settings = self._read_settings()
-        outputs = (self.settings or manifest.settings)["outputs"]  # ais_bench leaves no settings
-        self.shape: Shape = tuple(next(iter(outputs.values())))
-        self.dtype = next((dtype for dtype in DTYPES if found[self.names[0]] == self._bytes(0, dtype)), np.float32)
+        self.shape, self.dtype = self._form(found[self.names[0]])
         for number, name in enumerate(self.names):
             if found[name] != self._bytes(number, self.dtype):
                 shape = " x ".join(map(str, (manifest.rows(number), *self.shape)))
@@ -288,6 +296,13 @@ class DumpReader:
             self.read(number, values[first:first + rows])
             first += rows
         return values
+
+    def _form(self, size: int) -> Tuple[Shape, type]:
+        """Shape of a row and dtype, by the bytes of the first dump. ais_bench leaves no settings, and then the dumps
+        may be those of a model of one pass."""
+        forms = [(first_of(self.settings["outputs"]), dtype) for dtype in DTYPES] if self.settings else \
+            possible_forms(self.manifest)
+        return next((form for form in forms if size == self.manifest.rows(0) * row_bytes(*form)), forms[0])
 
     def _bytes(self, number: int, dtype: type) -> int:
         return self.manifest.rows(number) * row_bytes(self.shape, dtype)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from contract.errors import UserError
+from contract.export import DECODING_NODES
 from contract.files import PathLike, read_json, sha256_of_file, sha256_of_rows, write_json
 from contract.packages import not_importable
 
@@ -31,6 +32,7 @@ class OnnxFacts(NamedTuple):
     quantized: bool  # holds QuantizeLinear nodes: int8
     half: bool  # holds float16 weights
     deployed: bool = False  # holds AscendQuant nodes: int8 in the form that atc takes
+    decoding: Tuple[str, ...] = ()  # names of the nodes that read heatmaps, of a model of one pass
 
 
 def read_facts(path: PathLike) -> OnnxFacts:
@@ -40,7 +42,7 @@ def read_facts(path: PathLike) -> OnnxFacts:
         saved = read_json(f"{os.fspath(path)}{FACTS}", "facts of an ONNX")
         if saved.pop("sha256") != sha256_of_model(path):
             raise UserError(f"{path}: is not the file that {path}{FACTS} was written for. Copy both again")
-        return OnnxFacts(**{**saved, "shape": tuple(saved["shape"])})
+        return OnnxFacts(**{**saved, "shape": tuple(saved["shape"]), "decoding": tuple(saved.get("decoding", ()))})
     from onnx import TensorProto
 
     model = load_onnx(path, weights=False)
@@ -50,7 +52,9 @@ def read_facts(path: PathLike) -> OnnxFacts:
                      TensorProto.DataType.Name(tensor.elem_type), opset_of(model), origin_of(model),
                      any(node.op_type in QUANTIZERS for node in model.graph.node),
                      any(weights.data_type == TensorProto.FLOAT16 for weights in model.graph.initializer),
-                     any(node.op_type == ASCEND_QUANT for node in model.graph.node))
+                     any(node.op_type == ASCEND_QUANT for node in model.graph.node),
+                     tuple(node.name for node in model.graph.node if node.name.startswith(DECODING_NODES) and
+                           node.op_type != "Constant"))
 
 
 def save_facts(path: PathLike) -> Path:

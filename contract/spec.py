@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from typing import TYPE_CHECKING, Any, Collection, Dict, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Collection, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -28,6 +28,8 @@ Shape = Tuple[int, ...]
 KINDS = {"pose": "pose.spec", "detector": "detection.spec", "reid": "reid.spec"}
 LONGEST_YAML, DEEPEST_YAML = 2 ** 16, 16  # characters, and sections inside sections
 DEFAULT_KIND = "pose"
+KEYPOINTS, KEYPOINT_VALUES = "keypoints", 3  # output of a model of one pass; x, y in pixels of the crop, and the score
+HEATMAP_AXES = 3  # joints, height, width
 DARKNET, MMPOSE = ".cfg", ".py"
 KIND_OF = {DARKNET: "detector", MMPOSE: "pose"}  # of configs that are not ours
 
@@ -128,6 +130,19 @@ def _refuse_bomb(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise ValueError(f"line {event.start_mark.line + 1} has the alias *{event.anchor:.40}; write out what it "
                              "stands for")
+
+
+def outputs_of(spec: Union[Spec, Tensors], shape: Sequence[Optional[int]]) -> Mapping[str, Shape]:
+    """What a model of `spec` gives whose output has this shape, without the batch: the outputs of `spec`, or, where
+    these are heatmaps and the model has found their joints itself, x, y and score of each joint (one pass)."""
+    joints = first_of(spec.outputs)[0]
+    is_one_pass = len(first_of(spec.outputs)) == HEATMAP_AXES and tuple(shape) == (joints, KEYPOINT_VALUES)
+    return {KEYPOINTS: (joints, KEYPOINT_VALUES)} if is_one_pass else spec.outputs
+
+
+def first_of(outputs: Mapping[str, Shape]) -> Shape:
+    """The shape of the output that dumps hold."""
+    return tuple(next(iter(outputs.values())))
 
 
 def row_bytes(shape: Shape, dtype: Any) -> int:

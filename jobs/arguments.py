@@ -31,8 +31,8 @@ ANNOTATED, DETECTED = "annotated", "detected"
 OF_TARGETS = ("runner", "precision", "device", "gears", "precision_mode")  # a target takes those of its room
 OF_SWEEP = ("photographs", "repeat")
 NOT_OF_SWEEP = ("targets", "validate", "images", "annotations", "model", "detector_model", "detections", "gt_boxes",
-                "person_class", "person_category", "boxes", "limit", "uint8", "no_flip", "runner", "precision", "gears",
-                "precision_mode")
+                "person_class", "person_category", "boxes", "limit", "uint8", "one_pass", "no_flip", "runner",
+                "precision", "gears", "precision_mode")
 SWEEP_DEFAULTS = {"photographs": 128, "repeat": 5, "device": "cuda:0"}
 BATCH, SWEEP_BATCHES = 16, (1, 2, 4, 8, 16, 32, 64)
 
@@ -119,6 +119,8 @@ def add_inputs(group: Any) -> None:
                        "(default: 1)")
     group.add_argument("--gt_boxes", action="store_true", help="annotated boxes instead")
     group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photos")
+    group.add_argument("--one_pass", action="store_true", help="a model that takes bytes, mirrors them itself and "
+                       "gives keypoints: no mirrored bins, and 204 bytes per person out")
     group.add_argument("--no_flip", action="store_true", help="no flip test: half the work, and less accurate")
     group.add_argument("--work", type=path, metavar="DIR", help="bins, models and results (default: runs/NAME, of the "
                        "checkpoint or model)")

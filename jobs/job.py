@@ -18,7 +18,8 @@ class Job:
     or `detector_model`, unless the boxes are `annotated`. People are class `person_class` of the weights, and category
     `person_category` of the detections; None is what these stages take themselves. A `model` runs unchanged and needs
     no checkpoint. `label` tells apart jobs in one work folder that differ in their boxes, `variant` those that differ
-    in the precision of their models. `options` are those of the target: device, ...
+    in the precision of their models. A model of `one_pass` takes bytes, mirrors them itself and gives keypoints.
+    `options` are those of the target: device, ...
     """
 
     target: str
@@ -43,6 +44,7 @@ class Job:
     label: str = ""
     variant: str = ""
     flip: bool = True
+    one_pass: bool = False
     options: Dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -53,6 +55,15 @@ class Job:
     def suffix(self) -> str:
         """Of files that depend on what a bin holds."""
         return "_uint8" if self.dtype == UINT8 else ""
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether mirrored bins are made and inferred, too."""
+        return self.flip and not self.one_pass
+
+    def suffix_of_onnx(self, suffix: str) -> str:
+        """Of an ONNX file that takes bins of this suffix, as pth2onnx.py names it."""
+        return ("_one_pass" if suffix else "_one_pass_float32") if self.one_pass else suffix
 
     @property
     def first_device(self) -> str:
@@ -67,13 +78,18 @@ class Job:
         return self.bins() / "manifest.json"
 
     @property
-    def onnx(self) -> Path:
-        """Of any batch size, exported from the checkpoint."""
+    def exported(self) -> Path:
+        """What pth2onnx.py is told, which names its files after it."""
         return self.work / "models" / f"{self.name}.onnx"
+
+    @property
+    def onnx(self) -> Path:
+        """Of any batch size and float32 crops, exported from the checkpoint."""
+        return self.exported.with_name(f"{self.name}{self.suffix_of_onnx('')}.onnx")
 
     def static_onnx(self, suffix: str = "") -> Path:
         """Of this batch size: the `model` that was given, or what is exported."""
-        return self.model or self.onnx.with_name(f"{self.name}_bs{self.batch}{suffix}.onnx")
+        return self.model or self.exported.with_name(f"{self.name}_bs{self.batch}{self.suffix_of_onnx(suffix)}.onnx")
 
     @property
     def detector_onnx(self) -> Path:
@@ -90,7 +106,8 @@ class Job:
         return self.work / "results"
 
     def dumps(self, mirrored: bool = False) -> Path:
-        name = f"{self.target}_bs{self.batch}{self.suffix}{self.label}{self.variant}"
+        form = "_one_pass" if self.one_pass else self.suffix
+        name = f"{self.target}_bs{self.batch}{form}{self.label}{self.variant}"
         return self.results / f"{name}{'_flip' if mirrored else ''}"
 
     @property
@@ -101,7 +118,7 @@ class Job:
     @property
     def all_dumps(self) -> Tuple[Path, ...]:
         """Of the crops and, for the flip test, of the mirrored ones."""
-        return (self.dumps(), self.dumps(True)) if self.flip else (self.dumps(),)
+        return (self.dumps(), self.dumps(True)) if self.mirrors else (self.dumps(),)
 
     @property
     def score(self) -> Path:
@@ -125,9 +142,10 @@ class Job:
         """None where a `model` was given."""
         if self.model:
             return ()
-        return (stage("pth2onnx.py", self.cfg, self.checkpoint, self.onnx, "--batch", self.batch, "--dtype", dtype,
-                      reads=(self.cfg, self.checkpoint),
-                      leaves=(self.static_onnx("_uint8" if dtype == UINT8 else ""),)),)
+        one_pass = ("--one_pass", *(() if self.flip else ("--no_flip",))) if self.one_pass else ()
+        onnx = self.static_onnx("_uint8" if dtype == UINT8 else "")
+        return (stage("pth2onnx.py", self.cfg, self.checkpoint, self.exported, "--batch", self.batch, "--dtype", dtype,
+                      *one_pass, reads=(self.cfg, self.checkpoint), leaves=(onnx,)),)
 
     def export_detector(self) -> Tuple[Stage, ...]:
         """None where a `detector_model` was given."""

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 from contract.packages import not_importable
 from contract.stage import Stage, stage
@@ -15,7 +15,7 @@ EXPORTERS_NEED = {"pth2onnx.py": ("torch", "onnx", "onnxsim"), "detection.export
 def plan(job: Job) -> List[Stage]:
     """All of them, in order."""
     room = room_of(job.target, job.runner)
-    runs = [room.run(job, mirrored) for mirrored in ((False, True) if job.flip else (False,))]
+    runs = [room.run(job, mirrored) for mirrored in ((False, True) if job.mirrors else (False,))]
     return [*find_people(job), preprocess(job), *room.build(job), *runs, postprocess(job)]
 
 
@@ -29,7 +29,11 @@ def find_people(job: Job) -> List[Stage]:
 
 
 def preprocess(job: Job) -> Stage:
-    people, reads, leaves = people_of(job), [job.dataroot], [job.bins(), job.bins(True)]
+    people, reads, leaves = people_of(job), [job.dataroot], [job.bins()]
+    mirrored: Tuple[object, ...] = ("--no_flip",)
+    if job.mirrors:
+        mirrored = ("--output_flip", job.bins(True))
+        leaves.append(job.bins(True))
     boxes: List[object] = ["--gt_boxes"]
     if not job.annotated and (job.detections or find_people(job)):
         boxes = ["--detections", people]
@@ -40,13 +44,12 @@ def preprocess(job: Job) -> Stage:
         boxes = ["--weights", job.weights, "--yolo_cfg", job.yolo_cfg, *job.class_of_people()]
         reads += [job.weights, job.yolo_cfg]
         leaves.append(people)
-    return stage("preprocess.py", *job.photos(), "--output", job.bins(), "--output_flip", job.bins(True),
-                 "--dtype", job.dtype, "--cfg", job.cfg, *boxes, *job.limited(), "--replace",
-                 reads=[*reads, job.cfg], leaves=leaves)
+    return stage("preprocess.py", *job.photos(), "--output", job.bins(), *mirrored, "--dtype", job.dtype, "--cfg",
+                 job.cfg, *boxes, *job.limited(), "--replace", reads=[*reads, job.cfg], leaves=leaves)
 
 
 def postprocess(job: Job) -> Stage:
-    options = ("--dump_dir_flip", job.dumps(True)) if job.flip else ("--output", job.score)
+    options = ("--dump_dir_flip", job.dumps(True)) if job.mirrors else ("--output", job.score)
     return stage("postprocess.py", "--dataroot", job.dataroot, *job.truth(), "--manifest", job.manifest,
                  "--dump_dir", job.dumps(), *options, "--cfg", job.cfg, reads=(job.manifest, job.cfg, *job.all_dumps),
                  leaves=(job.score / "keypoints.json", job.metrics))

@@ -45,8 +45,10 @@ def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
                 images=args.images, annotations=args.annotations, detections=args.detections,
                 person_class=args.person_class, person_category=args.person_category,
                 annotated=boxes == ANNOTATED, limit=args.limit,
-                dtype=UINT8 if args.uint8 else FLOAT32, model=args.model, detector_model=args.detector_model,
-                label=f"_{boxes}" if len(args.boxes) > 1 else "", flip=not args.no_flip, options=choice.options)
+                dtype=UINT8 if args.uint8 or args.one_pass else FLOAT32, model=args.model,
+                detector_model=args.detector_model, label=f"_{boxes}" if len(args.boxes) > 1 else "",
+                flip=not args.no_flip, one_pass=args.one_pass and not (args.validate and choice.target == REFERENCE),
+                options=choice.options)
             for boxes in args.boxes for choice in choices for batch in args.batch]
     problems = dict.fromkeys(problem for job in jobs for problem in problems_of(job))
     if problems:
@@ -61,21 +63,30 @@ def problems_of(job: Job) -> List[str]:
         if file and file.suffix not in models:
             found.append(f"--{option} {file}: {job.target} with {job.runner} runs "
                          f"{' and '.join(models) or 'no model files, but the checkpoint and the weights'}")
+    if job.one_pass and not getattr(room, "ONE_PASS", False):
+        found.append(f"--one_pass: not for {job.target} with {job.runner}")
     missing = missing_packages(job) if not found else []
     if missing:
         found.append(f"{job.target} needs the Python packages {', '.join(missing)}, which are not installed"
                      + (f": {room.INSTALL}" if hasattr(room, "INSTALL") else ""))
     elif not found and job.model and job.model.suffix == ".onnx" and not getattr(room, "ANY_BATCH", False):
-        found += batch_problems(job.model, job.batch)
+        found += model_problems(job.model, job)
     return found
 
 
-def batch_problems(model: Path, batch: int) -> List[str]:
-    """Of an ONNX file that takes another batch size; other files tell theirs to their own tools alone."""
+def model_problems(model: Path, job: Job) -> List[str]:
+    """Of an ONNX file that takes another batch size, or is of one pass and not asked so; other files tell theirs to
+    their own tools alone."""
     from contract.onnx_file import load_onnx, only_input
+    from contract.spec import KEYPOINTS
 
-    fixed = only_input(load_onnx(model, weights=False), model).type.tensor_type.shape.dim[0].dim_value
-    return [f"--model {model} takes batches of {fixed}, but --batch is {batch}"] if fixed not in (0, batch) else []
+    content = load_onnx(model, weights=False)
+    fixed = only_input(content, model).type.tensor_type.shape.dim[0].dim_value
+    found = [] if fixed in (0, job.batch) else [f"--model {model} takes batches of {fixed}, but --batch is {job.batch}"]
+    if (content.graph.output[0].name == KEYPOINTS) != job.one_pass:
+        found.append(f"--model {model} gives " + ("heatmaps: leave out --one_pass" if job.one_pass else
+                                                  "keypoints: add --one_pass"))
+    return found
 
 
 def share_people(jobs: List[Job]) -> List[Job]:

@@ -38,11 +38,11 @@ def _table(rows: List[Dict[str, Any]]) -> str:
 
 
 def _published(job: Job, metrics: Dict[str, Any]) -> Dict[str, str]:
-    """What others have published of this network on this device; a score only of all photos."""
+    """What others have published of this network on this device; a score only of all photos, nothing of one pass."""
     from contract.published import published_of  # these need packages, and this file is read before there are any
     from contract.spec import load_spec
 
-    found = [] if is_emulated(metrics) else \
+    found = [] if is_emulated(metrics) or job.one_pass else \
         published_of(load_spec(job.cfg), metrics["dumps"][0] or {}, metrics["settings"]["boxes"])
     cells = {cell.figure: cell.value for cell in found}
     return {"published AP": f"{cells['AP']:.4f}" if "AP" in cells and not job.limit else NOTHING,

@@ -12,7 +12,7 @@ from jobs.arguments import ANNOTATIONS
 from jobs.job import Job
 from jobs.series import REFERENCE
 from jobs.targets import room_of
-from pose.result_table import rate_cell, score_cell
+from pose.result_table import rate_cell, score_cell, unit_of
 
 AGREES, DIFFERS = 0, 1  # exit codes of compare.py
 
@@ -61,6 +61,6 @@ def _row(jobs: List[Job]) -> Dict[str, object]:
     return {"model": jobs[0].name, "batch": jobs[0].batch,
             **({"boxes": jobs[0].label.lstrip("_")} if jobs[0].label else {}),
             **{f"{target} AP": score_cell(of) for target, of in metrics.items()},
-            **{f"{target} crops/s": rate_cell(of) for target, of in metrics.items()},
+            **{f"{target} {unit_of(of)}/s": rate_cell(of) for target, of in metrics.items()},
             **{f"{target} agrees": mark("yes" if verdict["agree"] else "NO", is_emulated(metrics[target]))
                for target, verdict in verdicts.items()}}

@@ -2,47 +2,28 @@
 file per batch size. What is written was run and compared with torch."""
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import io
 import json
 import os
 import warnings
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from contract.errors import UserError
 from contract.export import IR_VERSIONS, MAX_EMBEDDING_ERROR, MAX_RELATIVE_ERROR, paths_by_batch
-from contract.files import make_folder, sha256_of_file, write_file
+from contract.files import make_folder, write_file
 from contract.locks import hold
-from contract.onnx_file import read_origin, write_origin
+from contract.onnx_file import only_input, read_origin, sha256_of_model, write_origin
 from contract.pixels import UINT8, pixel_constants
 from networks.fastpose import PixelInput
-from networks.registry import load_network, parameters_of
+from networks.registry import NETWORKS, load_network, parameters_of
 
 ARITHMETIC_ON_SHAPES = {"Shape", "Gather", "ConstantOfShape", "Range", "NonZero"}
-
-
-def export_onnx(config: Any, checkpoint: str, output: str, batches: List[int], opset: int = 11) -> List[str]:
-    """Write `output` and one file for each of `batches`; their paths. What does not agree with torch is not written."""
-    if not os.path.exists(checkpoint):
-        raise UserError(f"{checkpoint}: no such checkpoint")
-    origin = {"checkpoint_sha256": sha256_of_file(checkpoint), "opset": str(opset),
-              "config": json.dumps({"network": config.network, **parameters_of(config), **config.of_data(),
-                                    "dtype": config.dtype}, sort_keys=True),
-              "pixel_constants": json.dumps(pixel_constants(config.mean, config.std))}  # for ascend.atc --uint8
-    suffix = "_uint8.onnx" if config.dtype == UINT8 else ".onnx"
-    paths = {batch: str(path.with_name(path.stem + suffix)) for batch, path in paths_by_batch(output, batches).items()}
-    wanted = {batch: path for batch, path in paths.items() if read_origin(path) != origin}
-    if wanted:
-        make_folder(os.path.dirname(output) or ".")
-        with hold(*paths.values()):
-            export_files(config, checkpoint, wanted, origin, opset)
-    for path in paths.values():
-        print(f"{path}: {'written' if path in wanted.values() else 'kept, of the same checkpoint and config'}")
-    return list(paths.values())
 
 
 def export_files(config: Any, checkpoint: str, paths: Dict[Optional[int], str], origin: Dict[str, str],
@@ -62,8 +43,50 @@ def export_files(config: Any, checkpoint: str, paths: Dict[Optional[int], str], 
         write_file(path, content)
 
 
+def export_onnx(config: Any, checkpoint: str, output: str, batches: List[int], opset: int = 11,
+                write: Callable[..., None] = export_files) -> List[str]:
+    """Write `output` and one file for each of `batches`; their paths. What does not agree with torch is not written.
+    `write` makes the files."""
+    if not os.path.exists(checkpoint):
+        raise UserError(f"{checkpoint}: no such checkpoint")
+    origin = {"checkpoint_sha256": sha256_of_model(checkpoint), "opset": str(opset), "config": describe(config),
+              "pixel_constants": json.dumps(pixel_constants(config.mean, config.std))}  # for ascend.atc --uint8
+    suffix = f"{suffix_of(config)}.onnx"
+    paths = {batch: str(path.with_name(path.stem + suffix)) for batch, path in paths_by_batch(output, batches).items()}
+    wanted = {batch: path for batch, path in paths.items() if read_origin(path) != origin}
+    if wanted:
+        make_folder(os.path.dirname(output) or ".")
+        with hold(*paths.values()):
+            write(config, checkpoint, wanted, origin, opset)
+    for path in paths.values():
+        print(f"{path}: {'written' if path in wanted.values() else 'kept, of the same checkpoint and config'}")
+    return list(paths.values())
+
+
+def describe(config: Any) -> str:
+    """What a file is of, beside its checkpoint."""
+    parameters = parameters_of(config) if config.network in NETWORKS else {}
+    inside = getattr(config, "inside", None)
+    return json.dumps({"network": config.network, **parameters, **config.of_data(), "dtype": config.dtype,
+                       **({"inside": dataclasses.asdict(inside)} if inside else {})}, sort_keys=True)
+
+
+def suffix_of(config: Any) -> str:
+    """Of the names of files: what they take and give beyond float32 in and the network's output."""
+    if not getattr(config, "inside", None):
+        return "_uint8" if config.dtype == UINT8 else ""
+    heatmaps = "_heatmaps" if "output" in config.outputs else ""
+    return f"_one_pass{heatmaps}{'' if config.dtype == UINT8 else '_float32'}"
+
+
 def export(network: Any, config: Any, opset: int) -> Any:
     """The network as an ONNX ModelProto whose first axis is symbolic."""
+    rows = torch.zeros(1, *config.input_shape, dtype=getattr(torch, config.dtype))
+    return export_module(network, rows, "image", "output", opset, symbolic=True)
+
+
+def export_module(module: Any, rows: Tensor, source: str, output: str, opset: int, symbolic: bool) -> Any:
+    """A torch module of one input and one output as an ONNX ModelProto, for the batch of `rows` or a symbolic one."""
     import onnx
 
     stream = io.BytesIO()
@@ -72,9 +95,8 @@ def export(network: Any, config: Any, opset: int) -> Any:
     older = {"dynamo": False} if "dynamo" in inspect.signature(exporter).parameters else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        exporter(network, torch.zeros(1, *config.input_shape, dtype=getattr(torch, config.dtype)), stream,
-                 opset_version=opset, input_names=["image"], output_names=["output"],
-                 dynamic_axes={"image": {0: "batch"}, "output": {0: "batch"}}, **older)
+        exporter(module, rows, stream, opset_version=opset, input_names=[source], output_names=[output],
+                 dynamic_axes={source: {0: "batch"}, output: {0: "batch"}} if symbolic else {}, **older)
     return onnx.load_from_string(stream.getvalue())
 
 
@@ -82,7 +104,7 @@ def simplify(model: Any, config: Any, batch: Optional[int]) -> Any:
     """Constant-fold and clean the graph; with a `batch`, make every shape static."""
     import onnxsim
 
-    shapes = {"image": [batch, *config.input_shape]} if batch else None
+    shapes = {only_input(model, "the graph").name: [batch, *config.input_shape]} if batch else None
     simplified, same = onnxsim.simplify(model, overwrite_input_shapes=shapes)
     if not same:
         raise UserError("onnxsim changed the numbers of the graph. Install another version of onnxsim")
@@ -102,8 +124,7 @@ def compare(network: Any, content: bytes, config: Any, batch: int) -> None:
     """Run an ONNX file on crops of noise and refuse it when it differs from torch too much for float32."""
     import onnxruntime
 
-    low, high = (0, 256) if config.dtype == UINT8 else noise_range(config)
-    crops = np.random.default_rng(0).uniform(low, high, (batch, *config.input_shape)).astype(config.dtype)
+    crops = noise(config, batch)
     with torch.inference_mode():
         expected = network(torch.from_numpy(crops)).numpy()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -115,7 +136,8 @@ def compare(network: Any, content: bytes, config: Any, batch: int) -> None:
                         f"expected at most {most:.0e}. It was not written")
 
 
-def noise_range(config: Any) -> Tuple[float, float]:
-    """From black to white, as the float32 input of a model has them."""
+def noise(config: Any, batch: int) -> np.ndarray:
+    """Rows of the model's input, from black to white."""
     mean, std = np.array(config.mean), np.array(config.std)
-    return float((-mean / std).min()), float(((1 - mean) / std).max())
+    low, high = (0, 256) if config.dtype == UINT8 else (float((-mean / std).min()), float(((1 - mean) / std).max()))
+    return np.random.default_rng(0).uniform(low, high, (batch, *config.input_shape)).astype(config.dtype)

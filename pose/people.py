@@ -1,11 +1,14 @@
 """The people of a folder of bins: which boxes they come from, and the manifest that says so."""
 from __future__ import annotations
 
+import dataclasses
 from typing import List, Optional
 
+from contract.dumps import DumpReader
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.manifest import Manifest, load_manifest, settings_of
+from contract.spec import KEYPOINTS, first_of
 from pose.coco import Detections
 from pose.geometry import GEOMETRIES
 from pose.spec import PoseSpec, spec_of_data
@@ -49,3 +52,9 @@ def spec_of(manifest: Manifest) -> PoseSpec:
     except (AttributeError, KeyError, TypeError):
         raise UserError(f"the manifest's config is {config!r:.80}, expected what preprocess.py writes. Run it again "
                         "with --replace") from None
+
+
+def spec_of_dumps(reader: DumpReader) -> PoseSpec:
+    """As `spec_of`, and how these dumps are decoded: those of a model of one pass hold keypoints."""
+    spec = spec_of(reader.manifest)
+    return spec if reader.shape == first_of(spec.outputs) else dataclasses.replace(spec, decode=KEYPOINTS)

@@ -11,11 +11,22 @@ NOTHING = "-"
 
 def result_row(metrics: Dict[str, Any]) -> Dict[str, Any]:
     """Column -> cell of one run: its model, COCO numbers from 0 to 1, and speeds per second."""
-    dumps, both = metrics["dumps"][0] or {}, ", both crops" if metrics["settings"]["flip_test"] else ""
+    dumps, settings = metrics["dumps"][0] or {}, metrics["settings"]
+    of = ", one pass" if is_one_pass(metrics) else ", both crops" if settings["flip_test"] else ""
     return {"model": dumps.get("model", NOTHING), "batch": dumps.get("batch", NOTHING),
             **{name: score_cell(metrics, name) for name in ("AP", "AP50", "AR")},
-            "crops/s in the model": rate_cell(metrics),
-            f"people/s, bins to dumps{both}": rate_cell(metrics, "people_per_second")}
+            f"{unit_of(metrics)}/s in the model": rate_cell(metrics),
+            f"people/s, bins to dumps{of}": rate_cell(metrics, "people_per_second")}
+
+
+def is_one_pass(metrics: Dict[str, Any]) -> bool:
+    """Whether the model has mirrored the crops and found the joints itself; older results do not say."""
+    return metrics["settings"].get("one_pass", False)
+
+
+def unit_of(metrics: Dict[str, Any]) -> str:
+    """What a row of the model's input is: a model of one pass looks at both crops of a person."""
+    return "people" if is_one_pass(metrics) else "crops"
 
 
 def score_cell(metrics: Dict[str, Any], name: str = "AP") -> str:

@@ -9,14 +9,17 @@ import dataclasses
 import os
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+import numpy as np
+
 from contract.errors import UserError
 from contract.files import PathLike
-from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, FLOAT32
+from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, FLOAT32, UINT8
 from contract.published import Published, read_published, read_weights_name
-from contract.spec import DEFAULT_KIND, MMPOSE, Shape, one_of, read_yaml
+from contract.spec import DEFAULT_KIND, KEYPOINTS, MMPOSE, Shape, one_of, read_yaml
 from networks.registry import NETWORKS
 from pose.decoders import DECODERS
 from pose.geometry import GEOMETRIES
+from pose.heatmaps import FLIP_SHIFTS
 from pose.mmpose_config import read_mmpose_config
 from pose.skeleton import COCO17, SKELETONS, Skeleton
 
@@ -31,12 +34,25 @@ MOST = {"IMAGE_SIZE": 2048, "HEATMAP_SIZE": 2048, "CONV_DIM": 8192, "WIDTH": 8, 
 
 
 @dataclasses.dataclass(frozen=True)
+class Inside:
+    """What a model of one pass does between the crop and its keypoints.
+
+    `decode` is a key of DECODERS. `columns` are those of a mirrored crop's heatmap in the order that lays it over the
+    crop's, shifted as FLIP_SHIFTS[`flip_shift`] does; without a flip test there are none.
+    """
+
+    decode: str
+    flip_shift: Optional[str] = None
+    columns: Tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class PoseSpec:
     """One top-down pose model. Sizes are (height, width).
 
     `network` is a key of NETWORKS, or another name for a network that only its model file describes; `parameters` are
     what the YAML's MODEL section says of it. `geometry` and `decode` are keys of GEOMETRIES and DECODERS. `weights` is
-    how the file begins that the `published` figures are of.
+    how the file begins that the `published` figures are of. `inside` is of a model of one pass.
     """
 
     input_size: Tuple[int, int] = (256, 192)
@@ -52,6 +68,7 @@ class PoseSpec:
     weights: Optional[str] = None
     published: Tuple[Published, ...] = ()
     input_name: str = "image"
+    inside: Optional[Inside] = None
 
     @property
     def input_shape(self) -> Shape:
@@ -71,6 +88,23 @@ class PoseSpec:
         return {"input_size": list(self.input_size), "heatmap_size": list(self.heatmap_size),
                 "mean": list(self.mean), "std": list(self.std), "geometry": self.geometry, "decode": self.decode,
                 "skeleton": self.skeleton.name}
+
+    def one_pass(self, flip_shift: Optional[str] = "clean", dtype: str = UINT8, heatmaps: bool = False) -> PoseSpec:
+        """The model that takes crops, mirrors them and finds the joints itself. `flip_shift` None is without a flip
+        test. `heatmaps` gives the mean of both crops' heatmaps in place of keypoints, to look into it.
+
+        Raises UserError where there is no such model.
+        """
+        (height, width), (rows, columns) = self.input_size, self.heatmap_size
+        if self.decode == KEYPOINTS or heatmaps and not DECODERS[self.decode].of_the_mean:
+            raise UserError(f"DECODE is {self.decode}, which " + (
+                "has no mean of heatmaps" if self.decode != KEYPOINTS else "the model does already"))
+        if height * columns != width * rows:
+            raise UserError(f"HEATMAP_SIZE {rows} x {columns} is not of the shape of IMAGE_SIZE {height} x {width}, "
+                            "so cells of a heatmap are no squares of the crop, which one pass needs")
+        order = tuple(FLIP_SHIFTS[flip_shift](np.arange(columns)[::-1]).tolist()) if flip_shift else ()
+        return dataclasses.replace(self, dtype=dtype, decode=self.decode if heatmaps else KEYPOINTS,
+                                   inside=Inside(self.decode, flip_shift, order))
 
 
 def spec_of_data(config: Mapping[str, Any], dtype: str) -> PoseSpec:

@@ -7,15 +7,17 @@ Axes: N people of an image, K joints.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from backends.rooms import open_model
-from contract.backend import Backend, infer_rows, pad_rows
+from backends.rooms import open_backend
+from contract.backend import Backend, check_backend, infer_rows, pad_rows
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.pixels import FLOAT32
+from contract.spec import KEYPOINTS, outputs_of
 from detection.decoding import Thresholds, anchor_rows, find_people
 from detection.detector import Detector, batch_of, open_detector
 from detection.letterbox import boxes_to_photograph, letterbox, network_input
@@ -69,7 +71,8 @@ class Finder:
 class Poser:
     """A pose network: images and boxes to joints. With `flip`, the mean over each crop and its mirror image.
 
-    `batch` crops at once; None is what the model was made for, or `usual_batch` of one that takes any.
+    A model of one pass mirrors the crops itself. `batch` crops at once; None is what the model was made for, or
+    `usual_batch` of one that takes any.
     """
 
     def __init__(self, room: str, model: PathLike, spec: PoseSpec, device: Optional[str], options: Mapping[str, Any],
@@ -81,7 +84,12 @@ class Poser:
         self.backend: Any = None
 
     def open(self) -> None:
-        self.backend = open_model(self.room, self.model, self.spec, self.device, **self.options)
+        """The spec becomes that of the model: it may take bytes, and have found the joints itself."""
+        self.backend = open_backend(self.room, self.model, self.device, self.spec, **self.options)
+        self.spec = dataclasses.replace(self.spec, dtype=self.backend.input_dtype.name)
+        if KEYPOINTS in outputs_of(self.spec, self.backend.output_shape[1:]):
+            self.spec, self.flip = dataclasses.replace(self.spec, decode=KEYPOINTS), False
+        check_backend(self.backend, self.model, self.spec)
         static = self.backend.input_shape[0]
         if static and self.batch_asked not in (None, static):
             raise UserError(f"{self.model}: takes batches of {static}, but --posebatch is {self.batch_asked}. Leave it "

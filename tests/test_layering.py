@@ -135,7 +135,8 @@ def test_rooms_are_loaded_by_name_alone():
 def test_networks_know_errors_and_files_of_the_contract():
     for path in sources_in("networks"):
         known = {module for module in ours_in(path) if module.startswith(("contract.", "pose."))}
-        more = {"contract.export", "contract.locks", "contract.onnx_file"} if path.name == "onnx_export.py" else set()
+        more = {"contract.backend", "contract.export", "contract.locks", "contract.onnx_file"} \
+            if path.name.endswith("onnx_export.py") or path.name == "one_pass_export.py" else set()
         assert known <= {"contract.errors", "contract.files", "contract.pixels"} | more, name(path)
         assert path.name != "registry.py" or not packages(path) & set(DEVICE_PACKAGES)
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jobs.job import Job
 
 MODELS = (".onnx",)  # files that --model may name
+ONE_PASS = True  # models that find the joints themselves
 
 
 def options(target: str) -> Dict[str, Sequence[str]]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jobs.job import Job
 
 MODELS = (".onnx", ".xml")  # files that --model may name
+ONE_PASS = True  # models that find the joints themselves
 INSTALL = ROOM.install
 
 

@@ -13,6 +13,7 @@ from backends.pytorch.options import ROOM
 from contract.errors import UserError
 from contract.files import PathLike
 from networks.fastpose import PixelInput
+from networks.one_pass import OnePass
 from networks.registry import load_network
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -21,7 +22,8 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 class Backend:
     """The checkpoint of a network with its spec. Any batch, float32 out.
 
-    `precision` is that of the weights and of the arithmetic between. `cuda_graph` counts on CUDA alone.
+    `precision` is that of the weights and of the arithmetic between. `one_pass`, flip or no_flip, gives keypoints, read
+    from float32 heatmaps. `cuda_graph` counts on CUDA alone.
 
     cuDNN's benchmark mode stays off: it chooses algorithms by timing them, and a run that is continued, or done again,
     must give the same bytes.
@@ -30,7 +32,7 @@ class Backend:
     slots = 1
 
     def __init__(self, model: PathLike, device: Optional[str] = None, spec: Any = None, precision: str = "fp32",
-                 cuda_graph: bool = True):
+                 cuda_graph: bool = True, one_pass: Optional[str] = None):
         self.device, self.dtype = _open_device(device or "cpu"), PRECISIONS[precision]
         # TF32 keeps 10 bits of a float32's 23; a baseline keeps them all.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -39,7 +41,11 @@ class Backend:
         self.normalize = PixelInput(spec.mean, spec.std).to(self.device) if takes_bytes else nn.Identity()
         # Half precision runs on tensor cores, which take channels last; float32 keeps the layout of the checkpoint.
         self.layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
-        self.network = load_network(spec, model).to(self.device, self.dtype, memory_format=self.layout)
+        network = load_network(spec, model).to(self.device, self.dtype, memory_format=self.layout)
+        if one_pass:
+            flip_shift = "clean" if one_pass == "flip" else None
+            network = OnePass(network, spec.one_pass(flip_shift, spec.dtype)).to(self.device).eval()
+        self.network = network
         self.runner = CudaRunner(self._forward, self.device, cuda_graph) if self.device.type == "cuda" else None
         self.times: List[float] = self.runner.times if self.runner else []
         self.input_shape = (None, *spec.input_shape)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jobs.job import Job
 
 MODELS = ()  # it runs the checkpoint
+ONE_PASS = True  # models that find the joints themselves
 PRECISIONS = ("fp32", "fp16", "bf16")
 GPU = "gpu"
 
@@ -47,7 +48,8 @@ def build(job: Job) -> List[Stage]:
 
 def run(job: Job, mirrored: bool) -> Stage:
     return job.infer(("infer.py", "--backend", "pytorch"), job.checkpoint, mirrored, "--batchsize", job.batch,
-                     *(_options(job) if job.target == GPU else ()))
+                     *(_options(job) if job.target == GPU else ()),
+                     *(("--one_pass", "flip" if job.flip else "no_flip") if job.one_pass else ()))
 
 
 def _options(job: Job) -> Sequence[str]:

@@ -9,6 +9,8 @@ ROOM = Room(
     install="python3 -m pip install -r requirements.txt",
     suffixes=(".pth", ".pt", ".weights"),
     flags={"precision": {"choices": (FP32, FP16, BF16), "help": "weights and arithmetic (default: fp32)"},
+           "one_pass": {"choices": ("flip", "no_flip"), "help": "mirror the crops and find the joints in the "
+                        "model too, with or without the flip test (default: heatmaps)"},
            "cuda_graph": {**ON_OFF, "help": "replay a captured CUDA graph (default: where one can be captured)"}},
     words={"float32": FP32, "float16": FP16, "bfloat16": BF16},
     needs_spec=True,

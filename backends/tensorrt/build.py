@@ -27,6 +27,7 @@ from backends.tensorrt.source import Sizes, Source, choose_sizes, describe_sizes
 from backends.tensorrt.trtexec_build import build_command, check_trtexec, print_commands, run_trtexec
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, parse
 from contract.errors import UserError
+from contract.export import DECODING_NODES
 from contract.files import make_folder, remove_file, sha256_of_file, write_file
 from contract.locks import hold, reading
 from contract.onnx_file import sha256_of_model
@@ -91,7 +92,7 @@ def write_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: 
     scratch, started = output.with_suffix(".build"), time.monotonic()
     make_folder(scratch if args.trtexec or recipe.convert else output.parent)
     print(f"{output}: TensorRT {tensorrt.__version__} builds it for {facts['gpu']}, which takes minutes", flush=True)
-    onnx = autocast(model, scratch) if recipe.convert else model
+    onnx = autocast(model, scratch, source.one_pass) if recipe.convert else model
     if args.trtexec:
         command = build_command(version, onnx, scratch / output.name, source, sizes, recipe, table, args)
         run_trtexec(command, scratch, output, sizes[1])
@@ -117,6 +118,8 @@ def build_engine(tensorrt: Any, logger: Any, model: Path, source: Source, sizes:
     """The engine, which TensorRT itself has read once."""
     builder = Builder(tensorrt, logger, recipe)
     builder.parse(model)
+    if source.one_pass and recipe.flags:
+        builder.keep_float32(DECODING_NODES)
     builder.set_options(args.tf32, args.workspace, args.optimization_level)
     profile = builder.set_sizes(source, sizes) if source.shape[0] is None else None
     if args.timing_cache:

@@ -44,6 +44,17 @@ class Builder:
             reasons = [self.parser.get_error(number).desc() for number in range(self.parser.num_errors)]
             raise self._failure(f"cannot take {model} ({'; '.join(reasons)})")
 
+    def keep_float32(self, start: str) -> None:
+        """Layers of nodes whose names begin so compute in float32, where flags would allow less."""
+        kind = self.tensorrt.DataType.FLOAT
+        for layer in map(self.network.get_layer, range(self.network.num_layers)):
+            outputs = range(layer.num_outputs)
+            if layer.name.startswith(start) and all(layer.get_output(number).dtype == kind for number in outputs):
+                layer.precision = kind
+                for number in outputs:
+                    layer.set_output_type(number, kind)
+        self.config.set_flag(self.tensorrt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+
     def set_options(self, tf32: bool, workspace: Optional[int], optimization_level: Optional[int]) -> None:
         """`workspace` is in MiB; None leaves TensorRT's own choice."""
         tensorrt, config = self.tensorrt, self.config

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ENGINE = ".engine"
 MODELS = (ENGINE, ".onnx")  # files that --model may name; an engine is built of the latter
+ONE_PASS = True  # models that find the joints themselves
 PRECISIONS = ("fp32", "fp16", "int8")
 
 

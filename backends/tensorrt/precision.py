@@ -14,6 +14,7 @@ from typing import Any, List, NamedTuple, Tuple
 from backends.tensorrt.calibration_table import Version
 from backends.tensorrt.source import Source
 from contract.errors import UserError
+from contract.export import DECODING_NODES
 from contract.files import make_folder
 from contract.workers import describe_exit, run_together
 
@@ -84,10 +85,12 @@ def check_precision(tensorrt: Any, precision: str) -> None:
                         "and build it with python3 -m backends.tensorrt.build --precision int8")
 
 
-def autocast_command(model: Path, output: Path) -> List[str]:
-    """ModelOpt's converter to float16, with float32 inputs and outputs, so that the same bins serve."""
+def autocast_command(model: Path, output: Path, one_pass: bool = False) -> List[str]:
+    """ModelOpt's converter to float16, with float32 inputs and outputs, so that the same bins serve. Nodes that find
+    joints in the model stay float32."""
+    keep = ["--nodes_to_exclude", f"{DECODING_NODES}.*"] if one_pass else []
     return ["python3", "-m", "modelopt.onnx.autocast", "--onnx_path", str(model), "--output_path", str(output),
-            "--low_precision_type", "fp16", "--keep_io_types"]
+            "--low_precision_type", "fp16", "--keep_io_types", *keep]
 
 
 def check_autocast(model: Path) -> None:
@@ -98,10 +101,10 @@ def check_autocast(model: Path) -> None:
                         f"install nvidia-modelopt[onnx], or run elsewhere: {command}, then build that file")
 
 
-def autocast(model: Path, folder: Path) -> Path:
+def autocast(model: Path, folder: Path, one_pass: bool) -> Path:
     """A float16 twin of `model` in `folder`."""
     output = make_folder(folder) / f"{model.stem}.fp16.onnx"
-    command = autocast_command(model, output)
+    command = autocast_command(model, output, one_pass)
     print(shlex.join(command), flush=True)
     code = run_together({"autocast": [sys.executable, *command[1:]]})["autocast"]
     if code or not output.exists():

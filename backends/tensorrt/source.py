@@ -20,6 +20,7 @@ class Source(NamedTuple):
     dtype: str
     quantized: bool  # holds QuantizeLinear nodes: int8
     half: bool  # holds float16 weights
+    one_pass: bool = False  # holds nodes that find joints in heatmaps
 
 
 def read_source(model: Path) -> Source:
@@ -28,7 +29,7 @@ def read_source(model: Path) -> Source:
     if facts.dtype not in DTYPES:
         raise UserError(f"{model}: takes {facts.dtype}, expected {' or '.join(DTYPES)}, which bins hold. Convert it "
                         "with its unchanged inputs and outputs (--keep_io_types of ModelOpt)")
-    return Source(facts.name, facts.shape, DTYPES[facts.dtype], facts.quantized, facts.half)
+    return Source(facts.name, facts.shape, DTYPES[facts.dtype], facts.quantized, facts.half, bool(facts.decoding))
 
 
 def choose_sizes(model: Path, source: Source, batch: Optional[int], profile: Optional[str]) -> Sizes:

@@ -33,6 +33,9 @@ def build_command(version: Version, model: Path, engine: Path, source: Source, s
     """Builds the engine that backends.tensorrt.build builds, then times it, with the same switches in every release."""
     if version < OLDEST:
         raise UserError(f"trtexec is of TensorRT {dotted(version)}, expected {dotted(OLDEST)} or newer")
+    if source.one_pass and recipe.flags:
+        raise UserError(f"{model}: finds joints in the model, whose layers for that must stay float32. trtexec is not "
+                        "told which; build without --trtexec")
     command = ["trtexec", f"--onnx={model}", f"--saveEngine={engine}"]
     command += [f"--device={args.device}"] if args.device else []
     if source.shape[0] is None:
@@ -86,7 +89,7 @@ def print_commands(model: Path, output: Path, source: Source, sizes: Sizes, args
         check_existing(table, version)
     if recipe.convert:
         half = model.with_suffix(".fp16.onnx")
-        print(shlex.join(autocast_command(model, half)))
+        print(shlex.join(autocast_command(model, half, source.one_pass)))
         model = half
     print(shlex.join(build_command(version, model, output, source, sizes, recipe, table, args)))
 

@@ -84,7 +84,7 @@ class Case:
         return Finding(cause, NOT_TESTED, self.model.neither) if self.model.neither else None
 
     def no_heatmaps(self, cause: str, need: str) -> Finding:
-        if self.a.readers and self.b.readers:
+        if self.a.holds_heatmaps and self.b.holds_heatmaps:
             return Finding(cause, RULED_OUT, "the dumps agree, so it is nothing before them")
         return Finding(cause, NOT_TESTED, need)
 

@@ -34,7 +34,7 @@ LIMITS = {
 
 
 def measure(a: Result, b: Result, options: Options) -> Optional[Dict[str, Heatmaps]]:
-    if not a.readers or not b.readers:
+    if not a.holds_heatmaps or not b.holds_heatmaps:
         return None
     return {name: measure_peaks(*cells_and_peaks) for name, *cells_and_peaks in zip(
         FOLDERS, a.decoded.cells, b.decoded.cells, a.decoded.peaks, b.decoded.peaks)}

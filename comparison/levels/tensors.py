@@ -49,7 +49,7 @@ LIMITS = {
 
 
 def measure(a: Result, b: Result, options: Options) -> Optional[Dict[str, Tensors]]:
-    if not a.readers or not b.readers:
+    if not a.holds_heatmaps or not b.holds_heatmaps:
         return None
     elements = int(np.prod(options.spec.heatmap_size))
     return {name: measure_sums(sums, elements) for name, sums in zip(FOLDERS, b.decoded.sums)}

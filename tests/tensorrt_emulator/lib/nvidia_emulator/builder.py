@@ -134,7 +134,10 @@ class Builder(Thing):
         facts = {"tensorrt": here.tensorrt, "gpu": here.gpu, "compute_capability": here.compute_capability,
                  "profiles": [profile._shapes for profile in config._profiles], "flags": flags,
                  "profile_sharing": sharing if here.profile_sharing is None else here.profile_sharing,
-                 "typed": network.typed, "int8_scales": scales}
+                 "typed": network.typed, "int8_scales": scales,
+                 "float32_layers": [layer.name for layer in network._layers if layer.precision is not None
+                                    and len(layer._types) == layer.num_outputs
+                                    and "OBEY_PRECISION_CONSTRAINTS" in flags]}
         return IHostMemory(plan.write(facts, network._onnx))
 
     def _check(self, network: INetworkDefinition, config: IBuilderConfig, flags: List[str]) -> None:

@@ -33,6 +33,23 @@ class ITensor:
         self.dtype = enums_of(machine().major).DataType[KINDS[onnx.TensorProto.DataType.Name(tensor.elem_type)]]
 
 
+class ILayer:
+    """A node of the ONNX file, with what was asked of its arithmetic."""
+
+    def __init__(self, node: Any, outputs: List[ITensor]):
+        self.name, self._outputs = node.name, outputs
+        self.precision: Any = None
+        self._types: Dict[int, Any] = {}
+
+    num_outputs = property(lambda self: len(self._outputs))
+
+    def get_output(self, index: int) -> ITensor:
+        return self._outputs[index]
+
+    def set_output_type(self, index: int, dtype: Any) -> None:
+        self._types[index] = dtype
+
+
 class INetworkDefinition(Thing):
     def __init__(self, builder: Thing, flags: int):
         super().__init__(builder._logger)
@@ -42,10 +59,15 @@ class INetworkDefinition(Thing):
         self._flags = {flag.name for flag in names if flags >> int(flag) & 1}
         self._inputs: List[ITensor] = []
         self._outputs: List[ITensor] = []
+        self._layers: List[ILayer] = []
         self._onnx = b""
 
+    num_layers = property(lambda self: len(self._layers))
     num_inputs = property(lambda self: len(self._inputs))
     num_outputs = property(lambda self: len(self._outputs))
+
+    def get_layer(self, index: int) -> ILayer:
+        return self._layers[index]
 
     def get_input(self, index: int) -> ITensor:
         return self._inputs[index]
@@ -111,6 +133,10 @@ class OnnxParser(Thing):
         weights = {tensor.name for tensor in model.graph.initializer}
         network._inputs = [ITensor(value) for value in model.graph.input if value.name not in weights]
         network._outputs = [ITensor(value) for value in model.graph.output]
+        graph = onnx.shape_inference.infer_shapes(model).graph
+        tensors = {value.name: ITensor(value) for value in (*graph.value_info, *graph.output)}
+        network._layers = [ILayer(node, [tensors[name] for name in node.output if name in tensors])
+                           for node in graph.node if node.op_type != "Constant"]
         network._onnx = content
         return True
 

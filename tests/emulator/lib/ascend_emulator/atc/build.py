@@ -15,6 +15,25 @@ from .shapes import Shape, parse_gears, resolve
 
 NEWEST_OPSETS = (("7.0", 18), ("0", 13))  # of ai.onnx, by the CANN release from which it is supported
 KERNELS_APART = "8.5"  # the release from which the operators of a chip are a package of their own
+# Operators that atc has a parser for: those registered in Huawei's ONNX plugins of canndev at a2f1d9ae6 (21 June 2022),
+# all of them for opset 8 to 15, and Constant, which becomes a weight. Later releases have more.
+OPERATORS = frozenset("""
+Abs Acos Acosh AdaptiveAvgPool2d Add AffineGrid And ArgMax ArgMin AscendAntiQuant AscendDequant AscendDequantS16
+AscendQuant AscendRequant AscendRequantS16 Asin Asinh Atan Atanh AveragePool BatchMatMul BatchMultiClassNMS
+BatchNormalization BitShift BoundingBoxDecode Cast Ceil Celu Clip Col2im Compress Concat Constant ConstantOfShape Conv
+ConvTranspose Cos Cosh CumSum DeformableConv2D DeformableOffsets DepthToSpace Det Div Dropout DynSeqOuter Einsum Elu
+EmbeddingBag Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gemm GlobalAveragePool
+GlobalLpPool GlobalMaxPool Greater GroupNormRelu HardSigmoid Hardmax Identity If InstanceNormalization Int8Conv
+Int8ConvRelu Int8Dequantize Int8FC Int8GivenIntTensorFill Int8GivenTensorFill Int8Quantize Int8Transpose IsInf IsNaN
+LRN LSTM LSTMP LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul Max MaxPool MaxRoiPool
+MaxUnpool Mean MeanVarianceNormalization Min Mod MovingSumWithSigmoid Mul Multinomial Neg NonMaxSuppression NonZero
+Not OneHot Or PRelu PSROIPooling Pad Pow RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range
+Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+ReduceSumSquare Relu Reshape Resize ReverseSequence RoiAlign RoiExtractor Round Scatter ScatterElements ScatterND Selu
+Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan
+Tanh TfIdfVectorizer ThresholdedRelu Tile TopK Transpose Unsqueeze Upsample Where Xor Yolo YoloPreDetection
+YoloV3DetectionOutputV2 YoloV5DetectionOutput YoloxBoundingBoxDecode
+""".split())
 TYPE_NAMES = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8", "INT8": "int8"}
 
 
@@ -34,12 +53,18 @@ def read_model(path: str) -> Any:
         raise AtcError("E16005", count=len(versions))
     limit = newest_opset(machine().cann)
     if versions[0] > limit:
-        node = model.graph.node[0]
-        raise AtcError("E19010", value=node.name, kind=f"ai.onnx::{versions[0]}::{node.op_type}")
+        raise unknown(model.graph.node[0], versions[0])
+    for node in model.graph.node:
+        if node.op_type not in OPERATORS:
+            raise unknown(node, versions[0])
     if not machine().kernels and om.version_key(machine().cann) >= om.version_key(KERNELS_APART):
         node = model.graph.node[0]
         raise AtcError("EZ3003", value=node.name, kind=node.op_type)
     return model
+
+
+def unknown(node: Any, opset: int) -> AtcError:
+    return AtcError("E19010", value=node.name, kind=f"ai.onnx::{opset}::{node.op_type}")
 
 
 def newest_opset(cann: str) -> int:
