@@ -41,6 +41,7 @@ def read_model(path: str) -> Any:
     import onnx
     try:
         model = onnx.load(path)
+        operators = list(model.graph.node)
         if is_quantized(model):
             model = to_integers(model)
         onnx.checker.check_model(model)
@@ -54,7 +55,7 @@ def read_model(path: str) -> Any:
     limit = newest_opset(machine().cann)
     if versions[0] > limit:
         raise unknown(model.graph.node[0], versions[0])
-    for node in model.graph.node:
+    for node in operators:
         if node.op_type not in OPERATORS:
             raise unknown(node, versions[0])
     if not machine().kernels and om.version_key(machine().cann) >= om.version_key(KERNELS_APART):
