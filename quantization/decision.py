@@ -3,7 +3,7 @@ written from it."""
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 from contract.errors import UserError
 from contract.files import PathLike, write_json
@@ -18,7 +18,8 @@ class Decision:
 
     ranges: tensor -> the lowest and highest value that int8 keeps, low <= 0 <= high and low < high; kept: node that
     stays float -> why; method: a name in contract.ranges.METHODS; per_channel: each output channel of weights has a
-    scale of its own; sha256: of the float "model" and of the "data" that it was calibrated on.
+    scale of its own; sha256: of the float "model" and of the "data" that it was calibrated on; bias: node -> what is
+    added to its bias, per output channel, where it is int8 (quantization.bias).
     """
 
     ranges: Dict[str, Tuple[float, float]]
@@ -26,6 +27,7 @@ class Decision:
     method: str
     per_channel: bool = True
     sha256: Dict[str, str] = dataclasses.field(default_factory=dict)
+    bias: Dict[str, List[float]] = dataclasses.field(default_factory=dict)
 
     def describe(self) -> Dict[str, Any]:
         return {"format": FORMAT, **dataclasses.asdict(self)}
@@ -51,7 +53,7 @@ def load_decision(path: PathLike) -> Decision:
             raise UserError(f"{path}: a record of format {record['format']}, expected {FORMAT}. Run quantize.py again")
         ranges = {str(name): (float(low), float(high)) for name, (low, high) in record["ranges"].items()}
         return Decision(ranges, dict(record["kept"]), str(record["method"]), bool(record["per_channel"]),
-                        dict(record["sha256"]))
+                        dict(record["sha256"]), dict(record["bias"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise

@@ -14,6 +14,7 @@ from layers.graphs import copy_of, sort_nodes, with_opset
 PER_CHANNEL_OPSET = 13  # of ONNX, where QuantizeLinear got an axis
 INT8_OPERATORS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger",
                   "QLinearConv", "QLinearMatMul", "AscendQuant", "AscendDequant"}
+WITH_BIAS = {"Conv", "ConvTranspose", "Gemm"}  # MatMul takes none
 EPSILON = 1e-5  # of BatchNormalization, where a node does not say
 
 
@@ -57,6 +58,7 @@ def prepare(model: ModelProto, path: PathLike) -> ModelProto:
     _constants_to_weights(prepared)
     _drop_listed_weights(prepared)
     _name_nodes(prepared)
+    _give_bias(prepared)
     _fold_batch_norm(prepared)
     return prepared
 
@@ -100,8 +102,21 @@ def _name_nodes(model: ModelProto) -> None:
         taken.add(node.name)
 
 
+def _give_bias(model: ModelProto) -> None:
+    """Of zeros, to each layer that can have one: batch norm and corrections of int8 go into it."""
+    graph = Graph(model)
+    for node in model.graph.node:
+        if node.op_type in WITH_BIAS and node.input[1] in graph.weights and len(node.input) < 3:
+            settings = {attribute.name: attribute.i for attribute in node.attribute}
+            shape = graph.weights[node.input[1]].dims
+            channels = {"Conv": shape[0], "ConvTranspose": shape[1] * settings.get("group", 1),
+                        "Gemm": shape[0 if settings.get("transB", 0) else 1]}[node.op_type]
+            node.input.append(f"{node.name}/bias")
+            model.graph.initializer.append(numpy_helper.from_array(np.zeros(channels, np.float32), node.input[2]))
+
+
 def _fold_batch_norm(model: ModelProto) -> None:
-    """Into the convolution or deconvolution that alone feeds it, whose bias is made where it has none."""
+    """Into the convolution or deconvolution that alone feeds it."""
     graph = Graph(model)
     folded = set()
     for norm in model.graph.node:
@@ -137,10 +152,5 @@ def _fold(graph: Graph, before: NodeProto, norm: NodeProto) -> None:
         shaped = np.repeat(factor.reshape(groups, -1), len(weights) // groups, axis=0)
         shaped = shaped.reshape(*weights.shape[:2], *[1] * (weights.ndim - 2))
     graph.replace(before.input[1], weights * shaped)
-    if len(before.input) < 3:
-        before.input.append(f"{before.name}/bias")
-        bias = graph.model.graph.initializer.add()
-        bias.CopyFrom(numpy_helper.from_array(np.zeros(len(factor), np.float32), before.input[2]))
-        graph.weights[bias.name] = bias
     graph.replace(before.input[2], (graph.values(before.input[2]) - mean) * factor + shift)
     before.output[0] = norm.output[0]

@@ -118,6 +118,11 @@ def _between(graph: Graph, form: Form, tensors: Set[str]) -> List[NodeProto]:
     return [node for result, node in able.items() if result in after and before.issuperset(data_inputs(node))]
 
 
+def given_name(graph: Graph, places: Places, name: str) -> str:
+    """What the node that makes `name` calls it among pairs: an output of the network keeps its name behind the pair."""
+    return f"{name}/float" if name in graph.outputs and name in places.made else name
+
+
 def tensors_to_calibrate(graph: Graph) -> List[str]:
     """Everything that has a range of its own in any form, in the order of the graph."""
     wanted = {name for form in FORMS.values() for name in find_places(graph, form, {}).ranges.values()}
@@ -136,7 +141,6 @@ class _Writer:
         self.graph = Graph(model)
         self.places = find_places(self.graph, form, decision.kept)
         self.nodes: List[NodeProto] = []
-        self.scales: Dict[str, float] = {}
 
     def write(self) -> ModelProto:
         for name in self.graph.inputs:
@@ -144,6 +148,7 @@ class _Writer:
                 self._pair(name)
         for node in list(self.model.graph.node):
             if node.name in self.places.nodes and node.op_type in WEIGHTED:
+                self._correct(node)
                 self._weights(node)
             node.input[:] = [self._read(node, name) for name in node.input]
             results = [name for name in node.output if name in self.places.ranges]
@@ -157,8 +162,7 @@ class _Writer:
         return self.model
 
     def _given(self, name: str) -> str:
-        """What the node that makes `name` calls it: an output of the network keeps its name behind the pair."""
-        return f"{name}/float" if name in self.graph.outputs and name in self.places.made else name
+        return given_name(self.graph, self.places, name)
 
     def _read(self, node: NodeProto, name: str) -> str:
         """An int8 node reads through the pair, and so does everybody where int8 is all that is there."""
@@ -183,6 +187,15 @@ class _Writer:
         kinds = np.iinfo(self.form.activations)
         scale = (high - low) / (kinds.max - kinds.min)
         return scale, np.array(np.clip(round(kinds.min - low / scale), kinds.min, kinds.max), self.form.activations)
+
+    def _correct(self, node: NodeProto) -> None:
+        correction = self.decision.bias.get(node.name)
+        if correction:
+            name = f"{node.name}/corrected"
+            values = self.graph.values(node.input[2]) + np.float32(correction)
+            self.graph.weights[name] = self.model.graph.initializer.add()
+            self.graph.weights[name].CopyFrom(numpy_helper.from_array(values, name))
+            node.input[2] = name
 
     def _weights(self, node: NodeProto) -> None:
         values = self.graph.values(node.input[1])
@@ -217,9 +230,9 @@ class _Writer:
         name = f"{node.name}/{node.input[2]}"
         values = self.graph.values(node.input[2]).astype(np.float64)
         units = np.broadcast_to(scale * self._activation(node.input[0])[0], values.shape).astype(np.float32)
-        axis = 0
-        if scale.ndim == 0:
-            units, axis = units[0], None
+        axis = 0 if scale.ndim else None
+        if axis is None:
+            units = units[0]
         self._constant(f"{name}/int32", np.rint(values / units).astype(np.int32))
         parts = self._constants(name, units, np.zeros(units.shape, np.int32))
         self._add("DequantizeLinear", [f"{name}/int32", *parts], f"{name}/read", axis)
@@ -233,8 +246,10 @@ class _Writer:
         return name
 
     def _add(self, op_type: str, inputs: List[str], output: str, axis: Optional[int] = None) -> None:
-        options = {} if axis is None else {"axis": axis}
-        self.nodes.append(helper.make_node(op_type, inputs, [output], name=f"{output}/{op_type}", **options))
+        node = helper.make_node(op_type, inputs, [output], name=f"{output}/{op_type}")
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self.nodes.append(node)
 
 
 def _channel_axis(node: NodeProto) -> Optional[int]:

@@ -39,3 +39,17 @@ def run(session: Any, tensors: Sequence[str], rows: np.ndarray, path: PathLike) 
         raise UserError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot run it on rows of "
                         f"{rows.shape[1:]} {rows.dtype}: {' '.join(str(error).split())}") from None
     return [value[:len(rows)] for value in values]
+
+
+class Network:
+    """A serialized model whose one output is wanted."""
+
+    def __init__(self, content: bytes, path: PathLike):
+        self.session, self.path = open_session(content, path), path
+        self.output = self.session.get_outputs()[0].name
+
+    def infer(self, rows: np.ndarray) -> np.ndarray:
+        """Any number of rows (n, ...) -> their outputs, float32."""
+        at_once = batch_of(self.session) or len(rows)
+        return np.concatenate([run(self.session, [self.output], rows[start:start + at_once], self.path)[0]
+                               for start in range(0, len(rows), at_once)])

@@ -1,0 +1,99 @@
+"""Int8 networks that are tried on a few crops: how far their output is from float32's, and what each layer takes."""
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Tuple
+
+import numpy as np
+from onnx import ModelProto, NodeProto
+
+from contract.files import PathLike
+from contract.progress import Progress
+from contract.ranges import METHODS, Range, bounds
+from quantization.bias import bias_corrections
+from quantization.decision import Decision
+from quantization.graph import Graph
+from quantization.qdq import FORMS, layers_of, result_of, to_qdq
+from quantization.running import Network, batch_of, open_session, run
+
+TIMED_RUNS = 20  # of a profile; the least time of a node is the one without other programs in it
+OF_OTHER_LAYERS = "kept for this trial"
+
+
+class Trials:
+    """`model` is prepared and `ranges` are of it; `rows`: (n, ...) crops that int8 is tried on; `path` names the model
+    in errors."""
+
+    def __init__(self, model: ModelProto, form: str, ranges: Mapping[str, Range], rows: np.ndarray, path: PathLike):
+        self.model, self.form, self.ranges, self.rows, self.path = model, form, ranges, rows, path
+        self.graph = Graph(model)
+        self.layers: List[NodeProto] = layers_of(self.graph, FORMS[form])
+        self.bias: Dict[str, List[float]] = {}
+        self.expected = Network(model.SerializeToString(), path).infer(rows).astype(np.float64)
+
+    def decide(self, method: str, kept: Mapping[str, str]) -> Decision:
+        return Decision({name: bounds(one, method) for name, one in self.ranges.items()}, dict(kept), method,
+                        bias=self.bias)
+
+    def correct(self, method: str) -> None:
+        """From now on decisions have the corrections of this method."""
+        self.bias = {}
+        self.bias = bias_corrections(self.model, self.decide(method, {}), self.form, self.rows, self.path)
+
+    def network(self, decision: Decision) -> Network:
+        return Network(to_qdq(self.model, decision, self.form).SerializeToString(), self.path)
+
+    def distance(self, decision: Decision) -> float:
+        """|int8 - float32|^2 / |float32|^2 of the output, over all rows. Of layers tried alone these add up, as long as
+        their errors have nothing to do with each other."""
+        off = self.network(decision).infer(self.rows) - self.expected
+        return float((off ** 2).sum() / max((self.expected ** 2).sum(), np.finfo(np.float64).tiny))
+
+    def methods(self, kept: Mapping[str, str]) -> Dict[str, float]:
+        """Method -> distance of the output with it."""
+        return {method: self.distance(self.decide(method, kept))
+                for method in Progress(METHODS, unit="method", desc="methods")}
+
+    def effects(self, method: str) -> Dict[str, float]:
+        """Layer -> distance of the output when it alone is int8."""
+        names = [layer.name for layer in self.layers]
+        return {name: self.distance(self.decide(method, {other: OF_OTHER_LAYERS for other in names if other != name}))
+                for name in Progress(names, unit="layer", desc="each layer alone")}
+
+    def times(self, method: str) -> Dict[str, Tuple[float, float]]:
+        """Layer -> milliseconds per crop in float32 and in int8, of ONNX Runtime on this CPU; 0 where its profile does
+        not tell, because the layer was fused into another."""
+        quantized = to_qdq(self.model, self.decide(method, {}), self.form)
+        profiles = [profile(one.SerializeToString(), self.rows, self.path) for one in (self.model, quantized)]
+        names = {layer.name: _names_in_profiles(self.graph, layer) for layer in self.layers}
+        slow, fast = ({layer: next((times[name] for name in known if name in times), 0.0)
+                       for layer, known in names.items()} for times in profiles)
+        return {layer: (slow[layer], fast[layer]) for layer in names}
+
+
+def profile(content: bytes, rows: np.ndarray, path: PathLike) -> Dict[str, float]:
+    """Node -> least milliseconds per crop in ONNX Runtime."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = open_session(content, path, profile=str(Path(folder) / "profile"))
+        at_once = rows[:batch_of(session) or 1]
+        for _ in range(TIMED_RUNS):
+            run(session, [session.get_outputs()[0].name], at_once, path)
+        events: List[Dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
+    times: Dict[str, List[float]] = {}
+    for event in events:
+        name = event["name"].replace("_kernel_time", "")
+        if event.get("cat") == "Node" and name != event["name"]:
+            times.setdefault(re.sub(r"_token_\d+$", "", name), []).append(event["dur"] / 1000 / len(at_once))
+    return {name: min(values) for name, values in times.items()}
+
+
+def _names_in_profiles(graph: Graph, layer: NodeProto) -> List[str]:
+    """A layer is called by its node, or once fused with its Relu, or laid out in blocks, by what it gives."""
+    results = [layer.output[0], result_of(graph, layer)]
+    after = graph.only_reader(results[1])  # an Add is fused into the convolution before it
+    if after is not None and after.op_type == "Add":
+        results += [after.output[0], result_of(graph, after)]
+    return [layer.name, f"fused {layer.name}", *(f"{name}_nchwc" for name in results)]
