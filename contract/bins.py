@@ -202,8 +202,9 @@ def share_of(groups: List[range], number: int, shares: int) -> List[range]:
     return groups[len(groups) * number // shares:len(groups) * (number + 1) // shares]
 
 
-def spread(bins: BinReader, people: int) -> List[int]:
-    """Numbers of bins, evenly spread over the folder, that together hold about `people` people."""
+def spread(bins: Any, people: int) -> List[int]:
+    """Numbers of bins, evenly spread over the folder, that together hold about `people` people. `bins` may be anything
+    with a length and the counts `rows`."""
     count = min(len(bins), -(-people * len(bins) // sum(bins.rows)))
     return [number * len(bins) // count for number in range(count)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 from onnx import ModelProto
@@ -90,10 +90,10 @@ def choose_kept(errors: List[LayerError], trials: Trials, budget: int) -> Kept:
     return fewest(keep, min(budget, len(ranked)))
 
 
-def fewest(keep: Callable[[int], Kept], most: int) -> Kept:
-    """The result of the smallest count, 1 to `most`, that passes, taking more to be no worse; else of `most`."""
+def fewest(keep: Callable[[int], Any], most: int) -> Any:
+    """The result of the smallest count, 1 to `most`, that `passes`, taking more to be no worse; else of `most`."""
     failing, count = 0, 1
-    best: Optional[Kept] = None
+    best: Any = None
     while best is None and failing < most:
         tried = keep(count)
         if tried.passes or count == most:

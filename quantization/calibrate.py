@@ -1,7 +1,7 @@
 """Ranges of a network's tensors over many crops, collected batch by batch: no activation is stored."""
 from __future__ import annotations
 
-from typing import Dict, Iterable, List
+from typing import Dict, Iterable, List, Mapping
 
 import numpy as np
 from onnx import ModelProto
@@ -41,6 +41,6 @@ def _add(collected: Range, values: np.ndarray, name: str, path: PathLike) -> Non
                         "model whole, and are the bins its own?") from None
 
 
-def dead_tensors(ranges: Dict[str, Range]) -> List[str]:
+def dead_tensors(ranges: Mapping[str, Range]) -> List[str]:
     """Those that were 0 all the time: int8 of them is 0 too, also where other crops would not be."""
     return [name for name, collected in ranges.items() if collected.largest == 0]

@@ -7,6 +7,7 @@ from typing import Callable, Optional, Tuple
 import numpy as np
 
 from contract.bins import BinReader
+from contract.errors import UserError
 from contract.manifest import Manifest
 from pose.annotations import Annotations
 from pose.bootstrap import coco_numbers, difference_intervals
@@ -67,9 +68,16 @@ class Validation:
         self.people: Optional[Manifest] = bins.manifest if _is_people(bins) else None
         self.float = self._outputs(infer_float)
 
+    @staticmethod
+    def require_people(bins: BinReader) -> None:
+        """Raises UserError where joints cannot be told."""
+        if not _is_people(bins):
+            raise UserError(f"{bins.folder}: no manifest of people, which says where each crop lies in its photo. "
+                            "Give bins that preprocess.py made")
+
     def judge(self, infer: Infer) -> Change:
         came, expected = self._outputs(infer), self.float
-        cosine = float(np.mean([_cosine(a, b) for a, b in zip(expected.rows, came.rows)]))
+        cosine = mean_cosine(expected.rows, came.rows)
         if self.people is None:
             return Change(sum(self.bins.rows), cosine)
         counted = expected.scores > SCORED_JOINT
@@ -81,17 +89,18 @@ class Validation:
         drop = float(lost.sum() * counted.shape[1] / max(np.count_nonzero(counted), 1))
         change = Change(len(lost), cosine, moved, drop)
         if self.annotations is not None:
-            self._score(change, came)
+            self._score(change, came, self.people, self.annotations)
         return change
 
-    def _score(self, change: Change, came: Outputs) -> None:
-        truth = load_truth(self.annotations, self.people.settings["images"])
-        image = np.array([truth.numbers[one] for one in self.people["image_id"].tolist()])
+    def _score(self, change: Change, came: Outputs, people: Manifest, annotations: Annotations) -> None:
+        truth = load_truth(annotations, people.settings["images"])
+        annotations.require_images(people["image_id"].tolist(), "bins")
+        image = np.array([truth.numbers[one] for one in people["image_id"].tolist()])
         known, similar = (oks_with_truth(one.keypoints, image, truth) for one in (self.float, came))
         own = known.argmax(axis=1)[:, None]  # the annotation that float32 found
         differences = np.take_along_axis(similar - known, own, axis=1)[:, 0]
         change.oks = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
-        a, b = (match_results(truth, results_of(self.people, one.keypoints, one.scores)) for one in (self.float, came))
+        a, b = (match_results(truth, results_of(people, one.keypoints, one.scores)) for one in (self.float, came))
         low, high = difference_intervals(a, b, REPLICATES, SEED, 1)["AP"]
         change.ap = coco_numbers(a)["AP"], coco_numbers(b)["AP"], (low, high)
 
@@ -109,6 +118,11 @@ class Validation:
                 scores.append(heights)
             done += len(outputs)
         return Outputs(*(np.concatenate(parts) if parts else np.empty(0) for parts in (rows, cells, scores, keypoints)))
+
+
+def mean_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Of the rows of (N, ...) each."""
+    return float(np.mean([_cosine(one, other) for one, other in zip(a, b)]))
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -192,7 +192,7 @@ class _Writer:
         correction = self.decision.bias.get(node.name)
         if correction:
             name = f"{node.name}/corrected"
-            values = self.graph.values(node.input[2]) + np.float32(correction)
+            values = self.graph.values(node.input[2]) + np.array(correction, np.float32)
             self.graph.weights[name] = self.model.graph.initializer.add()
             self.graph.weights[name].CopyFrom(numpy_helper.from_array(values, name))
             node.input[2] = name

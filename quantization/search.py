@@ -7,7 +7,7 @@ is doubled until it is and then halved down, so that few networks are run.
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable, Dict, List, Mapping, Optional
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from layers.layers_to_keep import fewest
 from quantization.evaluation import Change
@@ -44,7 +44,8 @@ class Point:
 
 @dataclasses.dataclass
 class Found:
-    """`layers` in the order in which they would be kept; `tried` points, of which `chosen` is taken."""
+    """`layers` in the order in which they would be kept, none where none had to be; `tried` points, of which `chosen`
+    is taken."""
 
     layers: List[Layer]
     goal: str
@@ -75,39 +76,47 @@ class Goal:
 
 def goal_of(max_drop: Optional[float], max_drop_oks: Optional[float]) -> Goal:
     if max_drop is not None:
-        return Goal(f"AP drops by at most {max_drop:g} points", lambda change: change.drop_ap <= max_drop)
+        return Goal(f"AP drops by at most {max_drop:g} points",
+                    lambda change: change.drop_ap is not None and change.drop_ap <= max_drop)
     if max_drop_oks is not None:
         return Goal(f"OKS with float32 drops by at most {max_drop_oks:g}",
-                    lambda change: change.drop_oks <= max_drop_oks)
+                    lambda change: change.drop_oks is not None and change.drop_oks <= max_drop_oks)
     return Goal(f"cosine of at least {COSINE_GOAL} with float32", lambda change: change.cosine >= COSINE_GOAL, True)
 
 
-def order_layers(trials: Trials, method: str) -> List[Layer]:
-    effects, times = trials.effects(method), trials.times(method)
-    border = BORDER * sum(fast for _, fast in times.values())
+def order_layers(trials: Trials, method: str, times: Mapping[str, Tuple[float, float]]) -> List[Layer]:
+    """`times` are those of float32 and of int8."""
+    effects, border = trials.effects(method), BORDER * sum(fast for _, fast in times.values())
     layers = [Layer(node.name, node.op_type, effects[node.name], slow, fast, max(slow - fast, 0) + border)
               for node in trials.layers for slow, fast in [times[node.name]]]
     return sorted(layers, key=lambda layer: -layer.effect / layer.price)
 
 
-def search(layers: List[Layer], goal: Goal, judge: Callable[[Mapping[str, str]], Change]) -> Found:
+def search(trials: Trials, method: str, goal: Goal, judge: Callable[[Mapping[str, str]], Change]) -> Found:
     """`judge` measures the network with these layers kept. The point of fewest layers that reaches the goal, or where
-    none does the one whose error times milliseconds is least, as far as effects and prices tell."""
-    found = Found(layers, goal.text, [], Point(0, 0, Change(0, 0), False))
+    none does the one whose error times milliseconds is least, as far as effects and prices tell. Where everything may
+    be int8, no layer is tried alone."""
+    times, change = trials.times(method), judge({})
+    nothing = Point(0, sum(fast for _, fast in times.values()), change, goal.reached(change))
+    if nothing.passes:
+        return Found([], goal.text, [nothing], nothing)
+    found = Found(order_layers(trials, method, times), goal.text, [nothing], nothing)
 
     def try_count(count: int) -> Point:
-        change = judge({layer.name: MEASURED for layer in layers[:count]})
+        change = judge({layer.name: MEASURED for layer in found.layers[:count]})
         found.tried.append(Point(count, found.ms(count), change, goal.reached(change)))
         return found.tried[-1]
 
-    nothing = try_count(0)
-    most = len(layers) - 1
-    if goal.bounded:
-        limit = nothing.ms + BUDGET * (found.ms(len(layers)) - nothing.ms)
-        most = max(count for count in range(len(layers)) if count == 0 or found.ms(count) <= limit)
-    best = nothing if nothing.passes or not most else fewest(try_count, most)
+    most = affordable(found) if goal.bounded else len(found.layers) - 1
+    best = fewest(try_count, most) if most else nothing
     if not best.passes:
         count = min(range(most + 1), key=lambda one: found.error(one) * found.ms(one))
         best = next((point for point in found.tried if point.count == count), None) or try_count(count)
     found.chosen = best
     return found
+
+
+def affordable(found: Found) -> int:
+    """How many layers can be kept within BUDGET."""
+    limit = found.ms(0) + BUDGET * (found.ms(len(found.layers)) - found.ms(0))
+    return max(count for count in range(len(found.layers)) if count == 0 or found.ms(count) <= limit)

@@ -17,9 +17,8 @@ from quantization.bias import bias_corrections
 from quantization.decision import Decision
 from quantization.graph import Graph
 from quantization.qdq import FORMS, layers_of, result_of, to_qdq
-from quantization.running import Network, batch_of, open_session, run
+from quantization.running import TIMED_RUNS, Network, batch_of, open_session, run
 
-TIMED_RUNS = 20  # of a profile; the least time of a node is the one without other programs in it
 OF_OTHER_LAYERS = "kept for this trial"
 
 

@@ -46,7 +46,7 @@ class Backend:
             came = ", ".join(f"{tensor.name} {tensor.type}" for tensor in inputs)
             raise UserError(f"{model}: expected one input of {' or '.join(INPUT_TYPES)}, got {came}")
         check_one_output(model, {tensor.name: _shape(tensor.shape) for tensor in outputs})
-        read_facts(model)  # refuses training mode
+        self.is_int8 = read_facts(model).quantized  # refuses training mode
         self.times: List[float] = []
         self.model, self.input_name, self.output_name = model, inputs[0].name, outputs[0].name
         self.input_dtype = INPUT_TYPES[inputs[0].type]
@@ -74,7 +74,8 @@ class Backend:
                             "TensorRT libraries of the versions that it was built with on LD_LIBRARY_PATH")
 
     def describe(self) -> dict:
-        return {"device": self.device, "provider": self.provider, **ROOM.precision("float32"),
+        word = "int8" if self.is_int8 else "float32"
+        return {"device": self.device, "provider": self.provider, **ROOM.precision(word),
                 "onnxruntime": onnxruntime.__version__}
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """What the room of ONNX Runtime runs, needs and takes."""
 from __future__ import annotations
 
-from contract.room import FP32, Room
+from contract.room import FP32, INT8, Room
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
@@ -10,5 +10,5 @@ ROOM = Room(
     install="python3 -m pip install -r requirements-no-torch.txt",
     suffixes=(".onnx",),
     flags={"provider": {"choices": tuple(PROVIDERS), "help": "execution provider (default: cpu)"}},
-    words={"float32": FP32},
+    words={"float32": FP32, "int8": INT8},
 )

@@ -1,0 +1,129 @@
+"""Make an int8 file of a network: calibrate it on crops, keep in float what loses most, say what it costs and wins.
+
+    python3 quantize.py models/fast_res50_256x192.onnx --input ./prep_data_train
+
+writes models/fast_res50_256x192_int8.onnx and its record beside it. Calibrate on other photos than those that are
+scored. With --validation, bins whose photos have annotations, --max_drop bounds the loss of AP.
+"""
+from __future__ import annotations
+
+from contract.script import exit_code
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from contract.arguments import HelpFormatter, at_least, parse
+from contract.bins import open_bins
+from contract.errors import UserError
+from contract.files import make_folder, sha256_of_rows, write_file
+from contract.locks import hold
+from contract.onnx_file import sha256_of_model
+from contract.ranges import METHODS
+from contract.records import read_record
+
+BEST = "best"
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=HelpFormatter)
+    parser.add_argument("model", help="float32 .onnx")
+    parser.add_argument("--input", default="./prep_data_train", help="what to calibrate on: a folder of bins, or of "
+                        "photos (see --boxes)")
+    parser.add_argument("--boxes", help="detections file of the people on the photos of --input; a detector takes "
+                        "whole photos and needs none")
+    parser.add_argument("--output", help="int8 .onnx to write (default: NAME_int8.onnx beside the model)")
+    parser.add_argument("--cfg", help="config of the model, for photos and for bins without a manifest")
+    parser.add_argument("--people", type=at_least(1), default=256, help="how many crops, spread evenly over --input")
+    parser.add_argument("--method", choices=[BEST, *METHODS], default=BEST, help="how a range is chosen; best: the one "
+                        "that changes the output least")
+    parser.add_argument("--keep", nargs="*", metavar="LAYER", help="keep these layers in float and measure none: "
+                        "names, or the words upsampled, first, last, depthwise; with nothing after it, all become int8 "
+                        "(default: what measuring says)")
+    parser.add_argument("--keep_list", metavar="FILE", help="more of --keep, one per line")
+    parser.add_argument("--target", choices=("cpu", "tensorrt"), default="cpu", help="cpu: ONNX Runtime and OpenVINO; "
+                        "tensorrt: symmetric, on what layers read alone")
+    parser.add_argument("--validation", help="bins to judge on (default: a few of --input)")
+    parser.add_argument("--dataroot", default="./data/coco", help="folder with the annotations of --validation")
+    parser.add_argument("--annotations", help="file of annotations, in place of that of DATAROOT")
+    bound = parser.add_mutually_exclusive_group()
+    bound.add_argument("--max_drop", type=float, help="AP points that may be lost on --validation: hundredths of AP")
+    bound.add_argument("--max_drop_oks", type=float, help="OKS with float32's joints that may be lost, such as 0.005")
+    parser.add_argument("--report", metavar="FILE", help="HTML page with the search: tables, and drop against speed")
+    parser.add_argument("--replace", action="store_true", help="make it anew where it is there already")
+    args = parse(parser, argv)
+    if args.max_drop is not None and not args.validation:
+        parser.error("--max_drop needs --validation: bins whose photos have annotations")
+    if args.keep is not None and (args.max_drop is not None or args.max_drop_oks is not None):
+        parser.error("--keep names the layers, and --max_drop has them searched. Give one of them")
+    return args
+
+
+def open_validation(args: argparse.Namespace) -> Any:
+    """A function of float32's `infer` that gives the people to judge on, or None."""
+    from pose.annotations import annotations_path, load_annotations
+    from quantization.evaluation import Validation
+
+    folder = args.validation or (args.input if args.max_drop_oks is not None else None)
+    if folder is None:
+        return lambda infer: None
+    bins, path = open_bins(Path(folder), args.cfg), annotations_path(args.annotations or args.dataroot)
+    wanted = args.validation and (args.annotations or args.max_drop is not None or path.exists())
+    annotations = load_annotations(path) if wanted else None
+    if args.max_drop is not None or args.max_drop_oks is not None:
+        Validation.require_people(bins)
+    return lambda infer: Validation(bins, annotations, infer)
+
+
+def settings_of(args: argparse.Namespace, source: Any) -> Dict[str, Any]:
+    """What decides the file: it is kept where all of this is the same."""
+    names = ("people", "method", "keep", "target", "max_drop", "max_drop_oks", "validation")
+    return {"data": source.origin(), **{name: getattr(args, name) for name in names}}
+
+
+def run(args: argparse.Namespace) -> None:
+    from quantization.crops import open_source
+    from quantization.decision import record_of, save_decision
+    from quantization.quantizing import Options, output_of, quantize
+    from quantization.report import describe, format_quantized, page
+    from quantization.search import goal_of
+
+    if args.keep_list:
+        args.keep = [*(args.keep or ()), *Path(args.keep_list).read_text().split()]
+    output = Path(args.output or output_of(args.model))
+    if os.path.realpath(output) == os.path.realpath(args.model):
+        raise UserError(f"{output}: is the model itself. Give another --output")
+    source = open_source(args.input, args.cfg, args.boxes)
+    sha256 = {"model": sha256_of_model(args.model), "data": sha256_of_rows([(source.origin(),)])}
+    settings, record = settings_of(args, source), record_of(output)
+    make_folder(output.parent)
+    with hold(output):
+        earlier = read_record(record) or {}
+        if not args.replace and output.exists() and earlier.get("sha256", {}).get("model") == sha256["model"] and \
+                earlier.get("settings") == settings and earlier.get("output_sha256") == sha256_of_model(output):
+            print(f"{output}: kept, of the same model, crops and settings")
+            return
+        options = Options(args.people, None if args.method == BEST else args.method, args.keep, args.target,
+                          goal_of(args.max_drop, args.max_drop_oks))
+        made = quantize(args.model, source, options, open_validation(args), sha256)
+        write_file(output, made.model.SerializeToString())
+        command = shlex.join(["python3", "quantize.py", *sys.argv[1:]])
+        save_decision(record, made.decision, {"settings": settings, "command": command,
+                                              "output_sha256": sha256_of_model(output), **describe(made)})
+    if args.report:
+        make_folder(Path(args.report).parent)
+        write_file(args.report, page(made, f"{output.name} against {Path(args.model).name}"))
+    print(format_quantized(made))
+    print(f"\n{output}: {made.layers - len(made.decision.kept)} of {made.layers} layers in int8, "
+          f"{output.stat().st_size} bytes instead of {os.path.getsize(args.model)}")
+
+
+def main() -> None:
+    run(parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
