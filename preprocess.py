@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 import cv2
+import numpy as np
 
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.bins import BinFolder, RowWriter
@@ -29,7 +30,7 @@ from contract.pixels import DTYPES, FLOAT32, UINT8
 from contract.progress import Progress
 from contract.records import EMULATED, is_emulated, read_record
 from pose.annotations import annotations_path, ground_truth_boxes, load_annotations, open_photos
-from pose.coco import PERSON, Detections, load_detections
+from pose.coco import CORNERS, PERSON, Detections, are_corners, load_detections
 from pose.crops import Normalizer, mirror, opencv_release
 from pose.geometry import GEOMETRIES
 from pose.people import DETECTED, GROUND_TRUTH, build_manifest
@@ -89,6 +90,7 @@ def preprocess(dataroot: Path, output: Path, output_flip: Optional[Path], config
     if detections_file:
         boxes, source, detections = DETECTED, detections_file, load_detections(detections_file, person)
         photos.add_names(detections.file_names)
+        require_sizes(detections, photos, source)
     else:
         boxes, source = GROUND_TRUTH, annotations_path(annotations or dataroot)
         detections = annotated_boxes(source)
@@ -137,6 +139,14 @@ def fingerprint_photographs(photos: Photos, detections: Detections) -> str:
     """
     paths = map(photos.path, sorted(set(detections.image_ids.tolist())))
     return sha256_of_rows((path.name, path.stat().st_size) for path in paths)
+
+
+def require_sizes(detections: Detections, photos: Photos, source: Path) -> None:
+    """Refuse boxes of corners, where the annotations tell the sizes of the photos."""
+    sizes = np.array([[photos.entries.get(image_id, {}).get(key, np.inf) for key in ("width", "height")]
+                      for image_id in detections.image_ids.tolist()], np.float64)
+    if are_corners(detections.bbox_xywh, sizes):
+        raise UserError(f"{source}: {CORNERS}")
 
 
 def report_unusual_boxes(detections: Detections) -> None:

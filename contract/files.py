@@ -80,13 +80,13 @@ def read_json(path: PathLike, what: str) -> Any:
     try:
         with open(path, "rb") as file:
             content = file.read()
-        if content.startswith(GZIP):
-            raise UserError(f"{path}: expected JSON ({what}), but it is compressed by gzip. Run gunzip, and name the "
-                            "file that it leaves")
         return json.loads(content)
     except FileNotFoundError:
         raise UserError(f"{path}: no such {what} file") from None
     except (ValueError, RecursionError) as error:  # no JSON, no text, digits without end, brackets without end
+        if content.startswith(GZIP):
+            raise UserError(f"{path}: expected JSON ({what}), but it is compressed by gzip. Run gunzip, and name the "
+                            "file that it leaves") from None
         raise UserError(f"{path}: expected JSON ({what}), but {error}") from None
 
 

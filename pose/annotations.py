@@ -13,11 +13,13 @@ import numpy as np
 
 from contract.errors import UserError, note
 from contract.files import PathLike, read_json
-from pose.coco import LARGEST_ID, LARGEST_PIXEL, PERSON, Detections, are_fractions
+from pose.coco import CORNERS, LARGEST_ID, LARGEST_PIXEL, PERSON, Detections, are_corners, are_fractions
 from pose.photos import Photos
 from pose.skeleton import COCO17
 
 LABELLED = (0, 1, 2)  # what COCO writes after x and y: not labelled, hidden, visible
+MEAN_PEOPLE = {"person", "persons", "people", "human", "pedestrian"}  # names of categories
+FEW = 5  # people: of fewer, all may lie near the left upper corner of their photos
 OPTIONAL = {"num_keypoints": "the count of labelled joints", "area": "the area of the bbox", "iscrowd": "0"}
 
 
@@ -83,6 +85,7 @@ def load_annotations(source: PathLike) -> Annotations:
         people = list(_people(rows, images, _person_category(categories), notes))
         _require_scorable(people)
         _require_pixels(people)
+        _require_inside(people, images, notes)
         people = _renumbered(people, notes)
     except UserError as error:
         raise _named(path, error) from None
@@ -140,9 +143,12 @@ def _id(row: Dict[str, Any], key: str, where: str) -> int:
 
 
 def _person_category(categories: List[Dict[str, Any]]) -> int:
-    """The id of the category of people: the one that is named person, else the only one with keypoints."""
-    named = [row for row in categories if str(row.get("name", "")).strip().lower() == "person"]
-    found = named or [row for row in categories if row.get("keypoints")]
+    """The id of the category of people: the one that is named person, else the only one with keypoints, else the only
+    one whose name means people."""
+    found: List[Dict[str, Any]] = []
+    for fits in (lambda row: _plain(row.get("name")) == "person", lambda row: row.get("keypoints"),
+                 lambda row: {_plain(row.get("name")), _plain(row.get("supercategory"))} & MEAN_PEOPLE):
+        found = found or list(filter(fits, categories))
     if len(found) != 1:
         names = ", ".join(f"{row.get('id')!r:.20} {row.get('name')!r:.40}" for row in categories[:5])
         raise UserError(f"{len(found) or 'none'} of the {len(categories)} categories ({names}) is named person or "
@@ -189,7 +195,9 @@ def _complete(person: Dict[str, Any], where: str) -> int:
     """Check the values of one person, fill in those of OPTIONAL that are missing, and count the labelled joints."""
     joints = person.setdefault("keypoints", []) or ([] if person.get("num_keypoints") else [0] * 3 * len(COCO17))
     if isinstance(joints, list) and len(joints) != 3 * len(COCO17):
-        raise UserError(f"{where}: has {len(joints) / 3:g} joints, expected COCO's {len(COCO17)}, three numbers each")
+        came = f"lists of {len(joints)} joints" if joints and isinstance(joints[0], list) else \
+            f"{len(joints)} numbers" if len(joints) % 3 else f"{len(joints) // 3} joints"
+        raise UserError(f"{where}: has {came}, expected COCO's {len(COCO17)} joints, three numbers each, in one list")
     person["keypoints"] = _numbers(joints, 3 * len(COCO17), where, "keypoints")
     person["bbox"] = _numbers(person.get("bbox"), 4, where, "bbox")
     labels = joints[2::3]
@@ -236,6 +244,23 @@ def _require_pixels(people: List[Dict[str, Any]]) -> None:
         if are_fractions(values):
             raise UserError(f"every {what} lies between 0 and 1, expected pixels. Are they fractions of the photo? "
                             "Multiply them by its width and height")
+
+
+def _require_inside(people: List[Dict[str, Any]], images: Dict[int, Any], notes: Dict[str, int]) -> None:
+    """Refuse boxes of corners, and count the people whose labelled joints are all beyond their photo."""
+    boxes = np.array([person["bbox"] for person in people], np.float64)
+    joints = np.array([person["keypoints"] for person in people], np.float64).reshape(len(people), -1, 3)
+    sizes = np.array([[images[person["image_id"]].get(key, np.inf) for key in ("width", "height")]
+                      for person in people])
+    places, labelled = joints[..., :2], joints[..., 2] > 0
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    between = ((low <= places) & (places <= high)).all(axis=2) | ~labelled
+    if are_corners(boxes, sizes) or len(people) >= FEW and between.all() and (low < high).all():
+        raise UserError(CORNERS)
+    beyond = ((places < 0) | (places > sizes[:, None])).any(axis=2) | ~labelled
+    count = int((beyond.all(axis=1) & labelled.any(axis=1)).sum())
+    if count:
+        notes["whose joints are all outside of their photo, as the annotations give its size"] += count
 
 
 def _renumbered(people: List[Dict[str, Any]], notes: Dict[str, int]) -> List[Dict[str, Any]]:

@@ -12,6 +12,7 @@ from contract.files import PathLike, read_json
 
 PERSON = 1  # COCO's category id
 LARGEST_ID = 2 ** 63  # of int64
+CORNERS = "every bbox looks like left, top, right, bottom, expected x, y, width, height: subtract left and top"
 LARGEST_PIXEL = 2 ** 24  # float32, which boxes are rounded to, holds whole numbers up to here
 
 
@@ -105,6 +106,13 @@ def _checked(row: Any, where: str) -> Tuple[int, List[float], float]:
 def _is_usable(value: Any) -> bool:
     """Neither NaN nor infinite, which compare as False, nor so large that float32 loses the pixel."""
     return isinstance(value, (int, float)) and abs(value) < LARGEST_PIXEL
+
+
+def are_corners(bbox_xywh: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether (N, 4) boxes on photos of (N, 2) width and height hold right and bottom where width and height belong: as
+    sizes they would reach beyond a photo by more than a tenth of it, and as corners all of them fit."""
+    low, high = bbox_xywh[:, :2], bbox_xywh[:, 2:]
+    return bool(len(sizes) and (high > low).all() and (high <= sizes + 1).all() and (low + high > 1.1 * sizes).any())
 
 
 def are_fractions(values: np.ndarray) -> bool:

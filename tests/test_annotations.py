@@ -111,6 +111,8 @@ RIGHT = {  # name -> change, what is said
     "a person with a capital": (category(name="Person"), ""),
     "joints in other letters": (category(keypoints=[joint.replace("_", " ").title() for joint in COCO17.joints]), ""),
     "another name, but joints": (category(name="human", keypoints=list(COCO17.joints)), ""),
+    "a word for people": (category(name="Human"), ""),
+    "a kind of person": (category(name="worker", supercategory="person"), ""),
     "other categories": (other_category(), "left out, of category 7 .people are category 1.: 2"),
     "other categories, the person last": (other_category(90), "left out, of category 7 .people are category 90.: 2"),
     "no area": (of_all(area=None), "without area, completed by the area of the bbox: 6"),
@@ -145,6 +147,12 @@ def section(name: str, value: object):
     return lambda content: content.update({name: value})
 
 
+def corners(person: dict, number: int) -> list:
+    """The right and bottom of a box in place of its width and height."""
+    x, y, width, height = person["bbox"]
+    return [x, y, x + width, y + height]
+
+
 def joints(count: int):
     return lambda person, number: (person["keypoints"] * 8)[:3 * count]
 
@@ -152,7 +160,7 @@ def joints(count: int):
 REFUSED = {  # name -> change, words of the error
     "empty": (lambda content: "", "expected JSON"),
     "a list": (lambda content: json.dumps(content["annotations"]), "got list"),
-    "compressed": (lambda content: __import__("gzip").compress(json.dumps(content).encode()), "expected JSON"),
+    "compressed": (lambda content: __import__("gzip").compress(json.dumps(content).encode()), "is compressed by gzip"),
     **{f"no {name}": (lambda content, name=name: content.pop(name) and None, f"'{name}' is missing")
        for name in SECTIONS},
     **{f"{name} an object": (section(name, {"1": 2}), f"'{name}' is dict") for name in SECTIONS},
@@ -182,11 +190,14 @@ REFUSED = {  # name -> change, words of the error
     "a bbox of text": (of_first(bbox=["1", 2, 3, 4]), "annotation 1: 'bbox' is "),
     "a bbox of NaN": (of_first(bbox=[math.nan, 2, 3, 4]), "annotation 1: 'bbox' is "),
     "a negative bbox": (of_first(bbox=[1, 2, -3, 4]), "annotation 1: bbox is "),
+    "boxes of corners": (of_all(bbox=corners), "every bbox looks like left, top, right, bottom"),
     "boxes of fractions": (of_all(bbox=[0.1, 0.2, 0.3, 0.4]), "every bbox lies between 0 and 1"),
     "joints of fractions": (of_all(keypoints=[0.25, 0.5, 2] * 17), "every keypoints lies between 0 and 1"),
     **{f"{count} joints": (of_all(keypoints=joints(count)), f"annotation 1: has {count} joints, expected COCO's 17")
        for count in (14, 16, 19, 26, 133)},
-    "half a joint": (of_first(keypoints=[1] * 50), "annotation 1: has 16.6667 joints"),
+    "half a joint": (of_first(keypoints=[1] * 50), "annotation 1: has 50 numbers"),
+    "two numbers each": (of_first(keypoints=[1] * 34), "annotation 1: has 34 numbers"),
+    "joints of 17 lists": (of_first(keypoints=[[1, 2, 2]] * 17), "annotation 1: has lists of 17 joints"),
     "joints of lists": (of_first(keypoints=[[1, 2, 2]] * 51), "annotation 1: 'keypoints' is "),
     "joints of an object": (of_first(keypoints={"nose": [1, 2, 2]}), "annotation 1: 'keypoints' is "),
     "joints of NaN": (of_first(keypoints=[math.nan, 1, 2] * 17), "annotation 1: 'keypoints' is "),
@@ -213,6 +224,20 @@ def test_what_would_give_a_wrong_number_is_refused_by_name(edited, name):
     with pytest.raises(UserError, match=rf"^{path}: [^\n]*{words}") as refused:
         load_annotations(path)
     assert len(str(refused.value)) < 400, "a line that can be read"
+
+
+def test_boxes_of_corners_beyond_their_photo(edited):
+    """Of a single person too: as sizes they reach beyond the photo, as corners they fit."""
+    def change(content):
+        content["annotations"] = [{**content["annotations"][0], "bbox": [60, 50, 150, 110]}]  # of 160 x 120
+
+    with pytest.raises(UserError, match="every bbox looks like left, top, right, bottom"):
+        load_annotations(edited(change))
+
+
+def test_people_whose_joints_are_not_on_their_photo_are_counted(edited, capfd):
+    load_annotations(edited(of_first(keypoints=[500, 50, 2, 20, 50, 0] * 8 + [500, 50, 1])))
+    assert "joints are all outside of their photo, as the annotations give its size: 1" in capfd.readouterr().err
 
 
 def test_all_stages_refuse_before_they_begin(edited, work, own_coco, preprocess, postprocess, main, tmp_path):

@@ -130,3 +130,15 @@ def test_an_output_that_is_a_file(preprocess, tmp_path):
     (tmp_path / "out").write_text("mine")
     assert str(tmp_path / "out") in one_error(preprocess())
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_detections_of_corners_are_refused(preprocess, own_coco):
+    """Where the annotations tell the sizes of the photos: as sizes the boxes would reach far beyond them."""
+    path = own_coco / "detections.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        x, y, width, height = row["bbox"]
+        x, y = max(x, 0), max(y, 0)
+        row["bbox"] = [x, y, min(x + width, 159), min(y + height, 119)]
+    path.write_text(json.dumps(rows))
+    assert "every bbox looks like left, top, right, bottom" in one_error(preprocess())
