@@ -14,7 +14,7 @@ from contract.errors import UserError
 from networks.pickled import NESTED, damaged_entry, refusal
 
 PARALLEL_PREFIX = "module."  # nn.DataParallel puts it before every key
-COUNTER = "num_batches_tracked"
+COUNTER, VARIANCE = "num_batches_tracked", "running_var"  # of batch norm
 NAMED_KEYS = 3  # an error names this many keys of a kind; the rest is counted
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -35,12 +35,21 @@ def fill_network(network: nn.Module, weights: Dict[str, Tensor], path: PathLike)
     """As `load_checkpoint`, with weights that were already read from `path`."""
     expected = network.state_dict()
     counters = {key: value for key, value in expected.items() if key.endswith(COUNTER)}
-    weights = {**counters, **weights}
+    weights = {**counters, **_without_prefix(weights, expected)}
     complaint = _compare(weights, expected)
     if complaint:
         raise UserError(f"{path}: not this network's checkpoint: {complaint}. Does the MODEL section of "
                         "the config, such as WIDTH, belong to it?")
     network.load_state_dict(weights)
+
+
+def _without_prefix(weights: Dict[str, Tensor], expected: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """Names without what torch.compile ("_orig_mod.") and trainers ("model.", "net.") put before every one of them."""
+    first = {key.partition(".")[0] for key in weights}
+    while len(first) == 1 and not any(key.partition(".")[0] in first for key in expected):
+        weights = {key.partition(".")[2]: value for key, value in weights.items()}
+        first = {key.partition(".")[0] for key in weights}
+    return weights
 
 
 def read_state_dict(path: PathLike) -> Dict[str, Tensor]:
@@ -90,7 +99,7 @@ def _unwrap(content: Any, depth: int = NESTED) -> Optional[Dict[str, Tensor]]:
         return None
     if all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
         return content
-    inner = {key: _unwrap(value, depth - 1) for key, value in content.items()}
+    inner = {key: _unwrap(value, depth - 1) for key, value in content.items() if isinstance(key, str)}
     inner = {key: weights for key, weights in inner.items() if weights}
     return inner.get("state_dict") or (next(iter(inner.values())) if len(inner) == 1 else None)
 
@@ -99,10 +108,15 @@ def _check_tensor(path: PathLike, key: str, value: Tensor) -> None:
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
         kind = "quantized" if value.is_quantized else "without numbers" if value.is_meta else "sparse"
         raise UserError(f"{path}: {key} is {kind}, expected a dense tensor. Save it as one (to_dense, dequantize)")
-    if value.is_floating_point() and not torch.isfinite(value).all():
-        count = int((~torch.isfinite(value)).sum())
+    if not value.is_floating_point():
+        return
+    numbers = value.float()  # which networks hold; of kinds of 8 bits torch has no other arithmetic
+    count = int((~torch.isfinite(numbers)).sum())
+    if count:
         raise UserError(f"{path}: {key} holds NaN or infinite values, {count} of {value.numel()}. Did the training "
                         "diverge? Give an earlier checkpoint")
+    if key.endswith(VARIANCE) and (numbers < 0).any():
+        raise UserError(f"{path}: {key} holds negative variances. Is it a checkpoint, or the difference of two?")
 
 
 def _compare(weights: Dict[str, Tensor], expected: Dict[str, Tensor]) -> str:
@@ -113,6 +127,8 @@ def _compare(weights: Dict[str, Tensor], expected: Dict[str, Tensor]) -> str:
         "of another shape": [f"{key} {tuple(weights[key].shape)} (expected {tuple(value.shape)})"
                              for key, value in expected.items()
                              if key in weights and weights[key].shape != value.shape],
+        "of another kind": [f"{key} {weights[key].dtype} (expected {value.dtype})" for key, value in expected.items()
+                            if key in weights and value.is_floating_point() and not weights[key].is_floating_point()],
     }
     return "; ".join(f"{len(keys)} of {len(expected)} keys {kind}: " + ", ".join(keys[:NAMED_KEYS])
                      + (", ..." if len(keys) > NAMED_KEYS else "") for kind, keys in differences.items() if keys)

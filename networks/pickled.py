@@ -13,6 +13,7 @@ from contract.files import PathLike
 
 LEGACY_PICKLES = 3  # magic number, protocol and machine stand before the content of a file of torch before 1.6
 HARMLESS = ("torch", "collections", "numpy")  # modules that a state_dict names too
+REBUILT = "torch._utils._rebuild_"  # how a pickle names a tensor
 NESTED = 3  # dictionaries around a state_dict, at most
 MOST_BYTES = 64 << 20  # of the pickle, which holds no numbers
 NAMED = 8  # keys or classes in an error
@@ -115,6 +116,8 @@ def describe(path: PathLike, content: Content) -> str:
     value, classes = content
     if value is None and classes:
         return "it is a TorchScript archive. Save the state_dict of the network it was made from"
+    if isinstance(value, StandIn) and value.name.startswith(REBUILT):
+        return "it holds a tensor"
     if isinstance(value, StandIn):
         return (f"it holds a complete network, {value.name}, whose code would have to run. Where that code is, and if "
                 f"you trust the file: {command(path, '.state_dict()')}")

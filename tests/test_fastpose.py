@@ -116,6 +116,9 @@ def test_loaded_network_is_in_eval_mode_and_has_the_weights(small_weights, tmp_p
 @pytest.mark.parametrize("wrap", [
     lambda weights: {f"module.{key}": value for key, value in weights.items()},
     lambda weights: {f"module.module.{key}": value for key, value in weights.items()},
+    lambda weights: {f"_orig_mod.{key}": value for key, value in weights.items()},
+    lambda weights: {"state_dict": {f"module.model.{key}": value for key, value in weights.items()}},
+    lambda weights: {"model": weights, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": []}},
     lambda weights: {"epoch": 3, "state_dict": weights},
     lambda weights: {"epoch": 3, "model": weights, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
     lambda weights: {"network": weights},
@@ -165,10 +168,19 @@ def test_what_cannot_be_read_is_named_with_the_command_that_saves_it(small_weigh
     (lambda value: value * float("nan"), "conv_out.bias holds NaN or infinite values, 17 of 17"),
     (lambda value: torch.cat([value[1:], value[:1] / 0]), "conv_out.bias holds NaN or infinite values, 1 of 17"),
     (lambda value: value.to_sparse(), "conv_out.bias is sparse"),
+    (lambda value: value.int(), r"of another kind: conv_out.bias torch.int32 \(expected torch.float32\)"),
+    (lambda value: value.to(torch.complex64), "of another kind: conv_out.bias torch.complex64"),
 ])
 def test_weights_that_are_no_numbers_are_named(small_weights, tmp_path, change, words):
     torch.save({**small_weights, "conv_out.bias": change(small_weights["conv_out.bias"])}, tmp_path / "c.pth")
     with pytest.raises(UserError, match=words):
+        load_network(SMALL, tmp_path / "c.pth")
+
+
+def test_negative_variances_are_named(small_weights, tmp_path):
+    torch.save({**small_weights, "preact.bn1.running_var": -small_weights["preact.bn1.running_var"] - 1},
+               tmp_path / "c.pth")
+    with pytest.raises(UserError, match="preact.bn1.running_var holds negative variances"):
         load_network(SMALL, tmp_path / "c.pth")
 
 
