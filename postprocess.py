@@ -89,6 +89,8 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
     keypoints, scores = decode_dumps(readers, flip_shift, workers)
     for reader in readers:
         reader.lock.release()  # the output may be in their folder
+    if (keypoints == keypoints[:, :1]).all():
+        note(f"{dump_dir}: all joints of a person lie in one place, of everybody. Is every dump full of one value?")
     results = results_of(manifest, keypoints, scores, nms)
     metrics = {
         "metrics": score(truth, results, manifest.settings["images"]) if truth else None,

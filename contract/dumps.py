@@ -17,7 +17,7 @@ import numpy as np
 from contract.bins import BinReader
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, remove_file, remove_leftovers, write_json
-from contract.locks import Lock, read_as_long_as
+from contract.locks import NAME, Lock, read_as_long_as
 from contract.manifest import FORMAT, Manifest, bins_in, check_format, remove_bins, settings_difference
 from contract.measures import is_measure
 from contract.records import EMULATED, is_emulated, protect
@@ -26,6 +26,7 @@ from contract.spec import KEYPOINT_VALUES, KEYPOINTS, Shape, first_of, outputs_o
 SETTINGS = "settings.json"  # beside the dumps: what made them; infer.py writes it, ais_bench does not
 DTYPES = (np.float32, np.float16)
 MOST_NAMED = 5  # folders in an error
+SMALLEST_PEAK, LARGEST_PEAK = 1e-12, 1e9  # the largest value of a dump lies between: 1 of a heatmap, 1e3 of boxes
 Span = Tuple[int, float, float]  # people, and when their inference started and ended, in seconds of the epoch
 
 
@@ -60,8 +61,9 @@ def possible_forms(manifest: Manifest) -> List[Tuple[Shape, type]]:
 
 
 def _what_is_there(folder: PathLike) -> str:
-    """Dumps in a format that is not read, and what to do about them."""
-    files = [entry.name for entry in os.scandir(folder)] if os.path.isdir(folder) else []
+    """Dumps in a format, in a folder or of names that are not read, and what to do about them."""
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name) if os.path.isdir(folder) else []
+    files = [entry.name for entry in entries if entry.is_file() and entry.name not in (SETTINGS, NAME)]
     for suffix, advice in ((".npy", "python3 -c 'import numpy, sys; [numpy.load(name).tofile(name[:-3] + \"bin\") for "
                                     f"name in sys.argv[1:]]' {folder}/*.npy makes them of these, or run ais_bench with "
                                     "--outfmt BIN"),
@@ -69,7 +71,10 @@ def _what_is_there(folder: PathLike) -> str:
         count = sum(name.endswith(suffix) for name in files)
         if count:
             return f"There are {count} {suffix} files, and dumps are .bin. {advice}"
-    return ""
+    for place in (entry.path for entry in entries if entry.is_dir() and bins_in(entry.path)):
+        return f"There are {len(bins_in(place))} .bin files in {place}. If they are the dumps, name that folder"
+    return f"There are {len(files)} files of other names ({files[0]}, ...), and the dump of the bin NAME.bin is " \
+        "NAME_0.bin" if files else ""
 
 
 def folders_like(folder: PathLike) -> List[str]:
@@ -257,6 +262,12 @@ def describe_speed(summary: Dict[str, Any], batch: int, outputs: Mapping[str, Sh
             f"{end['people_per_second']:.1f} {unit}/s, {end['people']} in {end['seconds']:.1f} s")
 
 
+def _looks_like_output(values: np.ndarray) -> bool:
+    with np.errstate(all="ignore"):
+        largest = np.abs(values.astype(np.float64)).max()
+    return bool(largest == 0 or SMALLEST_PEAK < largest < LARGEST_PEAK)
+
+
 class DumpReader:
     """The dumps of one folder, all of them there and of the right size. No other run replaces them as long as the
     reader lives, or until its `lock` is released."""
@@ -270,9 +281,13 @@ class DumpReader:
             near = [] if places else folders_like(folder)
             advice = f"There are dumps in {', '.join(near[:MOST_NAMED])}: name the right folder" if near else \
                 "Run the inference again"
+            there = "" if places.keys() & set(usual) else _what_is_there(folder)
             raise UserError(f"{folder}: {len(missing)} of {len(usual)} dumps are missing ({missing[0]}, ...). "
-                            f"{_what_is_there(folder) or advice}")
+                            f"{there or advice}")
         extra = sorted(places.keys() - set(usual))
+        if any(re.sub(r"_[1-9]\d*\.bin$", "_0.bin", name) in usual for name in extra):
+            raise UserError(f"{folder}: holds dumps of several outputs ({extra[0]}, ...), expected those of the one "
+                            "output of a pose model. Move the others away if the first is right")
         if extra:
             raise UserError(f"{folder}: {len(extra)} dumps more than the manifest's {len(usual)} "
                             f"({extra[0]}, ...). Is the --manifest that of these dumps?")
@@ -286,6 +301,19 @@ class DumpReader:
                 raise UserError(f"{os.path.join(folder, name)}: {found[name]} bytes, expected "
                                 f"{self._bytes(number, self.dtype)} ({shape} "
                                 f"{np.dtype(self.dtype).name}). Run the inference again, or check --manifest")
+
+        self._check_values()
+
+    def _check_values(self) -> None:
+        """Of the first dump: numbers of another kind look like an output when they are read as that kind alone."""
+        path, size = os.path.join(self.folder, self.names[0]), np.dtype(self.dtype).itemsize
+        with open(path, "rb") as file:
+            content = file.read()
+        kinds = {"": f"<f{size}", "big-endian": f">f{size}", "integers": f"<i{size}"}
+        likely = [name for name, kind in kinds.items() if _looks_like_output(np.frombuffer(content, kind))]
+        if likely and likely[0]:
+            raise UserError(f"{path}: its values are no output's. Are they {' or '.join(likely)}? Write little-endian "
+                            "float32 or float16 (numpy's astype('<f4').tofile)")
 
     def read_all(self, numbers: range) -> np.ndarray:
         """The rows of consecutive dumps, (rows, *shape) float32, such as (rows, K, h, w)."""

@@ -6,6 +6,7 @@ by columns that the stages name.
 """
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -147,11 +148,13 @@ def settings_difference(ours: Dict[str, Any], theirs: Dict[str, Any], but: Tuple
 
 
 def bins_in(folder: PathLike) -> Dict[str, int]:
-    """Name -> bytes of every .bin in `folder`; empty when there is no such folder."""
-    try:
-        return {entry.name: entry.stat().st_size for entry in os.scandir(folder) if entry.name.endswith(".bin")}
-    except FileNotFoundError:
-        return {}
+    """Name -> bytes of every .bin in `folder`; empty when there is no such folder. Links to nowhere are no files."""
+    found: Dict[str, int] = {}
+    for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+        if entry.name.endswith(".bin"):
+            with contextlib.suppress(FileNotFoundError):
+                found[entry.name] = entry.stat().st_size
+    return found
 
 
 def remove_bins(folder: PathLike, *records: str) -> None:

@@ -62,3 +62,43 @@ def test_bins_of_other_numbers_are_named(work, infer, kind, manifest):
         np.fromfile(path, "<f4").astype(kind).tofile(path)
     error = one_error(infer())
     assert str(Path("prep_data") / "000000000000.bin") in error and "astype('<f4')" in error
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda name: name.replace("_0.bin", ".bin"), "12 files of other names (000000000000.bin, ...)"),
+    (lambda name: name.replace("_0.bin", "_1.bin"), "12 files of other names (000000000000_1.bin, ...)"),
+    (lambda name: name.replace(".bin", ".BIN"), "12 files of other names (000000000000_0.BIN, ...)"),
+    (lambda name: f"2024_01_05-11_22_33/{name}", "12 .bin files in {folder}/2024_01_05-11_22_33"),
+])
+def test_dumps_of_other_names_are_not_just_missing(work, postprocess, dumps, change, words):
+    folder = dumps[0].parent
+    for path in dumps:
+        target = folder / change(path.name)
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    line = one_error(postprocess())
+    assert "12 of 12 dumps are missing" in line and words.format(folder=folder) in line
+
+
+def test_dumps_of_a_second_output_are_named_so(work, postprocess, dumps):
+    shutil.copy(dumps[3], dumps[3].with_name("000000000003_1.bin"))
+    assert "dumps of several outputs (000000000003_1.bin, ...)" in one_error(postprocess())
+
+
+def test_a_link_to_nowhere_is_one_missing_dump(work, postprocess, dumps):
+    dumps[3].unlink()
+    dumps[3].symlink_to(work / "nowhere")
+    assert "1 of 12 dumps are missing (000000000003_0.bin" in one_error(postprocess())
+
+
+@pytest.mark.parametrize("kind, word", [(">f4", "big-endian"), ("<i4", "integers")])
+def test_dumps_of_other_numbers_are_named(work, postprocess, dumps, kind, word):
+    for path in dumps:
+        (100 * np.fromfile(path, "<f4")).astype(kind).tofile(path)
+    assert f"its values are no output's. Are they {word}?" in one_error(postprocess())
+
+
+def test_dumps_full_of_one_value_are_said(work, postprocess, dumps):
+    for path in (work / "results").glob("all*/*.bin"):
+        np.full(path.stat().st_size // 4, 0.5, "<f4").tofile(path)
+    assert "all joints of a person lie in one place" in postprocess().stderr
