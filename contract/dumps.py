@@ -301,7 +301,6 @@ class DumpReader:
                 raise UserError(f"{os.path.join(folder, name)}: {found[name]} bytes, expected "
                                 f"{self._bytes(number, self.dtype)} ({shape} "
                                 f"{np.dtype(self.dtype).name}). Run the inference again, or check --manifest")
-
         self._check_values()
 
     def _check_values(self) -> None:
