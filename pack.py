@@ -13,6 +13,7 @@ from contract.script import exit_code
 import argparse
 import importlib
 import os
+import re
 import sys
 from typing import List, Optional
 
@@ -24,7 +25,7 @@ from contract.pixels import DTYPES, FLOAT32, UINT8
 from contract.version import VERSION
 from jobs.arguments import BATCH, add_inputs, batches, check, check_files, complete, path
 from jobs.runner import ROOT, StageFailed, at_work
-from kit import packing
+from kit import archive, packing
 from kit.judge import TAKEN, judge
 from kit.server import gigabytes
 
@@ -38,6 +39,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     what.add_argument("--batch", action="append", nargs="+", metavar="N", help=f"batch sizes, such as 1 16 (default: "
                       f"{BATCH})")
     what.add_argument("--output", type=path, default=path("kit.tar"), metavar="FILE", help="the kit")
+    what.add_argument("--split", type=size, metavar="SIZE", help="cut the kit into parts of this size, such as "
+                      "700MB or 4GB, for sticks and mail; a file beside them says how to join them")
     what.add_argument("--dtype", choices=DTYPES, default=UINT8, help="of the bins: uint8 is a quarter of the bytes, "
                       "and the chip normalises; published figures are of float32")
     what.add_argument("--precision", nargs="+", metavar="P", help="gpu: fp32, fp16, int8; several are several runs "
@@ -65,6 +68,14 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     if chosen is None:
         args.work = args.work.with_name(f"kit_{args.work.name}")
     return args
+
+
+def size(text: str) -> int:
+    """Bytes, of a number with a unit."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(KB|MB|GB)", text.upper())
+    if not match or not float(match.group(1)):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a size such as 700MB or 4GB")
+    return max(1, int(float(match.group(1)) * {"KB": 10 ** 3, "MB": 10 ** 6, "GB": 10 ** 9}[match.group(2)]))
 
 
 def check_judge(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -109,7 +120,8 @@ def pack(args: argparse.Namespace) -> int:
     print(f"{args.output}: {gigabytes(packing.sizes_of(files))} in {len(files)} files", flush=True)
     identity = packing.write_kit(files, args.output)
     packing.keep_record(identity, references[0])
-    print(f"{args.output}: kit {identity[:12]} for {', '.join(args.target)}. On the server: tar xf "
+    joined = f"join its parts as {archive.split(args.output, args.split)} says, then " if args.split else ""
+    print(f"{args.output}: kit {identity[:12]} for {', '.join(args.target)}. On the server: {joined}tar xf "
           f"{args.output.name} && bash kit/run.sh")
     return DONE
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import secrets
 import tarfile
 from pathlib import Path, PurePosixPath
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from contract.errors import UserError
-from contract.files import FILE_MODE, PARTIAL, PathLike, make_folder, remove_file, sha256_of_file
+from contract.files import FILE_MODE, PARTIAL, PathLike, make_folder, remove_file, sha256_of_file, write_file
 
 SUMS = "SHA256SUMS"
 TIME = 946684800  # of every file: the start of 2000, which no clock takes for the future and no tar for nonsense
@@ -75,6 +76,41 @@ def _add(tar: tarfile.TarFile, name: str, content: Content, heard: Callable[[int
 def tar_bytes(sizes: List[int]) -> int:
     """Of a tar of files of these sizes: each has a block of 512 bytes before it, and is filled up to the next one."""
     return sum(512 + -(-size // 512) * 512 for size in sizes) + 1024
+
+
+def split(path: Path, size: int) -> Path:
+    """Cut a file into parts of `size` bytes, PATH.001, PATH.002, ..., in its place. Returns the file of their digests,
+    for `sha256sum --check`, which says how to join them."""
+    whole, sums = sha256_of_file(path), []
+    with open(path, "rb") as source:
+        for number in itertools.count(1):
+            part = path.with_name(f"{path.name}.{number:03d}")
+            digest = _copy_part(source, part, size)
+            if digest is None:
+                break
+            sums.append(f"{digest}  {part.name}")
+    listing = path.with_name(f"{path.name}.sha256")
+    write_file(listing, "\n".join([
+        "# On the server, with all parts and this file in one folder:",
+        f"#     sha256sum --check {listing.name} && cat {path.name}.[0-9]* > {path.name}",
+        f"#     echo '{whole}  {path.name}' | sha256sum --check && tar xf {path.name}", *sums, ""]).encode())
+    remove_file(path)
+    return listing
+
+
+def _copy_part(source: Any, part: Path, size: int) -> Optional[str]:
+    """Write the next `size` bytes of an open file; their digest, None where there are no more."""
+    digest, left = hashlib.sha256(), size
+    block = source.read(min(BLOCK, left))
+    if not block:
+        return None
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb") as file:
+        while block:
+            file.write(block)
+            digest.update(block)
+            left -= len(block)
+            block = source.read(min(BLOCK, left))
+    return digest.hexdigest()
 
 
 def unpack(path: PathLike, top: str, folder: Path) -> None:

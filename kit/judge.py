@@ -42,6 +42,7 @@ class Pair:
 
     job: Job
     reference: Job
+    tar: Path
 
     @property
     def agrees(self) -> bool:
@@ -80,7 +81,7 @@ def open_results(tar: Path, args: argparse.Namespace) -> List[Pair]:
                         f"{told['code']}: {' / '.join(last)}. All it printed is in {log}. Run it again on the server, "
                         "it continues")
     check_clock(tar, told["made"], record.stat().st_mtime)
-    return [pair_of(run, told, packed, folder) for run in runs]
+    return [pair_of(run, told, packed, folder, tar) for run in runs]
 
 
 def read_report(tar: Path) -> Dict[str, Any]:
@@ -144,22 +145,22 @@ def check_clock(tar: Path, made: float, packed: float) -> None:
              "of its files and logs are wrong too, measured times are not")
 
 
-def pair_of(run: Dict[str, Any], told: Dict[str, Any], packed: Job, folder: Path) -> Pair:
+def pair_of(run: Dict[str, Any], told: Dict[str, Any], packed: Job, folder: Path, tar: Path) -> Pair:
     reference = dataclasses.replace(packed, batch=run["batch"])
     job = dataclasses.replace(reference, target=run["target"], runner=told["runner"], variant=run["variant"],
                               options=run["options"], work=folder)
-    return Pair(job, reference)
+    return Pair(job, reference, tar)
 
 
 def report(pairs: List[Pair]) -> str:
-    """One table: the CPU of each batch size, then the servers' runs."""
-    verdict = {pair.job.dumps(): pair for pair in pairs}
+    """One table: this machine's CPU at each batch size, then the servers' runs."""
+    judged = {pair.job.dumps(): pair for pair in pairs}
     references = {pair.reference.dumps(): pair.reference for pair in pairs}
 
     def more(job: Job, metrics: Dict[str, Any]) -> Dict[str, str]:
-        pair = verdict.get(job.dumps())
+        pair = judged.get(job.dumps())
         bins = job.dtype if job.dtype != UINT8 or job.target in (CPU, "gpu") else f"{job.dtype}, AIPP"
         agrees = mark("yes" if pair.agrees else "NO", is_emulated(metrics)) if pair else NOTHING
-        return {"bins": bins, "agrees with the CPU": agrees}
+        return {"bins": bins, "from": pair.tar.name if pair else "this machine", "agrees with the CPU": agrees}
 
     return results_table([*references.values(), *(pair.job for pair in pairs)], more)

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
+from contract.errors import UserError
 from contract.files import make_folder, write_json
 from contract.manifest import load_manifest
 from contract.onnx_file import files_of_onnx, save_facts
@@ -70,6 +71,9 @@ def variants(target: str, runner: str, args: argparse.Namespace) -> List[Tuple[D
     takes = room_of(target, runner).options(target)
     for name in ("precision", "precision_mode"):
         words = getattr(args, name) or ()
+        if "int8" in words and name in takes:
+            raise UserError(f"--precision int8: a kit does not calibrate. Pack {target} with fp16 or fp32, or run "
+                            "run.py on the server")
         if name in takes and words:
             return [(choose([target], {"runner": runner, name: word})[0].options, f"_{word}") for word in words]
     return [({}, "")]
@@ -109,7 +113,8 @@ def contents(references: Sequence[Job], packed: Sequence[Packed]) -> Dict[str, C
     files[server.EXPECTED] = as_json(expected)
     files[server.KIT] = as_json(describe(first, packed, manifest))
     jobs = [(one.job, one.onnx.name) for one in packed]
-    files["run.sh"] = plan.script((HERE / "run.sh").read_text(), first.name, jobs).encode()
+    files["run.sh"] = plan.script((HERE / "run.sh").read_text(encoding="utf-8"), first.name, jobs).encode()
+    files["README.txt"] = (HERE / "README.txt").read_bytes()
     return files
 
 

@@ -2,15 +2,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Dict, List
 
 import pytest
 from ascend_cases import run
 from conftest import done
-from kit_cases import BATCH, SOC, Kits, run_kit, unpack
+from kit_cases import BARE, BATCH, SOC, Kits, run_kit, unpack
 
 from tests.emulator import environment
+from tests.tensorrt_emulator import environment as nvidia
 
 pytest.importorskip("torch", reason="checkpoints are exported with torch")
 
@@ -57,6 +60,27 @@ def test_the_whole_way_gives_what_a_direct_run_gives(kits, kit, direct, tmp_path
     results = Path(judged.split()[-1]).parent / "results" / f"{SOC}_bs{BATCH}_uint8_score"
     assert (results / "keypoints.json").read_bytes() == direct
     assert json.loads((results / "metrics.json").read_text())["emulated"] is True
+
+
+def test_a_gpu_and_a_cpu_in_one_table(kits, tmp_path):
+    """Of a kit for both, with two precisions for the GPU, cut into parts and joined as their list says."""
+    split = done(kits.pack(tmp_path / "kit.tar", "--target", "gpu", "cpu", "--precision", "fp32", "fp16", "--batch",
+                           BATCH, "--split", "1MB", "--limit", 3))
+    assert "kit.tar.sha256" in split and not (tmp_path / "kit.tar").exists()
+    commands = [line[1:].strip() for line in (tmp_path / "kit.tar.sha256").read_text().splitlines() if line[0] == "#"]
+    subprocess.run(["bash", "-ec", "\n".join(commands[1:])], cwd=tmp_path, check=True, capture_output=True)
+    assert len(list(tmp_path.glob("kit.tar.0*"))) > 3
+    refused = run_kit(tmp_path / "kit", nvidia())
+    assert refused.returncode == 2 and "Name one: gpu cpu" in refused.stderr
+    tars = []
+    for target in ("gpu", "cpu"):
+        done(run_kit(tmp_path / "kit", nvidia() if target == "gpu" else BARE, target))
+        tars.append(Path(shutil.move(tmp_path / "kit_results.tar", tmp_path / f"{target}.tar")))
+    rows = table(done(kits.judge(*tars)))
+    assert [(row["target"], row["from"]) for row in rows] == \
+        [("cpu", "this machine"), ("gpu", "gpu.tar"), ("gpu", "gpu.tar"), ("cpu", "cpu.tar")]
+    assert [row["agrees with the CPU"] for row in rows] == ["-", "yes (emulated)", "yes (emulated)", "yes"]
+    assert [row["model"].rsplit("_", 1)[1] for row in rows[1:3]] == ["fp32.engine", "fp16.engine"]
 
 
 def test_a_kit_is_the_same_bytes_when_it_is_packed_again(kits, kit, tmp_path):
