@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Dict, List
 
@@ -11,6 +12,7 @@ import pytest
 from ascend_cases import run
 from conftest import done
 from kit_cases import BARE, BATCH, SOC, Kits, run_kit, unpack
+from server_python import TQDM
 
 from tests.emulator import environment
 from tests.tensorrt_emulator import environment as nvidia
@@ -47,12 +49,24 @@ def table(text: str) -> List[Dict[str, str]]:
     return [dict(zip(head, row)) for row in rows]
 
 
-@pytest.mark.parametrize("machine, options", [({}, []), ({"ais_bench": "old", "devices": 2}, ["--device", "0,1"]),
-                                              ({"ais_bench": None}, [])], ids=["new", "old, two devices", "acl"])
-def test_the_whole_way_gives_what_a_direct_run_gives(kits, kit, direct, tmp_path, machine, options):
-    finished = run_kit(unpack(kit, tmp_path), environment(**machine), *options)
+def report(results: Path) -> str:
+    with tarfile.open(results) as tar:
+        return tar.extractfile("kit_results/results.json").read().decode()
+
+
+@pytest.mark.parametrize("version, machine, options", [
+    (None, {}, []), ("3.7", {"ais_bench": "old", "cann": "6.0.RC1"}, []),
+    ("3.9", {"devices": 2, "cann": "8.0.0"}, ["--device", "0,1"]), ("3.7", {"ais_bench": None, "cann": "7.0.0"}, [])],
+    ids=["our Python", "3.7, ais_bench of 2023", "3.9, two devices", "3.7, pyACL"])
+def test_the_whole_way_gives_what_a_direct_run_gives(kits, kit, direct, server_python, tmp_path, version, machine,
+                                                     options):
+    """On a server whose only Python is an old one, which has numpy, and tqdm where there is ais_bench."""
+    ais_bench = machine.get("ais_bench", "new")
+    python = server_python(version, *([TQDM] if ais_bench else [])) if version else None
+    finished = run_kit(unpack(kit, tmp_path), environment(python=python, **machine), *options)
     assert "self-check: 100.0 %" in done(finished)
-    assert ("runner: acl" in finished.stdout) == (machine.get("ais_bench", "new") is None)
+    assert ("runner: acl" in finished.stdout) == (ais_bench is None)
+    assert version is None or f", \"python\": \"{version}." in " ".join(report(tmp_path / "kit_results.tar").split())
     judged = done(kits.judge(tmp_path / "kit_results.tar"))
     cpu, card = table(judged)
     assert cpu["target"] == "cpu" and card["target"] == SOC and card["bins"] == "uint8, AIPP"

@@ -1,4 +1,4 @@
-"""contract/ and ascend/ on the Python 3.7 and numpy 1.16 that an old server with an Ascend card has."""
+"""contract/, ascend/ and what a kit runs, on the Python 3.7 and numpy 1.16 that an old server has."""
 from __future__ import annotations
 
 import ast
@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-SOURCES = sorted(path for room in ("contract", "ascend") for path in (ROOT / room).glob("*.py"))
+from kit.packing import program_files
+
+SOURCES = sorted({*(path for room in ("contract", "ascend") for path in (ROOT / room).glob("*.py")),
+                  *program_files(["Ascend310P3"])})
 # Names and keywords of Python 3.8 and later that are easily written without noticing.
 LATER = {"cached_property", "prod", "removeprefix", "removesuffix", "is_relative_to", "waitstatus_to_exitcode",
          "BooleanOptionalAction", "metadata", "cancel_futures", "missing_ok", "dirs_exist_ok"}

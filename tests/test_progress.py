@@ -13,6 +13,8 @@ import termios
 import pytest
 from conftest import ROOT
 
+from contract import progress
+
 PROGRAM = "from contract.progress import Progress; [None for _ in Progress(range(3), desc='counting')]"
 COUNT = """
 import sys
@@ -40,3 +42,15 @@ def test_a_bar_is_shown_on_a_terminal(program, last, terminal, quiet, shown):
             text += block
     os.close(master)
     assert (b"counting" in text) == (last in text) == shown
+
+
+def test_lines_for_a_log_that_is_watched(monkeypatch, capsys):
+    """A count for each update, because no time is waited for; none where it is quiet."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setenv(progress.LINES, "1")
+    for quiet in ("", "1"):
+        monkeypatch.setenv("FASTPOSE_QUIET", quiet)
+        with progress.Progress(total=3, unit="person", desc="infer") as bar:
+            bar.update()
+            bar.update(2)
+    assert capsys.readouterr().err == "infer: 1/3 person\ninfer: 3/3 person\n"
