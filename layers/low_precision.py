@@ -1,23 +1,21 @@
 """A network as a device with fewer bits computes it, as an ONNX graph in float32 that any runtime can run."""
 from __future__ import annotations
 
-import contextlib
-import logging
-import tempfile
-from pathlib import Path
-from typing import Dict, Iterator, List, Optional
+from typing import List
 
 import numpy as np
-import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from contract.errors import UserError
-from layers.graphs import copy_of, find_layers, inputs_of, with_opset
+from contract.ranges import bounds
+from layers.graphs import copy_of, find_layers, inputs_of
+from quantization.calibrate import calibrate
+from quantization.decision import Decision
+from quantization.graph import prepare
+from quantization.qdq import to_qdq
 
 MOST = float(np.finfo(np.float16).max)  # 65504; devices that saturate stop there
 LOWEST, HIGHEST = "float16/lowest", "float16/highest"  # tensors that hold -MOST and MOST
-QUANTIZED = ["Conv", "Gemm", "Add"]
-PER_CHANNEL_OPSET = 13  # of ONNX, where QuantizeLinear got an axis
+METHOD = "minmax"  # of int8's ranges: nothing is cut off, so that all that is lost is lost by rounding
 
 
 def emulate_float16(model: ModelProto, floats: List[str]) -> ModelProto:
@@ -68,42 +66,13 @@ def _rounding(source: str, target: str) -> List[NodeProto]:
 
 
 def quantize_int8(model: ModelProto, crops: np.ndarray, batch: int, path: str) -> ModelProto:
-    """Quantise-dequantise pairs about Conv, Gemm and Add, as TensorRT takes them, calibrated on (N, 3, H, W) crops.
+    """quantize.py's pairs for TensorRT, the ranges being the largest values of (N, ...) crops.
 
     Weights per channel, activations per tensor, all symmetric with zero point 0. Only what these operators read is
     quantised, and not their biases: what follows them can then be fused, and a layer left out of the quantisation takes
     all its pairs with it. Between the pairs the arithmetic is that of floats.
     """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            starts = range(0, len(crops) - batch + 1, batch)
-            self.batches: Iterator[Dict[str, np.ndarray]] = iter(
-                [{inputs_of(model)[0]: crops[start:start + batch]} for start in starts])
-
-        def get_next(self) -> Optional[Dict[str, np.ndarray]]:
-            return next(self.batches, None)
-
-    options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "AddQDQPairToWeight": True,
-               "DedicatedQDQPair": True, "OpTypesToExcludeOutputQuantization": QUANTIZED}
-    with tempfile.TemporaryDirectory() as folder, _without_warnings():
-        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
-        onnx.save(with_opset(model, PER_CHANNEL_OPSET, path), source)  # a graph in memory it would change
-        try:
-            quantize_static(source, target, Reader(), quant_format=QuantFormat.QDQ, op_types_to_quantize=QUANTIZED,
-                            per_channel=True, activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-                            extra_options=options)
-        except Exception as error:  # of many kinds, where an operator or a shape does not suit it
-            raise UserError(f"{path}: ONNX Runtime cannot quantise it: {' '.join(str(error).split())}") from None
-        return onnx.load(target)
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """The quantiser advises, as a warning, a preparation that exported files have had."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
+    prepared = prepare(model, path)
+    ranges = calibrate(prepared, (crops[start:start + batch] for start in range(0, len(crops), batch)), path)
+    decision = Decision({name: bounds(one, METHOD) for name, one in ranges.items()}, {}, METHOD)
+    return to_qdq(prepared, decision, "tensorrt")
