@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_model, room
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, folder_name, parse
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, open_bins, share_of
 from contract.dumps import DumpFolder, Span, describe_speed, dump_name, read_summary, summary_of
@@ -45,7 +45,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="model file: .onnx, .pth, .engine, .om, ...")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
-    parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
+    parser.add_argument("--output_dirname", required=True, type=folder_name, help="name of the dumps' folder, such as "
+                        "bs16")
     parser.add_argument("--cfg", help="config of the model, or darknet's .cfg (default: what the manifest of the bins "
                         f"says; without a manifest, and for checkpoints, {DEFAULT_CONFIG})")
     parser.add_argument("--batchsize", type=at_least(1), help="people per batch (default: the model's, or "

@@ -23,7 +23,7 @@ from ascend.ais_bench_processes import Share, read_times, run_shares, share_dump
 from ascend.backend import Backend
 from ascend.generations import NEW, check_paths, find_generation
 from ascend.pyacl import call
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, folder_name, parse
 from contract.backend import check_backend
 from contract.bins import BinReader, open_bins
 from contract.dumps import SETTINGS, DumpFolder, describe_speed, dump_name, read_settings, read_summary
@@ -42,7 +42,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help=".om")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
-    parser.add_argument("--output_dirname", required=True, help="name of the dumps' folder, such as bs16")
+    parser.add_argument("--output_dirname", required=True, type=folder_name, help="name of the dumps' folder, such as "
+                        "bs16")
     parser.add_argument("--cfg", help="config of the model (default: what the manifest of the bins says; "
                         f"without a manifest {DEFAULT_CONFIG})")
     parser.add_argument("--batchsize", type=at_least(1), help="people per batch (default: the model's)")

@@ -36,6 +36,13 @@ def parse(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> arg
     return parser.parse_args(argv)
 
 
+def folder_name(text: str) -> str:
+    """A `type` of argparse: the name of a folder in another one, and no way to a third."""
+    if text in ("", ".", "..") or os.path.basename(text) != text:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected the name of a folder, without {os.sep}")
+    return text
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A `type` of argparse: whole numbers from `least` on."""
 

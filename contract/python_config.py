@@ -27,8 +27,9 @@ class Unread:
 
 def read_python_config(path: PathLike) -> Dict[str, Any]:
     """Name -> value of a config's assignments. Raises UserError when the file is not there or not Python."""
+    text = read_text(path, "config")
     try:
-        tree = ast.parse(read_text(path, "config"))
+        tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected a config in Python, but {' '.join(str(error).split())}") from None
     own: Dict[str, Any] = {}

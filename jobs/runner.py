@@ -105,8 +105,8 @@ class Runner:
         if self.signal:
             number = signal.SIGKILL
         else:
-            self.signal = signal.SIGTERM if number == signal.SIGHUP else number
-            number = self.signal
+            self.signal = number
+            number = signal.SIGTERM if number == signal.SIGHUP else number  # which some programs take for "read again"
             signal.alarm(GRACE)
         if self.group:
             signal_group(self.group, number)

@@ -153,3 +153,9 @@ def test_a_summary_of_another_shape(infer, postprocess, work, content):
     done(infer())
     (work / "results" / "all_summary.json").write_text('{"throughput": %s, "end_to_end": 3}' % (400 * "9"))
     assert "No speed is given" in postprocess().stderr
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../dumps", "/tmp/dumps", "a/b"])
+def test_the_name_of_the_dumps_folder_leads_nowhere_else(infer, name):
+    refused = infer(name=name)
+    assert refused.returncode == 2 and "expected the name of a folder" in refused.stderr

@@ -58,7 +58,7 @@ def job(tmp_path):
 
 @pytest.mark.parametrize("signum, code, mood", [
     (signal.SIGKILL, -9, "obedient"), (signal.SIGTERM, 143, "obedient"), (signal.SIGINT, 130, "obedient"),
-    (signal.SIGHUP, 143, "obedient"), (signal.SIGKILL, -9, "deaf"), (signal.SIGTERM, 143, "deaf")])
+    (signal.SIGHUP, 129, "obedient"), (signal.SIGKILL, -9, "deaf"), (signal.SIGTERM, 143, "deaf")])
 def test_nothing_outlives_the_job(job, signum, code, mood):
     """Also a stage that does not listen, and what the stage has started."""
     process, pids = job(mood=mood)

@@ -21,7 +21,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from backends.tensorrt.calibration_table import Version, decode_version, dotted
-from contract.arguments import HelpFormatter
+from contract.arguments import HelpFormatter, at_least
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, read_json, read_text, write_file
 from contract.measures import is_measure
@@ -144,6 +144,8 @@ def read_output(path: PathLike) -> np.ndarray:
                             "expected one: a dump is of one output")
         shape = [int(size) for size in tensors[0]["dimensions"].split("x")]
         return np.array(tensors[0]["values"], np.float32).reshape(shape)
+    except UserError:
+        raise
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not what trtexec --exportOutput writes ({type(error).__name__}: {error})") from None
 
@@ -173,7 +175,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                                      formatter_class=HelpFormatter)
     parser.add_argument("log", help="what trtexec printed")
     parser.add_argument("--times", help="file of --exportTimes, whose percentiles replace those of the log")
-    parser.add_argument("--batch", type=int, help="people per batch (default: from the command line in the log)")
+    parser.add_argument("--batch", type=at_least(1), help="people per batch (default: from the command line in the "
+                        "log)")
     parser.add_argument("--output", help="file of --exportOutput to convert to a dump")
     parser.add_argument("--dump", help="the dump to write, such as results/trtexec/000000000000_0.bin")
     args = parser.parse_args(argv)
