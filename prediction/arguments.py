@@ -22,6 +22,7 @@ OUTPUT, ALPHAPOSE_OUTPUT = "./predictions", os.path.join("examples", "res")
 TRACKING_CONFIDENCE = 0.3  # AlphaPose's, of all its trackers
 NMS = ("parametric", "oks", "none")
 TRACKERS = ("motion", "poseflow")
+SHARD = 64  # pictures: seconds of work, so that little is lost with a worker
 # Flags of the tools that people come from which change nothing here, and why.
 IGNORED = {"dll_file": "no plugin is needed", "qsize": "queues have their lengths", "sp": "there is one process",
            "vis_fast": "there is one way to draw", "debug": "errors are told anyway", "gpus": "--device says where"}
@@ -36,6 +37,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add_networks(parser)
     add_people(parser)
     add_outputs(parser)
+    add_cluster(parser)
     given = sys.argv[1:] if argv is None else argv
     return parse(parser, ["--sep_json" if flag == "--sep-json" else flag for flag in given])  # as AlphaPose has it
 
@@ -118,6 +120,18 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", help=f"taken and not needed: {why}", **takes)
 
 
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("many machines, with Ray: see docs/scale.md")
+    group.add_argument("--distributed", choices=("local", "auto"), help="pictures in shards, on this machine (local) "
+                       "or on the Ray cluster that it belongs to (auto); nothing is drawn")
+    group.add_argument("--workers", type=at_least(1), help="processes that hold the networks (default: one per NPU or "
+                       "GPU if the backend uses them, else one per machine)")
+    group.add_argument("--shard", type=at_least(1), default=SHARD, help="pictures per shard; default: %(default)s")
+    group.add_argument("--max_failures", type=at_least(0), help="stop if more pictures than this cannot be read "
+                       "(default: never)")
+    group.add_argument("--price", type=float, help="of one worker for one hour, for the cost of a million pictures")
+
+
 def box(text: str) -> Tuple[float, float, float, float]:
     try:
         x, y, width, height = map(float, text.split(","))
@@ -145,6 +159,9 @@ def complete(args: argparse.Namespace) -> argparse.Namespace:
         args.confidence = TRACKING_CONFIDENCE if args.track == "poseflow" else Thresholds.confidence
     if args.reid and (args.track != "motion" or not args.reid_cfg):
         raise UserError("--reid goes with --track motion and the --reid_cfg of its model")
+    if args.distributed and (args.track or args.detections or args.save_img or args.save_video or args.show):
+        raise UserError("--distributed takes pictures one by one and draws nothing: leave out --track, --detections, "
+                        "--save_img, --save_video and --show")
     if args.detections and args.box:
         raise UserError("--detections and --box both say where people are: give one of them")
     args.is_sample = args.model is None

@@ -81,8 +81,11 @@ class Results:
             file.truncate(place)
 
     def add(self, frame: Frame, people: People) -> None:
-        line = json.dumps({"image": frame.name, "bytes": frame.size, "people": describe(people)}).encode() + b"\n"
-        self.done[frame.name, frame.size] = self.file.tell()
+        self.add_line((frame.name, frame.size), line_of(frame, people))
+
+    def add_line(self, key: Tuple[str, int], line: bytes) -> None:
+        """A line of `line_of`, of the image with this name and number of bytes."""
+        self.done[key] = self.file.tell()
         try:
             written = self.file.write(line)
         except OSError as error:  # a full disk raises without a file name
@@ -111,6 +114,10 @@ class Results:
                 file.seek(place)
                 image = json.loads(file.readline())
                 yield image["image"], people_of(image["people"], self.joints)
+
+
+def line_of(frame: Frame, people: People) -> bytes:
+    return json.dumps({"image": frame.name, "bytes": frame.size, "people": describe(people)}).encode() + b"\n"
 
 
 def describe(people: People) -> List[Dict[str, Any]]:

@@ -26,7 +26,8 @@ DEVICE_PACKAGES = ("torch", "torchvision", "onnxruntime", "onnx", "onnxsim", "te
                    "aclruntime", "ncnn", "openvino", "pnnx")
 # Real packages that a top-level folder or module of ours would hide.
 REAL_PACKAGES = {*DEVICE_PACKAGES, "numpy", "cv2", "yaml", "tqdm", "pycocotools", "pytest", "PIL", "scipy",
-                 "polygraphy", "detector", "trackers", "alphapose", "models", "datasets", "utils", "common", "test"}
+                 "polygraphy", "detector", "trackers", "alphapose", "models", "datasets", "utils", "common", "test",
+                 "distributed"}
 TORCH_HOMES = ("networks/", "backends/pytorch/", "pth2onnx.py", "detection/export.py", "demo/", "benchmarks/gpu.py",
                "tests/")
 PATH_SETTERS = ("tests", "benchmarks")  # these put the root on the path before they import from it
@@ -139,6 +140,12 @@ def test_networks_know_errors_and_files_of_the_contract():
             if path.name.endswith("onnx_export.py") or path.name == "one_pass_export.py" else set()
         assert known <= {"contract.errors", "contract.files", "contract.pixels"} | more, name(path)
         assert path.name != "registry.py" or not packages(path) & set(DEVICE_PACKAGES)
+
+
+def test_ray_is_imported_by_the_cluster_alone():
+    for path in SOURCES:
+        if not path.is_relative_to(ROOT / "cluster") and not path.is_relative_to(ROOT / "tests"):
+            assert not packages(path) & {"ray", "fsspec", "pyarrow"}, name(path)
 
 
 def test_torch_is_imported_where_it_belongs():

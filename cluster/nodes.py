@@ -1,0 +1,103 @@
+"""Ray, the machines of its cluster, and whether all of them can do the job."""
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from argparse import Namespace
+from typing import Any, Dict, Optional, Tuple
+
+from backends.rooms import backend_of, import_backend
+from contract.errors import UserError
+from contract.files import sha256_of_file
+from contract.onnx_file import sha256_of_model
+
+NPU = {"resources": {"NPU": 1}}
+GPU = {"num_gpus": 1}
+
+
+def import_ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise UserError(f"--distributed needs the Python package {error.name}: REQUIREMENTS=requirements-cluster.txt "
+                        "bash scripts/setup.sh") from None
+    return ray
+
+
+def connect(ray: Any, where: str) -> None:
+    """Start Ray on this machine (local), or join the cluster that this machine or a job of Ray belongs to (auto)."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of what Ray Data itself does
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    options = {"address": "local", "include_dashboard": False} if where == "local" else {"address": "auto"}
+    try:
+        ray.init(**options, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+    except ConnectionError:
+        raise UserError("--distributed auto: no Ray cluster here. Start one with ray start --head, or use ray job "
+                        "submit, or --distributed local") from None
+
+
+def needs_of(ray: Any, args: Namespace) -> Tuple[int, Dict[str, Any]]:
+    """How many workers there will be, and what each asks Ray for: an NPU, a GPU, or CPUs. Ray shows a worker its NPU or
+    GPU as the only one, number 0. Unless --workers says otherwise there is one for each of them; else one per machine,
+    since the threads of one worker use all its CPUs."""
+    name, there = args.backend or backend_of(args.model), ray.cluster_resources()
+    if name == "acl" or name == "tensorrt" or str(args.device or "").startswith("cuda"):
+        kind, needs = ("NPU", NPU) if name == "acl" else ("GPU", GPU)
+        if not there.get(kind):
+            raise UserError(f"no machine of the cluster has the resource {kind}; there are {', '.join(sorted(there))}. "
+                            "docs/scale.md says how Ray is started where it does not find one by itself")
+        return args.workers or int(there[kind]), needs
+    nodes = alive(ray)
+    workers = args.workers or len(nodes)
+    cpus = min(int(node["Resources"].get("CPU", 1)) for node in nodes)
+    return workers, {"num_cpus": max(1, cpus * len(nodes) // workers)}
+
+
+def kind_of(needs: Dict[str, Any]) -> Optional[str]:
+    return "NPU" if needs == NPU else "GPU" if needs == GPU else None
+
+
+def alive(ray: Any) -> list:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def facts_of(args: Namespace) -> Dict[str, Any]:
+    """What has to be the same on every machine: versions, the project's files, models. Runs there."""
+    import cv2
+    import numpy
+
+    name = args.backend or backend_of(args.model)
+    facts = {"Python": ".".join(map(str, sys.version_info[:2])), "numpy": numpy.__version__, "OpenCV": cv2.__version__,
+             "processor": platform.machine()}
+    try:
+        facts[f"backend {name}"] = getattr(import_backend(name), "__name__", name)
+        for flag in ("model", "cfg", "weights", "yolo_cfg"):
+            path = getattr(args, flag)
+            facts[f"--{flag}"] = sha256_of_model(path) if flag in ("model", "weights") else sha256_of_file(path)
+    except (UserError, OSError) as error:
+        facts["problem"] = str(error)
+    return facts
+
+
+def check_nodes(ray: Any, args: Namespace, needs: Dict[str, Any]) -> None:
+    """Every machine that may get a worker has the same facts as this one. Raises UserError that names the first that
+    has not."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0)(facts_of)
+    kind = kind_of(needs)
+    nodes = [node for node in alive(ray) if kind is None or node["Resources"].get(kind)]
+    answers = ray.get([task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+                       .remote(args) for node in nodes])
+    here = facts_of(args)
+    for node, facts in zip(nodes, answers):
+        different = [key for key in {**here, **facts} if here.get(key) != facts.get(key)]
+        if different:
+            key = different[-1]
+            raise UserError(f"machine {node['NodeManagerAddress']}: {key} is {facts.get(key)}, here it is "
+                            f"{here.get(key)}. Give every machine the same packages and models")
