@@ -13,10 +13,10 @@ import argparse
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -133,14 +133,23 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
         for _ in range(2 * backend.slots):  # warm-up of each: a second run captures what the first has set up
             infer_rows(backend, rows, batch)
     backend.times.clear()
-    total, start = sum(bins.rows[number] for group in groups for number in group), time.time()
+    total, start = sum(map(bins.people, groups)), time.time()
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(backend.slots) as inferring, \
             ThreadPoolExecutor(1) as writing, Progress(total=total, unit="person", desc="infer") as bar:
-        batches = in_order(reading, bins.read, groups)
-        heatmaps = in_order(inferring, lambda rows: infer_rows(backend, rows, batch), batches)
+        heatmaps = infer_ahead(backend, bins, groups, batch, reading, inferring)
         for people in in_order(writing, write, zip(groups, heatmaps)):
             bar.update(people)
     return [(total, start, time.time())], [backend.times]
+
+
+def infer_ahead(backend: Backend, bins: BinReader, groups: List[range], batch: int, reading: Executor,
+                inferring: Executor) -> Iterator[np.ndarray]:
+    """The output of each group, in order. A backend that lends its memory has bins read straight into it."""
+    fill = getattr(backend, "infer_from", None)
+    if fill and all(bins.people(group) <= batch for group in groups):
+        return in_order(inferring, lambda group: fill(bins.people(group), lambda rows: bins.read(group, rows)), groups)
+    batches = in_order(reading, bins.read, groups)
+    return in_order(inferring, lambda rows: infer_rows(backend, rows, batch), batches)
 
 
 def choose_batch(backend: Backend, batchsize: Optional[int], model: str) -> int:

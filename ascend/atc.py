@@ -21,10 +21,11 @@ from typing import Any, Dict, List, Optional
 from ascend import cann
 from ascend.atc_checks import Input, check_int8, check_opset, check_precision, choose_batch, read_input
 from ascend.codes import explain_output
+from ascend.operators import foresee
 from ascend.precision import PRECISION_MODES, PRECISION_MODES_V2
 from ascend.soc import check_soc_version
 from contract.arguments import HelpFormatter, parse
-from contract.errors import UserError
+from contract.errors import UserError, note
 from contract.files import FILE_MODE, make_folder, remove_file, sha256_of_file, write_file, write_json
 from contract.locks import hold, reading
 from contract.manifest import settings_difference
@@ -219,6 +220,8 @@ def main() -> None:
     check_opset(model, source.opset, version)
     if source.is_int8:
         check_int8(model, precision, sizes)
+    for warning in foresee(source.facts, soc_version, version, precision):
+        note(f"{model}: {warning}")
     output = Path(args.output) if args.output else default_output(model, source, sizes, args.uint8)
     command = atc_command(model.resolve(), output.stem, source, soc_version, sizes, args)
     record = {"emulated": cann.emulated(), "command": command, "soc_version": soc_version, "cann": version,

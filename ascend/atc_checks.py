@@ -10,7 +10,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from ascend import cann
 from ascend.soc import family
 from contract.errors import UserError
-from contract.onnx_file import read_facts
+from contract.onnx_file import OnnxFacts, read_facts
 
 NO_BF16 = re.compile(r"Ascend(310$|310P|910(A|B|Pro.|PremiumA)$|610)")
 FLOAT_MODES = ("force_fp32", "must_keep_origin_dtype", "origin")  # not for int8
@@ -24,7 +24,7 @@ class Input(NamedTuple):
     """Of an ONNX file: name, shape with None for a symbolic size, whether it takes bytes, and the opset of ai.onnx.
 
     `pixel_constants` are how bytes become its float32, where pth2onnx.py has left them. `is_int8`: in Huawei's form.
-    `decoding` are the names of the nodes that read heatmaps, of a model of one pass."""
+    `facts` are all that was read, `decoding` the names of the nodes that read heatmaps, of a model of one pass."""
 
     name: str
     shape: Tuple[Optional[int], ...]
@@ -32,6 +32,7 @@ class Input(NamedTuple):
     opset: int
     pixel_constants: Optional[Dict[str, List[float]]]
     is_int8: bool
+    facts: OnnxFacts
     decoding: Tuple[str, ...] = ()
 
 
@@ -42,7 +43,8 @@ def read_input(model: Path) -> Input:
         raise UserError(f"{model}: is int8 by QuantizeLinear, which atc makes no .om of. python3 -m ascend.quantize "
                         f"{model} {model.stem}_deploy.onnx makes the form that it takes")
     return Input(facts.name, facts.shape, facts.dtype == "UINT8", facts.opset,
-                 read_pixel_constants(model, facts.origin.get("pixel_constants")), facts.deployed, facts.decoding)
+                 read_pixel_constants(model, facts.origin.get("pixel_constants")), facts.deployed, facts,
+                 facts.decoding)
 
 
 def read_pixel_constants(model: Path, text: Optional[str]) -> Optional[Dict[str, List[float]]]:

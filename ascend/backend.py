@@ -71,7 +71,7 @@ class Backend:
         if not os.path.isfile(model):
             raise UserError(f"{model}: no such model file")
         self.model, self.device, self.times = os.fspath(model), int(device or 0), []  # type: ignore[var-annotated]
-        self.computing = threading.Lock()  # a model computes one batch at a time
+        self.computing = threading.Lock()  # the calls that submit a batch stay together
         self.acl, self.built = module(), self._read_record()
         with contextlib.ExitStack() as resources:
             self._open(resources)
@@ -183,15 +183,31 @@ class Backend:
         self.times.append(sum(times))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def infer_from(self, count: int, fill: Callable[[np.ndarray], Any]) -> np.ndarray:
+        """As `infer`, of `count` rows, at most the batch or the largest gear, which `fill` writes into an array (count,
+        ...) of `input_dtype`: pinned memory that the device copies from."""
+        def convert(memory: np.ndarray) -> None:
+            rows = np.empty(memory.shape, self.input_dtype)
+            fill(rows)
+            np.copyto(memory, rows, casting="same_kind")
+
+        call("rt.set_context", self.context)  # of this thread
+        output, milliseconds = self._infer_from(count, fill if self.input.dtype == self.input_dtype else convert)
+        self.times.append(milliseconds)
+        return output
+
     def _infer(self, rows: np.ndarray) -> Tuple[np.ndarray, float]:
+        return self._infer_from(len(rows), lambda memory: np.copyto(memory, rows, casting="same_kind"))
+
+    def _infer_from(self, count: int, fill: Callable[[np.ndarray], Any]) -> Tuple[np.ndarray, float]:
         """The output of at most the largest gear, and the milliseconds that the device computed."""
-        gear = next((gear for gear in self.gears if gear >= len(rows)), self.input.shape[0])
+        gear = next((gear for gear in self.gears if gear >= count), self.input.shape[0])
         slot = self.free_slots.get()
         try:
-            np.copyto(slot.input_rows[:len(rows)], rows, casting="same_kind")
-            slot.input_rows[len(rows):gear] = slot.input_rows[0]  # padding, as ais_bench pads
+            fill(slot.input_rows[:count])
+            slot.input_rows[count:gear] = slot.input_rows[0]  # padding, as ais_bench pads
             milliseconds = self._run(slot, gear)
-            return slot.output_rows[:len(rows)].astype(np.float32), milliseconds  # a copy: the slot is used again
+            return slot.output_rows[:count].astype(np.float32), milliseconds  # a copy: the slot is used again
         finally:
             self.free_slots.put(slot)
 
@@ -218,7 +234,7 @@ class Backend:
                         call("mdl.set_dynamic_batch_size", self.model_id, slot.inputs, self.gear_index, rows)
                     call("mdl.execute_async", self.model_id, slot.inputs, slot.outputs, self.compute)
                     call("rt.record_event", computed, self.compute)
-                    call("rt.synchronize_stream", self.compute)
+                call("rt.synchronize_stream", self.compute)  # meanwhile the next batch is submitted
                 milliseconds = call("rt.event_elapsed_time", started, computed)
                 call("rt.memcpy_async", slot.host_output, self.output.size, slot.device_output, output_bytes,
                      DEVICE_TO_HOST, self.copy_out)

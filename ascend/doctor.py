@@ -3,6 +3,7 @@
     python3 -m ascend.doctor --soc_version Ascend310P3
 
 Prints a table of what is ok, what deserves a look (note) and what is a problem; exit code 2 when there is a problem.
+Two machines are compared with --save FILE on each, and --diff FILE FILE.
 """
 from __future__ import annotations
 
@@ -17,13 +18,15 @@ import sys
 from typing import Iterator, List, Optional
 
 from ascend import cann
-from ascend.findings import NOTE, OK, PROBLEM, Finding, format_table, halves
+from ascend.findings import NOTE, OK, PROBLEM, Finding, differences, format_table, halves, load, save
 from ascend.generations import NEW, find_generation
+from ascend.operators import foresee
 from ascend.pyacl import call, close_device, initialise, open_device
 from ascend.soc import cards_with, check_soc_version, detect, npu_smi, parse_board, parse_npu_smi, parse_versions
 from ascend.toolkit_checks import check_kernels, check_python, check_set_env
 from contract.arguments import HelpFormatter
-from contract.errors import BAD_INPUT, DONE, UserError
+from contract.errors import BAD_INPUT, DIFFERS, DONE, UserError
+from contract.onnx_file import read_facts
 
 NODES = ("davinci_manager", "devmm_svm", "hisi_hdc")  # in /dev, besides davinci0, davinci1, ...
 LITTLE_MEMORY = 8 << 30  # bytes; atc compiles in 8 processes unless told otherwise
@@ -37,6 +40,10 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--device", default="0", help="device id to use, or several, such as 0,1")
     parser.add_argument("--runner", choices=("ais_bench", "acl"), default="ais_bench",
                         help="what will run the model; acl does not need ais_bench")
+    parser.add_argument("--model", help="an .onnx, to tell what of it atc may not build here")
+    parser.add_argument("--save", metavar="FILE", help="also write what is found into this file, for --diff")
+    parser.add_argument("--diff", nargs=2, metavar="FILE", help="only show what differs between two saved machines; "
+                        "exit code 1 when something does")
     return parser.parse_args(argv)
 
 
@@ -106,7 +113,8 @@ def check_nodes() -> Iterator[Finding]:
             yield Finding(path, PROBLEM, "not yours to read and write", "join the group HwHiAiUser, or run as root")
 
 
-def check_soc(wanted: Optional[str]) -> Iterator[Finding]:
+def check_soc(wanted: Optional[str], model: Optional[str]) -> Iterator[Finding]:
+    """The chip, its operators, and what a model needs of them."""
     try:
         found = detect()
         if wanted and check_soc_version(wanted, found) != found:
@@ -116,8 +124,22 @@ def check_soc(wanted: Optional[str]) -> Iterator[Finding]:
             cards = cards_with(found)
             yield Finding("soc version", OK, f"{found}: {cards}" if cards else found)
         yield from check_kernels(found)
+        if model:
+            yield from check_model(model, found)
     except UserError as error:
         yield Finding("soc version", PROBLEM, *halves(error))
+
+
+def check_model(model: str, soc_version: str) -> Iterator[Finding]:
+    try:
+        found = list(foresee(read_facts(model), soc_version, cann.version(), None))
+    except UserError as error:
+        yield Finding(model, PROBLEM, *halves(error))
+        return
+    for warning in found:
+        yield Finding(model, NOTE, *halves(UserError(warning)))
+    if not found:
+        yield Finding(model, OK, "the vendor's lists have all its operators")
 
 
 def check_ais_bench(needed: bool) -> Iterator[Finding]:
@@ -145,16 +167,27 @@ def check_memory() -> Iterator[Finding]:
         yield Finding("memory", OK, facts)
 
 
-def examine(soc_version: Optional[str], wanted: List[int], ais_bench: bool) -> List[Finding]:
-    return [*check_set_env(), *check_python(), *check_driver(), *check_acl(wanted), *check_soc(soc_version),
-            *check_ais_bench(ais_bench), *check_memory()]
+def examine(args: argparse.Namespace) -> List[Finding]:
+    wanted = [int(device) for device in args.device.split(",")]
+    return [*check_set_env(), *check_python(), *check_driver(), *check_acl(wanted),
+            *check_soc(args.soc_version, args.model), *check_ais_bench(args.runner == "ais_bench"), *check_memory()]
+
+
+def show_differences(first: str, second: str) -> int:
+    rows = differences(load(first), load(second))
+    print(format_table(rows, ("what", first, second)) if rows else "no differences")
+    return DIFFERS if rows else DONE
 
 
 def main() -> int:
     args = parse_args()
+    if args.diff:
+        return show_differences(*args.diff)
     if not re.fullmatch(r"\d+(,\d+)*", args.device):
         raise UserError(f"--device {args.device}: expected ids, such as 0 or 0,1")
-    findings = examine(args.soc_version, [int(device) for device in args.device.split(",")], args.runner == "ais_bench")
+    findings = examine(args)
+    if args.save:
+        save(args.save, findings, cann.emulated())
     print(format_table(findings))
     problems = sum(finding.state == PROBLEM for finding in findings)
     print(f"{problems} problems" if problems else "ready")

@@ -32,8 +32,9 @@ def precision(job: Job) -> str:
 
 
 def check(job: Job) -> List[Stage]:
+    model = ("--model", job.model) if job.model and job.model.suffix != OM else ()
     return [stage("-m", "ascend.doctor", "--soc_version", job.target, "--device", job.options.get("device", "0"),
-                  "--runner", job.runner)]
+                  "--runner", job.runner, *model)]
 
 
 def find_people(job: Job) -> List[Stage]:

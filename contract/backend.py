@@ -36,6 +36,9 @@ class Backend(Protocol):
 
     def infer(self, rows: np.ndarray) -> np.ndarray: ...
 
+    # A backend may also have infer_from(count, fill), where `fill` writes `count` rows, at most its batch, straight
+    # into memory that the device copies from.
+
     def describe(self) -> dict:
         """What decides its numbers: device, versions, precision (one of contract.room.PRECISIONS) and
         vendor_precision, the vendor's own word for it or None."""

@@ -183,10 +183,21 @@ class BinReader:
             people += rows
         return [*groups, range(start, len(self.rows))]
 
-    def read(self, group: range) -> np.ndarray:
-        """The rows of consecutive bins: (rows, 3, H, W) float32, or (rows, H, W, 3) uint8."""
-        parts = [np.fromfile(self.folder / self.names[number], self.spec.dtype) for number in group]
-        return np.concatenate(parts).reshape(-1, *self.spec.input_shape)
+    def people(self, group: range) -> int:
+        return sum(self.rows[number] for number in group)
+
+    def read(self, group: range, into: Optional[np.ndarray] = None) -> np.ndarray:
+        """The rows of consecutive bins: (rows, 3, H, W) float32, or (rows, H, W, 3) uint8; `into` an array of these."""
+        rows = into if into is not None else np.empty((self.people(group), *self.spec.input_shape), self.spec.dtype)
+        first = 0
+        for number in group:
+            part = rows[first:first + self.rows[number]]
+            with open(self.folder / self.names[number], "rb", buffering=0) as file:
+                if file.readinto(memoryview(part.reshape(-1).view(np.uint8))) < part.nbytes:
+                    raise UserError(f"{self.folder / self.names[number]}: is shorter than it was a moment ago. Run "
+                                    "preprocess.py again")
+            first += self.rows[number]
+        return rows
 
 
 def open_bins(folder: Path, cfg: Optional[PathLike]) -> BinReader:

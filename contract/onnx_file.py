@@ -5,7 +5,7 @@ import mmap
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from contract.errors import UserError
 from contract.export import DECODING_NODES
@@ -13,7 +13,7 @@ from contract.files import PathLike, read_json, sha256_of_file, sha256_of_rows, 
 from contract.packages import not_importable
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import ModelProto, NodeProto, ValueInfoProto
 
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 ASCEND_QUANT = "AscendQuant"
@@ -33,6 +33,7 @@ class OnnxFacts(NamedTuple):
     half: bool  # holds float16 weights
     deployed: bool = False  # holds AscendQuant nodes: int8 in the form that atc takes
     decoding: Tuple[str, ...] = ()  # names of the nodes that read heatmaps, of a model of one pass
+    operators: Sequence[str] = ()  # each once, as DOMAIN::NAME where it is not ai.onnx's; DepthToSpace with its mode
 
 
 def read_facts(path: PathLike) -> OnnxFacts:
@@ -54,7 +55,14 @@ def read_facts(path: PathLike) -> OnnxFacts:
                      any(weights.data_type == TensorProto.FLOAT16 for weights in model.graph.initializer),
                      any(node.op_type == ASCEND_QUANT for node in model.graph.node),
                      tuple(node.name for node in model.graph.node if node.name.startswith(DECODING_NODES) and
-                           node.op_type != "Constant"))
+                           node.op_type != "Constant"),
+                     sorted({_operator(node) for node in model.graph.node}))
+
+
+def _operator(node: NodeProto) -> str:
+    domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}::"
+    modes = [attribute.s.decode(errors="replace") for attribute in node.attribute if attribute.name == "mode"]
+    return f"{domain}{node.op_type}" + (f" {(modes or ['DCR'])[0]}" if node.op_type == "DepthToSpace" else "")
 
 
 def save_facts(path: PathLike) -> Path:

@@ -23,7 +23,11 @@ crops = [rng.uniform(-0.5, 0.6, (rows, 3, 64, 48)).astype(np.float32) for rows i
 expected = [patch_heatmaps(rows) for rows in crops]
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 def check(number):
-    heatmaps = backend.infer(crops[number % len(crops)])
+    rows = crops[number % len(crops)]
+    if number % 3:
+        heatmaps = backend.infer(rows)
+    else:  # written straight into the memory that is copied from
+        heatmaps = backend.infer_from(len(rows), lambda memory: np.copyto(memory, rows))
     assert heatmaps.dtype == np.float32
     return float(np.abs(heatmaps - expected[number % len(crops)]).max())
 with ThreadPoolExecutor(backend.slots) as pool:
@@ -87,6 +91,51 @@ def test_a_thousand_batches_leave_nothing_open(tmp_path, models, model, sizes, s
     found = json.loads(finished.stdout)
     assert found["error"] < 1e-6 and found["times"] == 1100 and found["grown_kib"] < 4096
     assert "still open" not in finished.stderr
+
+
+# Two batches from two threads, of which the first waits for a second: in that time the other is submitted.
+AHEAD = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from ascend.backend import Backend
+backend = Backend(sys.argv[1])
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(backend.infer, [np.zeros((4, 3, 64, 48), np.float32)] * 2))
+backend.close()
+"""
+
+
+def test_a_batch_is_submitted_before_the_one_before_it_is_done(tmp_path, models):  # noqa: F811
+    trace = tmp_path / "trace"
+    finished = run(environment(trace=str(trace), slow={"aclrtSynchronizeStream": 1}), "-c", AHEAD,
+                   models / "m_bs4.om")
+    assert finished.returncode == 0, finished.stderr
+    calls = [json.loads(line)["call"] for line in trace.read_text().splitlines()]
+    waits = [place for place, call in enumerate(calls) if call == "aclrtSynchronizeStream"]
+    assert calls[:waits[0]].count("aclmdlExecuteAsync") == 2
+
+
+@pytest.mark.parametrize("fill, hint", [("memory[:] = 1", ""), ("raise UserError('a bin is short')", "a bin is short")])
+def test_rows_that_cannot_be_written_leave_the_memory_for_the_next(tmp_path, models, fill, hint):  # noqa: F811
+    program = f"""
+import sys
+import numpy as np
+from ascend.backend import Backend
+from contract.errors import UserError
+backend = Backend(sys.argv[1])
+def write(memory):
+    {fill}
+for _ in range(5):
+    try:
+        backend.infer_from(4, write)
+    except UserError as error:
+        print(error)
+print((backend.infer(np.ones((4, 3, 64, 48), np.float32)) != 0).any())
+backend.close()
+"""
+    finished = run(environment(), "-c", program, models / "m_bs4.om")
+    assert finished.stdout.splitlines() == [hint] * (5 if hint else 0) + ["True"], finished.stderr
 
 
 @pytest.mark.parametrize("model, calls", [("m_bs4.om", CALLS), ("m_gears.om", GEAR_CALLS)])

@@ -9,7 +9,7 @@ from typing import Optional
 
 import pytest
 from ascend_cases import row, run
-from conftest import one_error
+from conftest import done, one_error
 
 from ascend import cann, doctor, toolkit_checks
 from ascend.codes import explain_output
@@ -232,3 +232,19 @@ def test_little_memory_for_atc(monkeypatch, gigabytes, told, state):
 def test_codes_are_found_in_what_tools_print(text, codes):
     lines = explain_output(text)
     assert [line.split(":")[0] for line in lines] == codes
+
+
+def test_two_machines_are_compared(tmp_path):
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, machine in zip(files, ({}, {"cann": "9.0.0", "devices": 2, "npu_smi": {"health": "Alarm"}})):
+        done(run(environment(**machine), "-m", "ascend.doctor", "--save", path))
+    same = run(environment(), "-m", "ascend.doctor", "--diff", files[0], files[0])
+    assert same.stdout == "no differences\n" and same.returncode == 0
+    other = run({}, "-m", "ascend.doctor", "--diff", *files)  # needs no CANN
+    rows = {row[0]: row[1:] for row in (re.split(r"\s{2,}", line) for line in other.stdout.splitlines()[1:])}
+    assert other.returncode == 1 and rows["CANN"] == [f"{release}; takes ONNX of opset 9 to 18"
+                                                      for release in ("9.1.0", "9.0.0")]
+    assert rows["device 1"][0] == "-" and rows["device 0"][1].startswith("note: 310P3") and "memory" not in rows
+    assert json.loads(files[0].read_text())["emulated"] is True
+    files[1].write_text("{}")
+    assert "ascend.doctor --save writes" in one_error(run({}, "-m", "ascend.doctor", "--diff", *files))

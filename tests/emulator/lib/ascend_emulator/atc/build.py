@@ -56,7 +56,7 @@ def read_model(path: str) -> Any:
     if versions[0] > limit:
         raise unknown(model.graph.node[0], versions[0])
     for node in operators:
-        if node.op_type not in OPERATORS:
+        if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
             raise unknown(node, versions[0])
     if not machine().kernels and om.version_key(machine().cann) >= om.version_key(KERNELS_APART):
         node = model.graph.node[0]
@@ -65,7 +65,7 @@ def read_model(path: str) -> Any:
 
 
 def unknown(node: Any, opset: int) -> AtcError:
-    return AtcError("E19010", value=node.name, kind=f"ai.onnx::{opset}::{node.op_type}")
+    return AtcError("E19010", value=node.name, kind=f"{node.domain or 'ai.onnx'}::{opset}::{node.op_type}")
 
 
 def newest_opset(cann: str) -> int:
