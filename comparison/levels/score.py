@@ -58,7 +58,7 @@ def cells(measured: Score) -> List[List[str]]:
 
 
 def table(measured: Score) -> str:
-    return format_table(["score", "a", "b", "b - a", "95 % of replicates"], cells(measured))
+    return format_table(["score", "a", "b", "b - a", "95 % interval"], cells(measured))
 
 
 def section(measured: Score, a: Result, b: Result, options: Options) -> Figures:
