@@ -40,7 +40,7 @@ def check_command(program: str, target: str, *arguments: str) -> None:
     if target == "-m":
         target, *arguments = arguments
     target = "compare" if target == "reid.check" else target  # which runs it
-    if target in ("onnxsim", "ais_bench", "tests.emulator", "pytest"):
+    if target in ("onnxsim", "ais_bench", "tests.emulator", "tests.tensorrt_emulator", "pytest"):
         return  # other people's command lines
     module = importlib.import_module(target.removesuffix(".py").replace("/", "."))
     with contextlib.suppress(UserError):  # of files that a page names and that are not there
