@@ -22,7 +22,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ascend.quantize import to_deploy  # noqa: E402
-from contract.onnx_file import load_onnx, only_input  # noqa: E402
+from contract.onnx_file import load_onnx, only_input, opset_of  # noqa: E402
 from quantization.decision import Decision  # noqa: E402
 from quantization.graph import prepare  # noqa: E402
 from quantization.qdq import to_qdq  # noqa: E402
@@ -33,6 +33,7 @@ rows = [[numpy.load(path)] for path in sys.argv[3:]]
 run_quantize(sys.argv[1], sys.argv[2], QuantConfig(calib_data=rows, amp_num=0))
 """
 IMAGES = 8
+OPSET = 11  # that it writes, whatever it was given
 
 
 class Integers:
@@ -85,9 +86,12 @@ def main() -> int:
     parser.add_argument("model", help="float32 .onnx")
     parser.add_argument("--msmodelslim", required=True, metavar="PYTHON", help="the interpreter that has it")
     args = parser.parse_args()
-    prepared = prepare(load_onnx(args.model), args.model)
+    model = load_onnx(args.model)
+    prepared = prepare(model, args.model)
+    folded = all(node.op_type != "BatchNormalization" for node in model.graph.node)
+    given = model if folded and opset_of(model) == OPSET else prepared
     with tempfile.TemporaryDirectory() as folder:
-        theirs = Integers(quantize_there(args.msmodelslim, prepared, Path(folder)))
+        theirs = Integers(quantize_there(args.msmodelslim, given, Path(folder)))
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in prepared.graph.initializer}
     nodes = {node.name: node for node in prepared.graph.node}
     ranges = {nodes[name].input[0]: range_of(quant, theirs.tensors[name, "factors"], weights[nodes[name].input[1]])
