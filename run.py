@@ -24,7 +24,7 @@ from jobs.arguments import check_files, parse_args, requirements_of
 from jobs.job import Job
 from jobs.plan import plan
 from jobs.runner import ROOT, Runner, StageFailed, at_work
-from jobs.series import machine_checks, make_choices, make_jobs, render
+from jobs.series import is_calibrated, machine_checks, make_choices, make_jobs, render, render_calibration
 from jobs.tables import boxes_table, results_table, who_got_options
 from jobs.targets import Choice
 
@@ -68,15 +68,18 @@ def run_jobs(args: argparse.Namespace) -> int:
             print(f"runner: {choice.runner}{choice.reason}", flush=True)
     jobs = make_jobs(args, choices)
     compared = validation.comparisons(jobs) if args.validate else []
+    rendered = [*render(args), *render_calibration(args, jobs)]
+    for photos in dict.fromkeys(job.calibration for job in jobs if is_calibrated(job)):
+        print(f"int8 is calibrated on {photos}, which is not scored", flush=True)
     if args.plan:
-        print_plan([*machine_checks(jobs), *render(args), *(one for job in jobs for one in plan(job)), *compared])
+        print_plan([*machine_checks(jobs), *rendered, *(one for job in jobs for one in plan(job)), *compared])
         return DONE
     with Runner(quiet=args.quiet) as runner:  # hours are lost when the last target turns out to be ill
         runner.run(machine_checks(jobs))
     if args.check:
         return DONE
     with at_work(make_folder(args.work), args.quiet) as runner:
-        runner.run(render(args))
+        runner.run(rendered)
         for job in jobs:
             *stages, last = plan(job)
             runner.run(stages)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 from ascend import cann
 from ascend.options import ROOM
 from ascend.precision import PRECISION_MODES
+from contract.pixels import FLOAT32
+from contract.room import INT8
 from contract.stage import Stage, stage
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ ONE_PASS = True  # models that find the joints themselves
 
 
 def options(target: str) -> Dict[str, Sequence[str]]:
-    return {"device": (), "gears": (), "precision_mode": PRECISION_MODES}
+    return {"device": (), "gears": (), "precision": (INT8,), "precision_mode": PRECISION_MODES}
 
 
 def missing_packages(runner: str) -> List[str]:
@@ -28,12 +30,12 @@ def missing_packages(runner: str) -> List[str]:
 
 
 def precision(job: Job) -> str:
-    return ROOM.words[job.options.get("precision_mode", "force_fp16")]
+    return job.precision or ROOM.words[job.options.get("precision_mode", "force_fp16")]
 
 
 def check(job: Job) -> List[Stage]:
     model = ("--model", job.model) if job.model and job.model.suffix != OM else ()
-    return [stage("-m", "ascend.doctor", "--soc_version", job.target, "--device", job.options.get("device", "0"),
+    return [stage("-m", "ascend.doctor", "--soc_version", job.machine, "--device", job.options.get("device", "0"),
                   "--runner", job.runner, *model)]
 
 
@@ -48,7 +50,7 @@ def build(job: Job) -> List[Stage]:
     if om == source:
         return []
     bytes_in = ("--uint8",) if job.suffix else ()
-    return [*job.export(), _build_om(job, source, om, *sizes, *bytes_in)]
+    return [*job.export(), *_int8(job)[1], _build_om(job, source, om, *sizes, *bytes_in)]
 
 
 def run(job: Job, mirrored: bool) -> Stage:
@@ -65,12 +67,22 @@ def _sources(job: Job) -> Tuple[Path, Path, Tuple[object, ...]]:
     if "gears" in job.options:
         source = job.model or job.onnx
         return source, models / f"{source.stem}_gears{job.suffix}{job.variant}{OM}", ("--gears", job.options["gears"])
-    source = job.static_onnx()
+    source = _int8(job)[0]
     return source, models / f"{source.stem}{job.suffix}{job.variant}{OM}", ("--batch", job.batch)
+
+
+def _int8(job: Job) -> Tuple[Path, Tuple[Stage, ...]]:
+    """The ONNX file of this batch size, in int8 in the form that atc takes, and what makes that."""
+    model = job.static_onnx()
+    pairs, made = job.quantize("ascend", model, FLOAT32)
+    if not made:
+        return model, ()
+    deployed = pairs.with_name(f"{model.stem}_deploy.onnx")
+    return deployed, (*made, stage("-m", "ascend.quantize", pairs, deployed, reads=(pairs,), leaves=(deployed,)))
 
 
 def _build_om(job: Job, onnx: Path, om: Path, *more: object) -> Stage:
     mode = job.options.get("precision_mode")
     precision = ("--precision_mode", mode) if mode else ()
-    return stage("-m", "ascend.atc", onnx, "--soc_version", job.target, "--output", om, *more, *precision,
+    return stage("-m", "ascend.atc", onnx, "--soc_version", job.machine, "--output", om, *more, *precision,
                  reads=(onnx,), leaves=(om,))

@@ -26,7 +26,9 @@ OF_NETWORK: Dict[str, Tuple[Dict[str, Path], Dict[str, Path]]] = {
     HOURGLASS: ({"checkpoint": Path("models/hourglass52_coco_256x256.pth"),
                  "cfg": Path("configs/hourglass52_coco_256x256.yaml")},
                 {"checkpoint": Path("demo/hourglass_small.pth"), "cfg": Path("configs/demo_hourglass.yaml")})}
+DEMO_CALIBRATION = Path("data/demo_calibration")
 PHOTOGRAPHS, ANNOTATIONS = "val2017", "annotations/person_keypoints_val2017.json"  # in --dataroot
+NOT_SCORED = "train2017"  # there too, or of the demo rendered with another seed
 ANNOTATED, DETECTED = "annotated", "detected"
 OF_TARGETS = ("runner", "precision", "device", "gears", "precision_mode")  # a target takes those of its room
 OF_SWEEP = ("photographs", "repeat")
@@ -69,10 +71,11 @@ def make_parser() -> argparse.ArgumentParser:
 TARGETS_HELP = """targets:
   cpu               ONNX Runtime on this machine's CPU
   openvino          OpenVINO on this machine's CPU, or Intel's GPU or NPU
-  ncnn, ncnn-int8   ncnn on this machine's CPU
+  ncnn              ncnn on this machine's CPU
   pytorch           the checkpoint itself on the CPU, which the others are compared with
   gpu               TensorRT on this machine's NVIDIA GPU, or PyTorch where TensorRT is not installed
   Ascend310P3, ...  this Ascend NPU; python3 -m ascend.soc prints its name
+  cpu-int8, ...     any of these but pytorch in int8, beside others in one table
 
 exit codes: 0 done, and with --validate all agree; 1 one differs; 2 something is missing or wrong, in one line; 130 and
 143 interrupted: the same command continues"""
@@ -141,9 +144,11 @@ def _add_target_options(group: Any) -> None:
                        "the first that is installed)")
     group.add_argument("--device", metavar="LIST", help="gpu, Ascend: ids, such as 0 or 0,1,2,3 (default: 0); "
                        "openvino: cpu, GPU, NPU (default: cpu)")
-    group.add_argument("--precision", metavar="P", help="gpu: fp32, fp16, int8 of TensorRT, bf16 of PyTorch (default: "
-                       "fp16); openvino: fp32, bf16, fp16 (default: fp32); ncnn: fp32, fp16, bf16, int8 (default: "
-                       "fp32)")
+    group.add_argument("--precision", metavar="P", help="cpu: fp32, int8 (default: fp32); openvino, ncnn: fp32, bf16, "
+                       "fp16, int8 (default: fp32); gpu: fp32, fp16, int8 of TensorRT, bf16 of PyTorch (default: "
+                       "fp16); Ascend: int8")
+    group.add_argument("--calibration", type=path, metavar="DIR", help="int8: photos, or bins of preprocess.py, that "
+                       f"are not scored (default: {NOT_SCORED} of --dataroot)")
     group.add_argument("--deploy_cfg", type=path, metavar="FILE", help="ncnn: mmdeploy's config, which says the "
                        "precision")
     group.add_argument("--vulkan", action="store_true", help=argparse.SUPPRESS)  # of mmdeploy's users
@@ -233,6 +238,8 @@ def complete(args: argparse.Namespace) -> None:
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    if args.calibration is None:
+        args.calibration = DEMO_CALIBRATION / PHOTOGRAPHS if args.demo else args.dataroot / NOT_SCORED
     if args.sweep and args.demo:
         args.dataroot = Path("data/demo_sweep")
     args.validate |= args.quick

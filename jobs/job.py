@@ -5,9 +5,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
+from contract.room import INT8
 from contract.stage import Stage, stage
 
 FLOAT32, UINT8 = "float32", "uint8"
+INT8_TARGET = f"-{INT8}"  # ends a target's name, so that one table can hold both: cpu and cpu-int8
+CALIBRATION_PHOTOS = 100  # a few hundred people
+
+
+def without_int8(target: str) -> str:
+    return target[:-len(INT8_TARGET)] if target.endswith(INT8_TARGET) else target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +25,9 @@ class Job:
     or `detector_model`, unless the boxes are `annotated`. People are class `person_class` of the weights, and category
     `person_category` of the detections; None is what these stages take themselves. A `model` runs unchanged and needs
     no checkpoint. `label` tells apart jobs in one work folder that differ in their boxes, `variant` those that differ
-    in the precision of their models. A model of `one_pass` takes bytes, mirrors them itself and gives keypoints.
-    `options` are those of the target: device, ...
+    in the precision of their models. A model of `one_pass` takes bytes, mirrors them itself and gives keypoints. int8
+    is calibrated on `calibration`, photos or bins, unless the `model` is `quantized` already. `options` are those of
+    the target: device, ...
     """
 
     target: str
@@ -41,6 +49,8 @@ class Job:
     dtype: str = FLOAT32
     model: Optional[Path] = None
     detector_model: Optional[Path] = None
+    calibration: Optional[Path] = None
+    quantized: bool = False
     label: str = ""
     variant: str = ""
     flip: bool = True
@@ -50,6 +60,16 @@ class Job:
     @property
     def name(self) -> str:
         return (self.model or self.checkpoint).stem
+
+    @property
+    def machine(self) -> str:
+        """The target without what its name says of the precision: cpu of cpu-int8."""
+        return without_int8(self.target)
+
+    @property
+    def precision(self) -> Optional[str]:
+        """What the user asks for, by the option or by the target's name; None is the target's own."""
+        return INT8 if self.target != self.machine else self.options.get("precision")
 
     @property
     def suffix(self) -> str:
@@ -161,6 +181,33 @@ class Job:
         return stage("detect.py", "--backend", backend, *network, "--yolo_cfg", self.yolo_cfg, *self.photos(),
                      "--output", self.found_people, *options, *self.limited(), "--replace",
                      reads=(self.dataroot, self.yolo_cfg, network[1]), leaves=(self.found_people,))
+
+    def calibration_bins(self, dtype: str) -> Path:
+        """Of the people on the photos of `calibration`, found by the weights; or these bins themselves."""
+        assert self.calibration is not None
+        if any(self.calibration.glob("*.bin")):
+            return self.calibration
+        return self.work / "calibration" / f"prep_data{'_uint8' if dtype == UINT8 else ''}"
+
+    def calibrate(self, dtype: str) -> Tuple[Stage, ...]:
+        """What makes the bins of `calibration`: nothing where it holds them."""
+        bins, photos = self.calibration_bins(dtype), self.calibration
+        if bins == photos:
+            return ()
+        return (stage("preprocess.py", "--dataroot", photos, "--images", photos, "--output", bins, "--output_flip",
+                      f"{bins}_flip", "--dtype", dtype, "--cfg", self.cfg, "--weights", self.weights, "--yolo_cfg",
+                      self.yolo_cfg, *self.class_of_people(), "--limit", CALIBRATION_PHOTOS, "--replace",
+                      reads=(photos, self.cfg, self.weights, self.yolo_cfg), leaves=(bins,)),)
+
+    def quantize(self, form: str, model: Path, dtype: str) -> Tuple[Path, Tuple[Stage, ...]]:
+        """The int8 ONNX of a float `model`, in the form that a kind of device wants, and what makes it; the `model`
+        itself where int8 was not asked for, or it is int8 already."""
+        if self.precision != INT8 or self.quantized:
+            return model, ()
+        bins, int8 = self.calibration_bins(dtype), self.work / "models" / f"{model.stem}_int8_{form}.onnx"
+        return int8, (*self.calibrate(dtype),
+                      stage("quantize.py", model, "--input", bins, "--output", int8, "--target", form, "--cfg",
+                            self.cfg, reads=(model, bins, self.cfg), leaves=(int8,)))
 
     def infer(self, program: Tuple[str, ...], model: Path, mirrored: bool, *options: Any) -> Stage:
         """Dumps of the bins by infer.py or a program that takes its options."""

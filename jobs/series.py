@@ -9,12 +9,15 @@ from typing import List, Sequence
 
 from contract.errors import UserError
 from contract.stage import Stage, stage
-from jobs.arguments import ANNOTATED, OF_TARGETS
+from contract.onnx_file import read_facts
+from contract.room import INT8
+from jobs.arguments import ANNOTATED, DEMO_CALIBRATION, OF_TARGETS, PHOTOGRAPHS
 from jobs.job import FLOAT32, UINT8, Job
 from jobs.plan import missing_packages, people_of
 from jobs.targets import Choice, check_options, choose, room_of
 
 REFERENCE = "pytorch"  # which the others are compared with
+CALIBRATION_SEED = 18  # of the demo's photos to calibrate on; those that are scored have another
 MMDEPLOY = "backends.ncnn.mmdeploy"  # reads its configs
 
 
@@ -46,11 +49,13 @@ def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
                 person_class=args.person_class, person_category=args.person_category,
                 annotated=boxes == ANNOTATED, limit=args.limit,
                 dtype=UINT8 if args.uint8 or args.one_pass else FLOAT32, model=args.model,
+                calibration=args.calibration, quantized=is_quantized(args.model),
                 detector_model=args.detector_model, label=f"_{boxes}" if len(args.boxes) > 1 else "",
                 flip=not args.no_flip, one_pass=args.one_pass and not (args.validate and choice.target == REFERENCE),
                 options=choice.options)
             for boxes in args.boxes for choice in choices for batch in args.batch]
-    problems = dict.fromkeys(problem for job in jobs for problem in problems_of(job))
+    problems = dict.fromkeys(problem for job in jobs for problem in
+                             [*problems_of(job), *([] if args.demo else calibration_problems(job))])
     if problems:
         raise UserError(". ".join(problems))
     return share_people(jobs)
@@ -72,6 +77,33 @@ def problems_of(job: Job) -> List[str]:
     elif not found and job.model and job.model.suffix == ".onnx" and not getattr(room, "ANY_BATCH", False):
         found += model_problems(job.model, job)
     return found
+
+
+def is_quantized(model: Optional[Path]) -> bool:
+    """Whether an ONNX file is int8, in any form."""
+    if model is None or model.suffix != ".onnx" or not model.is_file():
+        return False
+    facts = read_facts(model)
+    return facts.quantized or facts.deployed
+
+
+def is_calibrated(job: Job) -> bool:
+    """Whether int8 is made in this job."""
+    return job.precision == INT8 and not job.quantized and (job.model is None or job.model.suffix == ".onnx")
+
+
+def calibration_problems(job: Job) -> List[str]:
+    """What int8 lacks that is made here."""
+    photos = job.calibration
+    if not is_calibrated(job) or photos is None:
+        return []
+    if not photos.is_dir():
+        return [f"int8 is calibrated on photos that are not scored, and there are none in {photos}. Name a folder of "
+                "photos, or of bins of preprocess.py, with --calibration"]
+    missing = [f"{file} (--{name})" for name, file in (("weights", job.weights), ("yolo_cfg", job.yolo_cfg))
+               if not file.is_file()]
+    return [f"int8 finds people on the photos of {photos}, and {', '.join(missing)} is not there. Give it, or bins with "
+            "--calibration"] if missing and job.calibration_bins(job.dtype) != photos else []
 
 
 def model_problems(model: Path, job: Job) -> List[str]:
@@ -108,3 +140,11 @@ def render(args: argparse.Namespace, *options: object) -> List[Stage]:
     if not args.demo:
         return []
     return [stage("-m", "demo.render", "--output", args.dataroot, *options, leaves=(args.dataroot,))]
+
+
+def render_calibration(args: argparse.Namespace, jobs: Sequence[Job]) -> List[Stage]:
+    """Other photos of the demo, where int8 is calibrated on them."""
+    if args.calibration != DEMO_CALIBRATION / PHOTOGRAPHS or not any(map(is_calibrated, jobs)):
+        return []
+    return [stage("-m", "demo.render", "--output", DEMO_CALIBRATION, "--seed", CALIBRATION_SEED,
+                  leaves=(DEMO_CALIBRATION,))]

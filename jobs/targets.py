@@ -7,13 +7,14 @@ import re
 from typing import Any, Dict, List, Sequence, Tuple
 
 from contract.errors import UserError
-from jobs.job import Job
+from contract.room import INT8
+from jobs.job import INT8_TARGET, Job, without_int8
 
 # Target -> its runners, the best first, and the module of each. What is not here is the soc version of an Ascend NPU.
 TARGETS = {"cpu": {"onnxruntime": "backends.onnxruntime.job"},
            "pytorch": {"pytorch": "backends.pytorch.job"},
            "openvino": {"openvino": "backends.openvino.job"},
-           "ncnn": {"ncnn": "backends.ncnn.job"}, "ncnn-int8": {"ncnn": "backends.ncnn.job"},
+           "ncnn": {"ncnn": "backends.ncnn.job"},
            "gpu": {"tensorrt": "backends.tensorrt.job", "pytorch": "backends.pytorch.job"}}
 ASCEND = {"ais_bench": "ascend.job", "acl": "ascend.job"}
 SOC_VERSION = re.compile(r"[Aa]scend.*|[39]10.*")
@@ -21,16 +22,17 @@ IDS = re.compile(r"\d+(,\d+)*")
 
 
 def runners_of(target: str) -> Dict[str, str]:
-    """Raises UserError where there is no such target."""
-    if target in TARGETS:
-        return TARGETS[target]
-    if SOC_VERSION.fullmatch(target):
+    """Those of cpu-int8 are those of cpu. Raises UserError where there is no such target."""
+    machine = without_int8(target)
+    if machine in TARGETS:
+        return TARGETS[machine]
+    if SOC_VERSION.fullmatch(machine):
         return ASCEND
     chip = importlib.import_module("ascend.soc").chip_of_card(target)
     if chip:
         raise UserError(f"the target {target} is a card, expected its chip: type {chip}")
     raise UserError(f"unknown target {target}, expected one of: {', '.join(TARGETS)}, or a soc version such as "
-                    "Ascend310P3 (python3 -m ascend.soc prints it)")
+                    f"Ascend310P3 (python3 -m ascend.soc prints it), each also with {INT8_TARGET} at its end")
 
 
 def room_of(target: str, runner: str) -> Any:
@@ -71,6 +73,10 @@ def _choose_one(target: str, given: Dict[str, str]) -> Choice:
     if runner not in runners:
         runner, reason = _best_runner(target)
     takes = room_of(target, runner).options(target)
+    if target.endswith(INT8_TARGET):
+        if INT8 not in takes.get("precision", ()):
+            raise UserError(f"{target}: {without_int8(target)} with {runner} has no int8")
+        takes = {name: words for name, words in takes.items() if name != "precision"}  # its name says it
     options = {name: value for name, value in given.items() if name in takes and _fits(value, takes[name])}
     return Choice(target, runner, options, reason)
 
@@ -117,4 +123,6 @@ def check_options(job: Job) -> List[str]:
         found.append(f"--gears is {gears}, expected batch sizes, such as 1,4,8,16")
     elif gears and str(job.batch) not in gears.split(","):
         found.append(f"--gears {gears} has none for a batch of {job.batch}")
+    elif gears and job.precision == INT8:
+        found.append(f"--gears {gears}: int8 is built for one batch size alone")
     return found

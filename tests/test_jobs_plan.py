@@ -26,12 +26,14 @@ def install(monkeypatch, but: str = "") -> None:
 
 @pytest.fixture(autouse=True)
 def every_package(monkeypatch, tmp_path):
-    """And in the user's folder m.onnx, of any batch size, and m_bs4.onnx."""
+    """And in the user's folder m.onnx, of any batch size, m_bs4.onnx, and bins to calibrate on."""
     install(monkeypatch)
     monkeypatch.setattr("ascend.job.missing_packages", lambda runner: [])
     monkeypatch.chdir(tmp_path)
     patch_model(tmp_path / "m.onnx")
     patch_model(tmp_path / "m_bs4.onnx", 4)
+    (tmp_path / "calib").mkdir()
+    (tmp_path / "calib" / "1.bin").touch()
 
 
 def jobs_of(*arguments: str) -> list:
@@ -52,6 +54,7 @@ def flags(command: str) -> Dict[str, str]:
     return dict(re.findall(r"(--\w+) ([^-]\S*)", command))
 
 
+CALIBRATED = ["--calibration", "calib"]
 SAME_END = ["infer.py", "infer.py", "postprocess.py"]
 
 
@@ -67,7 +70,16 @@ SAME_END = ["infer.py", "infer.py", "postprocess.py"]
     (["openvino"], ["preprocess.py", "pth2onnx.py", *SAME_END]),
     (["openvino", "--model", "m.xml"], ["preprocess.py", *SAME_END]),
     (["ncnn"], ["preprocess.py", "pth2onnx.py", "backends.ncnn.build", *SAME_END]),
-    (["ncnn-int8"], ["preprocess.py", "pth2onnx.py", "backends.ncnn.build", "backends.ncnn.quantize", *SAME_END]),
+    (["ncnn-int8", *CALIBRATED],
+     ["preprocess.py", "pth2onnx.py", "backends.ncnn.build", "backends.ncnn.quantize", *SAME_END]),
+    (["cpu", "--precision", "int8", *CALIBRATED], ["preprocess.py", "pth2onnx.py", "quantize.py", *SAME_END]),
+    (["openvino-int8", *CALIBRATED], ["preprocess.py", "pth2onnx.py", "quantize.py", *SAME_END]),
+    (["gpu-int8", "--gt_boxes", *CALIBRATED],
+     ["preprocess.py", "pth2onnx.py", "quantize.py", "backends.tensorrt.build", *SAME_END]),
+    (["Ascend310P3-int8", "--gt_boxes", *CALIBRATED],
+     ["preprocess.py", "pth2onnx.py", "quantize.py", "ascend.quantize", "ascend.atc", "ascend.ais_bench",
+      "ascend.ais_bench", "postprocess.py"]),
+    (["cpu-int8", "--demo"], ["preprocess.py", "pth2onnx.py", "preprocess.py", "quantize.py", *SAME_END]),
     (["ncnn", "--model", "m.onnx"], ["preprocess.py", "backends.ncnn.build", *SAME_END]),
     (["ncnn", "--model", "m.param", "--no_flip"], ["preprocess.py", "infer.py", "postprocess.py"]),
     (["cpu", "--model", "m.onnx"], ["preprocess.py", *SAME_END]),
@@ -88,9 +100,11 @@ def test_the_stages_of_a_target(arguments, expected):
     (["ncnn", "--device", "cpu"], "/w/models/fast_res50_256x192_fp32.param"),
     (["ncnn", "--precision", "fp16"], "/w/models/fast_res50_256x192_fp16.param"),
     (["ncnn", "--precision", "bf16"], "/w/models/fast_res50_256x192_fp32.param"),
-    (["ncnn", "--precision", "int8"], "/w/models/fast_res50_256x192_int8.param"),
-    (["ncnn-int8", "--network", "hourglass"], "/w/models/hourglass52_coco_256x256_int8.param"),
-    (["gpu", "--precision", "int8"], "/w/models/fast_res50_256x192_bs4_int8.engine"),
+    (["ncnn", "--precision", "int8", *CALIBRATED], "/w/models/fast_res50_256x192_int8.param"),
+    (["ncnn-int8", "--network", "hourglass", *CALIBRATED], "/w/models/hourglass52_coco_256x256_int8.param"),
+    (["cpu-int8", "--uint8", *CALIBRATED], "/w/models/fast_res50_256x192_bs4_uint8_int8_cpu.onnx"),
+    (["gpu", "--precision", "int8", *CALIBRATED], "/w/models/fast_res50_256x192_bs4_int8_tensorrt_int8.engine"),
+    (["Ascend310P3-int8", "--uint8", *CALIBRATED], "/w/models/fast_res50_256x192_bs4_deploy_uint8.om"),
     (["Ascend310P3", "--uint8"], "/w/models/fast_res50_256x192_bs4_uint8.om"),
     (["Ascend310P3", "--gears", "1,4"], "/w/models/fast_res50_256x192_gears.om"),
     (["gpu", "--model", "m.onnx"], "/w/models/m_fp16.engine")])
@@ -110,9 +124,9 @@ def test_a_model_that_is_there_is_run_as_it_is(arguments, model):
 
 
 def test_every_stage_reads_what_is_given_or_was_made():
-    for arguments in (["cpu"], ["pytorch"], ["gpu", "--precision", "int8"], ["Ascend310P3", "--device", "0,1"]):
-        job, = jobs_of("--targets", *arguments)
-        there = {job.dataroot, job.checkpoint, job.cfg, job.weights, job.yolo_cfg}
+    for arguments in (["cpu"], ["pytorch"], ["gpu", "--precision", "int8"], ["Ascend310P3-int8", "--device", "0,1"]):
+        job, = jobs_of("--targets", *arguments, *CALIBRATED)
+        there = {job.dataroot, job.checkpoint, job.cfg, job.weights, job.yolo_cfg, job.calibration}
         for stage in plan(job):
             assert there >= {path for path in stage.reads if path != job.manifest}, stage.name
             there |= set(stage.leaves)
@@ -125,10 +139,38 @@ def test_normal_and_mirrored_bins_meet_again_in_the_score():
     assert flags(score)["--dump_dir_flip"] == f"results/{flags(mirrored)['--output_dirname']}"
 
 
-def test_int8_is_calibrated_on_the_bins_and_finds_people_in_float16():
-    detector, pose = (one for one in commands("--targets", "gpu", "--precision", "int8") if "tensorrt.build" in one)
-    assert flags(detector)["--precision"] == "fp16" and "--calibration" not in detector
-    assert flags(pose)["--precision"] == "int8" and flags(pose)["--calibration"] == "prep_data"
+def test_int8_is_calibrated_on_other_photos_and_finds_people_in_float16(tmp_path):
+    """On 100 of them, by the people that the weights find there."""
+    for name in ("photos/1.jpg", "weights", "cfg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = commands("--targets", "gpu", "--precision", "int8", "--calibration", "photos", "--weights", "weights",
+                     "--yolo_cfg", "cfg")
+    detector, pose = (one for one in found if "tensorrt.build" in one)
+    assert flags(detector)["--precision"] == "fp16" and flags(pose)["--precision"] == "int8"
+    scored, calibration = (one for one in found if one.startswith("preprocess.py"))
+    assert flags(calibration)["--images"] == str(tmp_path / "photos") and flags(calibration)["--limit"] == "100"
+    quantize, = (one for one in found if one.startswith("quantize.py"))
+    assert flags(quantize)["--input"] == flags(calibration)["--output"] != flags(scored)["--output"]
+    assert flags(quantize)["--target"] == "tensorrt" and quantize.split()[1] != pose.split()[2]
+
+
+def test_int8_of_the_demo_is_calibrated_on_photos_of_another_seed():
+    from jobs.series import render, render_calibration
+
+    args = parse_args(["--targets", "cpu-int8", "--demo"])
+    jobs = make_jobs(args, make_choices(args))
+    scored, calibration = (flags(shlex.join(one.command)) for one in [*render(args), *render_calibration(args, jobs)])
+    assert scored["--output"] != calibration["--output"] and "--seed" not in scored and calibration["--seed"] != "17"
+    assert not render_calibration(args, jobs_of("--targets", "cpu", "--demo"))
+
+
+def test_a_model_that_is_int8_is_run_as_it_is(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(str(tmp_path / "m.onnx"))
+    model.graph.node.append(onnx.helper.make_node("QuantizeLinear", ["image", "scale"], ["levels"]))
+    onnx.save(model, str(tmp_path / "q.onnx"))
+    assert programs("--targets", "cpu-int8", "--model", "q.onnx") == ["preprocess.py", *SAME_END]
 
 
 def test_people_that_the_first_finds_are_everybodys():
@@ -190,7 +232,7 @@ def refused(capsys, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("target, options, who", [
-    ("cpu", ["--precision", "int8"], "gpu with tensorrt"), ("cpu", ["--gears", "1,4"], "Ascend310P3"),
+    ("pytorch", ["--precision", "int8"], "gpu with tensorrt"), ("cpu", ["--gears", "1,4"], "Ascend310P3"),
     ("cpu", ["--precision", "banana"], "fp32, fp16, int8"), ("cpu", ["--device", "3"], "Ascend310P3"),
     ("pytorch", ["--precision", "fp16"], "gpu with pytorch"), ("cpu", ["--runner", "acl"], "ais_bench, acl"),
     ("gpu", ["--precision_mode", "force_fp32"], "Ascend310P3"), ("Ascend310P3", ["--precision", "fp16"], "gpu"),
@@ -202,16 +244,23 @@ def test_an_option_that_the_target_does_not_take(capsys, target, options, who):
 
 
 def test_with_several_targets_an_option_goes_to_those_that_take_it(capsys):
-    taken = {job.target: job.options for job in jobs_of("--targets", "cpu", "gpu", "--precision", "fp32")}
-    assert taken == {"cpu": {}, "gpu": {"precision": "fp32"}}
-    assert "is not for cpu, pytorch" in refused(capsys, "--targets", "cpu", "pytorch", "--precision", "fp32")
+    taken = {job.target: job.options for job in jobs_of("--targets", "cpu", "gpu", "--precision", "fp16")}
+    assert taken == {"cpu": {}, "gpu": {"precision": "fp16"}}
+    assert "is not for cpu, pytorch" in refused(capsys, "--targets", "cpu", "pytorch", "--precision", "fp16")
+
+
+def test_the_name_of_a_target_can_say_int8(capsys):
+    jobs = jobs_of("--targets", "cpu", "cpu-int8", "--precision", "fp32", *CALIBRATED)
+    assert [(job.machine, job.precision, job.dumps().name) for job in jobs] == \
+        [("cpu", "fp32", "cpu_bs16"), ("cpu", "int8", "cpu-int8_bs16")]
+    assert "pytorch with pytorch has no int8" in refused(capsys, "--targets", "pytorch-int8")
 
 
 def test_the_table_says_who_got_an_option():
     from jobs.tables import who_got_options
 
-    args = parse_args(["--targets", "cpu", "gpu", "--precision", "fp32"])
-    assert who_got_options(make_choices(args)) == "--precision fp32: gpu"
+    args = parse_args(["--targets", "cpu", "gpu", "--precision", "fp16"])
+    assert who_got_options(make_choices(args)) == "--precision fp16: gpu"
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -225,6 +274,9 @@ def test_the_table_says_who_got_an_option():
     (["--targets", "cpu", "--person_category", "0"], "goes with --detections"),
     (["--targets", "gpu", "--device", "0,0"], "different ids"), (["--targets", "gpu", "--device", "one"], "ids"),
     (["--targets", "Ascend310P3", "--gears", "1,4"], "none for a batch of 16"),
+    (["--targets", "Ascend310P3-int8", "--gears", "1,16", *CALIBRATED], "int8 is built for one batch size"),
+    (["--targets", "cpu-int8", "--calibration", "nowhere"], "there are none in"),
+    (["--targets", "cpu-int8", "--calibration", "."], "is not there. Give it, or bins with --calibration"),
     (["--targets", "cpu", "--model", "x.om"], "runs .onnx"),
     (["--targets", "cpu", "--model", "m_bs4.onnx"], "takes batches of 4, but --batch is 16"),
     (["--targets", "pytorch", "--model", "x.onnx"], "no model")])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Dict, List, Sequence
 
 from backends.ncnn.options import ROOM
 from contract.packages import not_importable
+from contract.pixels import FLOAT32
 from contract.stage import Stage, stage
 
 if TYPE_CHECKING:
@@ -17,12 +18,11 @@ ANY_BATCH = True  # also of a file for one image: ncnn takes one after another
 PACKAGES = {**ROOM.packages, "pnnx": "pnnx"}
 INSTALL = ROOM.install
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-INT8_TARGET = "ncnn-int8"  # so that one table can hold both
 OF_THE_FILE = {"fp32": "fp32", "fp16": "fp16", "bf16": "fp32", "int8": "fp32"}  # what pnnx stores the weights in
 
 
 def options(target: str) -> Dict[str, Sequence[str]]:
-    return {"device": ("cpu",), **({} if target == INT8_TARGET else {"precision": PRECISIONS})}
+    return {"device": ("cpu",), "precision": PRECISIONS}
 
 
 def missing_packages(runner: str) -> List[str]:
@@ -30,7 +30,7 @@ def missing_packages(runner: str) -> List[str]:
 
 
 def precision(job: Job) -> str:
-    return "int8" if job.target == INT8_TARGET else job.options.get("precision", "fp32")
+    return job.precision or "fp32"
 
 
 def check(job: Job) -> List[Stage]:
@@ -50,8 +50,9 @@ def build(job: Job) -> List[Stage]:
                                    OF_THE_FILE[precision(job)], reads=(onnx,), leaves=(stored,))]
     if precision(job) == "int8":
         int8 = _param(job, "int8")
-        stages.append(stage("-m", "backends.ncnn.quantize", stored, int8, "--calibration", job.bins(), "--cfg",
-                            job.cfg, reads=(stored, job.bins()), leaves=(int8,)))
+        bins = job.calibration_bins(FLOAT32)
+        stages += [*job.calibrate(FLOAT32), stage("-m", "backends.ncnn.quantize", stored, int8, "--calibration", bins,
+                                                  "--cfg", job.cfg, reads=(stored, bins), leaves=(int8,))]
     return stages
 
 

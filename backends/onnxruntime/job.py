@@ -1,9 +1,11 @@
 """The stages of a job on this machine's CPU with ONNX Runtime."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
 from backends.onnxruntime.options import ROOM
+from contract.room import FP32, INT8
 from contract.stage import Stage
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ ONE_PASS = True  # models that find the joints themselves
 
 
 def options(target: str) -> Dict[str, Sequence[str]]:
-    return {}
+    return {"precision": (FP32, INT8)}
 
 
 def missing_packages(runner: str) -> List[str]:
@@ -22,7 +24,7 @@ def missing_packages(runner: str) -> List[str]:
 
 
 def precision(job: Job) -> str:
-    return "fp32"
+    return job.precision or FP32
 
 
 def check(job: Job) -> List[Stage]:
@@ -35,9 +37,12 @@ def find_people(job: Job) -> List[Stage]:
 
 
 def build(job: Job) -> List[Stage]:
-    return [*job.export(job.dtype)]
+    return [*job.export(job.dtype), *_model(job)[1]]
 
 
 def run(job: Job, mirrored: bool) -> Stage:
-    return job.infer(("infer.py", "--backend", "onnxruntime"), job.static_onnx(job.suffix), mirrored,
-                     "--batchsize", job.batch)
+    return job.infer(("infer.py", "--backend", "onnxruntime"), _model(job)[0], mirrored, "--batchsize", job.batch)
+
+
+def _model(job: Job) -> Tuple[Path, Tuple[Stage, ...]]:
+    return job.quantize("cpu", job.static_onnx(job.suffix), job.dtype)

@@ -1,10 +1,11 @@
 """The stages of a job on Intel's CPUs, GPUs and NPUs with OpenVINO."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
 from backends.openvino.options import ROOM
-from contract.room import BF16, FP16, FP32
+from contract.room import BF16, FP16, FP32, INT8
 from contract.stage import Stage
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ INSTALL = ROOM.install
 
 
 def options(target: str) -> Dict[str, Sequence[str]]:
-    return {"device": ("cpu", "GPU", "NPU"), "precision": (FP32, BF16, FP16)}
+    return {"device": ("cpu", "GPU", "NPU"), "precision": (FP32, BF16, FP16, INT8)}
 
 
 def missing_packages(runner: str) -> List[str]:
@@ -24,7 +25,7 @@ def missing_packages(runner: str) -> List[str]:
 
 
 def precision(job: Job) -> str:
-    return job.options.get("precision", FP32)
+    return job.precision or FP32
 
 
 def check(job: Job) -> List[Stage]:
@@ -37,9 +38,14 @@ def find_people(job: Job) -> List[Stage]:
 
 
 def build(job: Job) -> List[Stage]:
-    return [*job.export(job.dtype)]
+    return [*job.export(job.dtype), *_model(job)[1]]
 
 
 def run(job: Job, mirrored: bool) -> Stage:
-    return job.infer(("infer.py", "--backend", "openvino"), job.static_onnx(job.suffix), mirrored, "--batchsize",
-                     job.batch, "--precision", precision(job), "--device", job.options.get("device", "cpu"))
+    arithmetic = precision(job).replace(INT8, FP32)  # of layers that stay float
+    return job.infer(("infer.py", "--backend", "openvino"), _model(job)[0], mirrored, "--batchsize", job.batch,
+                     "--precision", arithmetic, "--device", job.options.get("device", "cpu"))
+
+
+def _model(job: Job) -> Tuple[Path, Tuple[Stage, ...]]:
+    return job.quantize("cpu", job.static_onnx(job.suffix), job.dtype)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Sequence
+from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
 from backends.tensorrt.options import ROOM
 from contract.stage import Stage, stage
@@ -25,7 +25,7 @@ def missing_packages(runner: str) -> List[str]:
 
 
 def precision(job: Job) -> str:
-    return job.options.get("precision", "fp16")
+    return job.precision or "fp16"
 
 
 def check(job: Job) -> List[Stage]:
@@ -41,11 +41,11 @@ def find_people(job: Job) -> List[Stage]:
 
 
 def build(job: Job) -> List[Stage]:
-    onnx, engine = job.static_onnx(job.suffix), _pose_engine(job)
-    if engine == onnx:
+    engine = _pose_engine(job)
+    if engine == job.model:
         return []
-    calibration = ("--calibration", job.bins(), "--cfg", job.cfg) if precision(job) == "int8" else ()
-    return [*job.export(job.dtype), build_engine(precision(job), onnx, engine, job.first_device, *calibration)]
+    onnx, made = _pose_onnx(job)
+    return [*job.export(job.dtype), *made, build_engine(precision(job), onnx, engine, job.first_device)]
 
 
 def run(job: Job, mirrored: bool) -> Stage:
@@ -58,8 +58,14 @@ def build_engine(of: str, onnx: Path, engine: Path, device: str, *more: object) 
                  device, *more, reads=(onnx,), leaves=(engine,))
 
 
+def _pose_onnx(job: Job) -> Tuple[Path, Tuple[Stage, ...]]:
+    """In int8 its precision is in the graph, which TensorRT 8.6 to 11 take alike."""
+    return job.quantize("tensorrt", job.static_onnx(job.suffix), job.dtype)
+
+
 def _pose_engine(job: Job) -> Path:
-    return _engine(job, job.static_onnx(job.suffix), precision(job))
+    model = job.static_onnx(job.suffix)
+    return model if model.suffix == ENGINE else _engine(job, _pose_onnx(job)[0], precision(job))
 
 
 def _engine(job: Job, model: Path, of: str) -> Path:
