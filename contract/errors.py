@@ -22,4 +22,5 @@ def printable(text: str) -> str:
 
     Names and settings come from files that others have made.
     """
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return "".join(letter if letter.isprintable() or letter == "\t" else letter.encode("unicode_escape").decode()
+                   for letter in text)

@@ -149,6 +149,11 @@ def _beside(path: PathLike, name: str) -> Path:
     return weights
 
 
+def names_of_tensors(model: ModelProto) -> Set[str]:
+    """Everything that a node reads or makes."""
+    return {name for node in model.graph.node for name in (*node.input, *node.output)}
+
+
 def only_input(model: ModelProto, path: PathLike) -> ValueInfoProto:
     """The one input, which old files list beside the weights. Raises UserError when there is not one."""
     known = {tensor.name for tensor in model.graph.initializer}

@@ -5,12 +5,12 @@ import argparse
 import dataclasses
 import importlib
 from pathlib import Path
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 from contract.errors import UserError
-from contract.stage import Stage, stage
 from contract.onnx_file import read_facts
 from contract.room import INT8
+from contract.stage import Stage, stage
 from jobs.arguments import ANNOTATED, DEMO_CALIBRATION, OF_TARGETS, PHOTOGRAPHS
 from jobs.job import FLOAT32, UINT8, Job
 from jobs.plan import missing_packages, people_of
@@ -70,6 +70,8 @@ def problems_of(job: Job) -> List[str]:
                          f"{' and '.join(models) or 'no model files, but the checkpoint and the weights'}")
     if job.one_pass and not getattr(room, "ONE_PASS", False):
         found.append(f"--one_pass: not for {job.target} with {job.runner}")
+    if job.one_pass and is_calibrated(job):
+        found.append(f"--one_pass: int8 is made of a model that gives heatmaps. Run {job.target} without --one_pass first")
     missing = missing_packages(job) if not found else []
     if missing:
         found.append(f"{job.target} needs the Python packages {', '.join(missing)}, which are not installed"
@@ -102,8 +104,8 @@ def calibration_problems(job: Job) -> List[str]:
                 "photos, or of bins of preprocess.py, with --calibration"]
     missing = [f"{file} (--{name})" for name, file in (("weights", job.weights), ("yolo_cfg", job.yolo_cfg))
                if not file.is_file()]
-    return [f"int8 finds people on the photos of {photos}, and {', '.join(missing)} is not there. Give it, or bins with "
-            "--calibration"] if missing and job.calibration_bins(job.dtype) != photos else []
+    return [f"int8 finds people on the photos of {photos}, and {', '.join(missing)} is not there. Give it, or bins "
+            "with --calibration"] if missing and job.calibration_bins(job.dtype) != photos else []
 
 
 def model_problems(model: Path, job: Job) -> List[str]:

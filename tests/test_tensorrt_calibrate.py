@@ -96,9 +96,9 @@ def test_a_table_is_used_again(build, rows, table, tmp_path):
 def test_another_table_is_another_engine(build, rows, table, tmp_path):
     done(build("--batch", 2, "--calibration", write_bins(tmp_path / "bins", rows)))
     Path(f"{table}.json").unlink()
-    table.write_text(table.read_text().replace("image: ", "images: "))
+    table.write_text(f"{table.read_text()}(Unnamed Layer* 0) [Constant]_output: 3c010a14\n")
     assert ": kept" not in done(build("--batch", 2))
-    assert "images" in plan_of(tmp_path / "m_bs2_int8.engine")["int8_scales"]
+    assert "(Unnamed Layer* 0) [Constant]_output" in plan_of(tmp_path / "m_bs2_int8.engine")["int8_scales"]
 
 
 def test_a_table_made_of_something_else_is_made_anew(build, rows, table, model, tmp_path):
@@ -138,6 +138,32 @@ def test_a_table_of_tensorrt_7_is_refused_with_the_command_that_makes_ours(build
     table.write_text("TRT-7202-EntropyCalibration2\nimage: 3c010a14\n")
     message = one_error(build("--batch", 2))
     assert "TensorRT 7.2.2" in message and "--precision int8 --calibration BINS" in message
+
+
+@pytest.mark.parametrize("rows_of_table, words", [
+    ("image: 3c010a14\nelsewhere: 3c010a14\nconv1:0: 3c010a14\n", "of other tensors (elsewhere, conv1:0, image, ...)"),
+    ("input.1: 3c010a14\n", "whose input is image"), ("image: 3c810204\n", "its image goes up to 2, and")])
+def test_a_table_of_other_tensors_or_another_range_is_refused_by_name(build, table, model, rows_of_table, words):
+    """As the two that tutorials hand out: of their own network, and of pixels that were not normalised as ours are."""
+    onnx = pytest.importorskip("onnx")
+    content = onnx.load(str(model))
+    constants = {"mean_chn": [103, 116, 122], "min_chn": [0.53, 0.535, 0.4], "var_reci_chn": [1 / 255] * 3}
+    onnx.helper.set_model_props(content, {"pixel_constants": json.dumps(constants)})
+    onnx.save(content, str(model))
+    table.write_text(f"TRT-100300-EntropyCalibration2\n{rows_of_table}")
+    assert words in one_error(build("--batch", 2))
+    table.write_text("TRT-100300-EntropyCalibration2\nimage: 3b991988\n(Unnamed Layer* 3) [Shuffle]_output: 3c010a14\n")
+    done(build("--batch", 2))
+
+
+@pytest.mark.parametrize("method", ["entropy", "minmax"])
+def test_the_table_does_not_depend_on_the_batch(build, rows, table, tmp_path, method):
+    bins, tables = write_bins(tmp_path / "bins", rows), set()
+    for batch in (1, 2, 5):
+        table.unlink(missing_ok=True)
+        done(build("--batch", batch, "--calibration", bins, "--calibration_method", method))
+        tables.add(table.read_bytes())
+    assert len(tables) == 1
 
 
 def test_without_bins_and_table(build, table):

@@ -10,16 +10,19 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 import numpy as np
 
 from backends.tensorrt import cuda
-from backends.tensorrt.calibration_table import Version, check_table, dotted
+from backends.tensorrt.calibration_table import Version, check_table, dotted, read_table
 from backends.tensorrt.source import Source
 from contract.bins import BinReader, spread
 from contract.errors import UserError
 from contract.files import remove_file, sha256_of_file, write_file, write_json
+from contract.onnx_file import load_onnx, names_of_tensors
 from contract.progress import Progress
 from contract.records import read_record
 from contract.spec import load_spec
 
 RECORD = ".json"  # appended to the table's name
+UNNAMED = "(Unnamed Layer"  # begins TensorRT's names for what an ONNX file has no name for
+RANGE_TOLERANCE = 1.01  # a calibrator cuts ranges, and never makes them larger
 
 
 class Calibration(NamedTuple):
@@ -58,6 +61,7 @@ def plan_calibration(args: argparse.Namespace, source: Source, batch: int, outpu
                         "it anew, or name another --calibration_table")
     if table.exists():
         check_table(table, version, args.calibration_method)
+        check_tensors(table, Path(args.model), source)
         if bins is not None and earlier is None:
             raise UserError(f"{table}: is there already, and is not known to be of these bins and this ONNX. Leave "
                             "--calibration out to use it unchanged, or name another --calibration_table")
@@ -65,6 +69,21 @@ def plan_calibration(args: argparse.Namespace, source: Source, batch: int, outpu
         raise UserError(f"{table}: no such CalibrationTable. Give --calibration a folder of bins to make it, "
                         "--calibration_table one that is there, or build an ONNX file with QuantizeLinear")
     return Calibration(table, args.calibration_method, bins, numbers, batch, origin)
+
+
+def check_tensors(path: Path, model: Path, source: Source) -> None:
+    """Refuse a table of another network, or of another normalisation of its input, which TensorRT would use."""
+    amax = read_table(path).amax
+    known = names_of_tensors(load_onnx(model, weights=False))
+    others = [name for name in amax if name not in known and not name.startswith(UNNAMED)]
+    if source.name not in amax or 2 * len(others) > len(amax):
+        raise UserError(f"{path}: a CalibrationTable of other tensors ({', '.join([*others, *amax][:3])}, ...) than "
+                        f"those of {model}, whose input is {source.name}. Give --calibration a folder of bins, and "
+                        "another --calibration_table or none")
+    if source.largest is not None and amax[source.name] > RANGE_TOLERANCE * source.largest:
+        raise UserError(f"{path}: a CalibrationTable of another range: its {source.name} goes up to "
+                        f"{amax[source.name]:.4g}, and normalised as {model} wants it, it goes up to "
+                        f"{source.largest:.4g}. Calibrate on the bins that the engine will get")
 
 
 def table_of(args: argparse.Namespace, output: Path) -> Path:

@@ -1,6 +1,7 @@
 """What is asked of TensorRT's builder, checked against the ONNX file before TensorRT is loaded."""
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
@@ -21,6 +22,7 @@ class Source(NamedTuple):
     quantized: bool  # holds QuantizeLinear nodes: int8
     half: bool  # holds float16 weights
     one_pass: bool = False  # holds nodes that find joints in heatmaps
+    largest: Optional[float] = None  # magnitude that bins can hold, where the file tells how bytes became its input
 
 
 def read_source(model: Path) -> Source:
@@ -29,7 +31,19 @@ def read_source(model: Path) -> Source:
     if facts.dtype not in DTYPES:
         raise UserError(f"{model}: takes {facts.dtype}, expected {' or '.join(DTYPES)}, which bins hold. Convert it "
                         "with its unchanged inputs and outputs (--keep_io_types of ModelOpt)")
-    return Source(facts.name, facts.shape, DTYPES[facts.dtype], facts.quantized, facts.half, bool(facts.decoding))
+    return Source(facts.name, facts.shape, DTYPES[facts.dtype], facts.quantized, facts.half, bool(facts.decoding),
+                  largest_input(facts.origin.get("pixel_constants")) if facts.dtype == "FLOAT" else None)
+
+
+def largest_input(constants: Optional[str]) -> Optional[float]:
+    """The largest |(byte - mean_chn - min_chn) * var_reci_chn| of what pth2onnx.py has left in the file; None where it
+    has not."""
+    try:
+        mean, rest, factor = (json.loads(constants or "")[name] for name in ("mean_chn", "min_chn", "var_reci_chn"))
+        return max(abs((byte - one - more) * times)
+                   for byte in (0, 255) for one, more, times in zip(mean, rest, factor))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def choose_sizes(model: Path, source: Source, batch: Optional[int], profile: Optional[str]) -> Sizes:
