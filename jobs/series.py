@@ -71,7 +71,7 @@ def problems_of(job: Job) -> List[str]:
     if job.one_pass and not getattr(room, "ONE_PASS", False):
         found.append(f"--one_pass: not for {job.target} with {job.runner}")
     if job.one_pass and is_calibrated(job):
-        found.append(f"--one_pass: int8 is made of a model that gives heatmaps. Run {job.target} without --one_pass first")
+        found.append(f"--one_pass: int8 is made of a model that gives heatmaps. Run {job.target} without --one_pass")
     missing = missing_packages(job) if not found else []
     if missing:
         found.append(f"{job.target} needs the Python packages {', '.join(missing)}, which are not installed"
