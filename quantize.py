@@ -44,8 +44,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "names, or the words upsampled, first, last, depthwise; with nothing after it, all become int8 "
                         "(default: what measuring says)")
     parser.add_argument("--keep_list", metavar="FILE", help="more of --keep, one per line")
-    parser.add_argument("--target", choices=("cpu", "tensorrt"), default="cpu", help="cpu: ONNX Runtime and OpenVINO; "
-                        "tensorrt: symmetric, on what layers read alone")
+    parser.add_argument("--target", choices=("cpu", "tensorrt", "ascend"), default="cpu", help="cpu: ONNX Runtime "
+                        "and OpenVINO; tensorrt: symmetric, on what layers read alone; ascend: convolutions alone, for "
+                        "ascend.quantize and AMCT")
     parser.add_argument("--validation", help="bins to judge on (default: a few of --input)")
     parser.add_argument("--dataroot", default="./data/coco", help="folder with the annotations of --validation")
     parser.add_argument("--annotations", help="file of annotations, in place of that of DATAROOT")

@@ -70,7 +70,7 @@ def run_jobs(args: argparse.Namespace) -> int:
     compared = validation.comparisons(jobs) if args.validate else []
     rendered = [*render(args), *render_calibration(args, jobs)]
     for photos in dict.fromkeys(job.calibration for job in jobs if is_calibrated(job)):
-        print(f"int8 is calibrated on {photos}, which is not scored", flush=True)
+        print(f"int8 is calibrated on {photos}", flush=True)
     if args.plan:
         print_plan([*machine_checks(jobs), *rendered, *(one for job in jobs for one in plan(job)), *compared])
         return DONE

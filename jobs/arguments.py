@@ -34,7 +34,7 @@ OF_TARGETS = ("runner", "precision", "device", "gears", "precision_mode")  # a t
 OF_SWEEP = ("photographs", "repeat")
 NOT_OF_SWEEP = ("targets", "validate", "quick", "images", "annotations", "model", "detector_model", "detections",
                 "gt_boxes", "person_class", "person_category", "boxes", "limit", "uint8", "one_pass", "no_flip",
-                "runner", "precision", "gears", "precision_mode")
+                "calibration", "runner", "precision", "gears", "precision_mode")
 SWEEP_DEFAULTS = {"photographs": 128, "repeat": 5, "device": "cuda:0"}
 BATCH, SWEEP_BATCHES = 16, (1, 2, 4, 8, 16, 32, 64)
 
@@ -124,6 +124,8 @@ def add_inputs(group: Any) -> None:
     group.add_argument("--person_category", type=int, metavar="N", help="category_id of a person in --detections "
                        "(default: 1)")
     group.add_argument("--gt_boxes", action="store_true", help="annotated boxes instead")
+    group.add_argument("--calibration", type=path, metavar="DIR", help="int8: photos, or bins of preprocess.py, that "
+                       f"are not scored (default: {NOT_SCORED} of --dataroot)")
     group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photos")
     group.add_argument("--one_pass", action="store_true", help="a model that takes bytes, mirrors them itself and "
                        "gives keypoints: no mirrored bins, and 204 bytes per person out")
@@ -147,8 +149,6 @@ def _add_target_options(group: Any) -> None:
     group.add_argument("--precision", metavar="P", help="cpu: fp32, int8 (default: fp32); openvino, ncnn: fp32, bf16, "
                        "fp16, int8 (default: fp32); gpu: fp32, fp16, int8 of TensorRT, bf16 of PyTorch (default: "
                        "fp16); Ascend: int8")
-    group.add_argument("--calibration", type=path, metavar="DIR", help="int8: photos, or bins of preprocess.py, that "
-                       f"are not scored (default: {NOT_SCORED} of --dataroot)")
     group.add_argument("--deploy_cfg", type=path, metavar="FILE", help="ncnn: mmdeploy's config, which says the "
                        "precision")
     group.add_argument("--vulkan", action="store_true", help=argparse.SUPPRESS)  # of mmdeploy's users

@@ -14,6 +14,7 @@ from contract.files import make_folder, write_json
 from contract.manifest import load_manifest
 from contract.onnx_file import files_of_onnx, save_facts
 from contract.progress import Progress
+from contract.room import INT8
 from contract.spec import row_bytes
 from contract.stage import Stage
 from contract.version import VERSION
@@ -71,7 +72,9 @@ def variants(target: str, runner: str, args: argparse.Namespace) -> List[Tuple[D
     takes = room_of(target, runner).options(target)
     for name in ("precision", "precision_mode"):
         words = getattr(args, name) or ()
-        if "int8" in words and name in takes:
+        if len(args.target) > 1:  # each takes its own
+            words = [word for word in words if word in takes.get(name, ()) or word == INT8]
+        if INT8 in words and name in takes:
             raise UserError(f"--precision int8: a kit does not calibrate. Pack {target} with fp16 or fp32, or run "
                             "run.py on the server")
         if name in takes and words:

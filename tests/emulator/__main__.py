@@ -11,7 +11,8 @@ from tests.emulator import CANN, environment
 
 BANNER = """
 *** EMULATION *** There is no NPU in this run: atc, npu-smi, ais_bench and acl are programs of tests/emulator, models
-*** EMULATION *** run on the CPU in float32. Accuracy is that of a CPU run, times say nothing about a card.
+*** EMULATION *** run on the CPU in float32, int8 in whole numbers. Accuracy is that of a CPU run, times say nothing
+*** EMULATION *** about a card.
 """
 
 
