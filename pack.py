@@ -23,7 +23,7 @@ from contract.files import make_folder
 from contract.onnx_file import read_facts
 from contract.pixels import DTYPES, FLOAT32, UINT8
 from contract.version import VERSION
-from jobs.arguments import BATCH, add_inputs, batches, check, check_files, complete, path
+from jobs.arguments import BATCH, add_inputs, batches, check, check_files, complete, make_parser, path
 from jobs.runner import ROOT, StageFailed, at_work
 from kit import archive, packing
 from kit.judge import TAKEN, judge
@@ -52,9 +52,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add_inputs(parser.add_argument_group("inputs"))
     parser.add_argument("--quiet", action="store_true", help="no progress bars, no lines of stages")
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
-    # What run.py has and a kit has not.
-    parser.set_defaults(sweep=False, validate=False, vulkan=False, deploy_cfg=None, boxes=None, targets=[packing.CPU],
-                        photographs=None, repeat=None)
+    parser.set_defaults(**{**vars(make_parser().parse_args([])), "targets": [packing.CPU]})  # what a kit has not
     args = parser.parse_args(argv)
     try:
         if args.judge:

@@ -154,13 +154,13 @@ def _write(source: Any, path: Path) -> None:
             file.write(block)
 
 
-def read_sums(folder: Path) -> Dict[str, str]:
-    """Name -> digest, as SHA256SUMS of an unpacked tar has them. Raises UserError where it is not there."""
+def read_sums(folder: Path, tar: Optional[PathLike] = None) -> Dict[str, str]:
+    """Name -> digest, as SHA256SUMS of an unpacked `tar` has them. Raises UserError where it is not there."""
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, UnicodeDecodeError):
-        raise UserError(f"{folder}: has no {SUMS}, which is the last file of its tar: only a part was copied or "
-                        "unpacked. Do that again") from None
+        raise UserError(f"{tar or folder}: has no {SUMS}, which is the last file of its tar: it was cut off, or only a "
+                        "part was unpacked. Copy and unpack it again") from None
     pairs = [line.split("  ", 1) for line in lines]
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise UserError(f"{folder / SUMS}: expected a digest and a name on each line. Unpack the tar again")

@@ -127,7 +127,7 @@ def unpacked(tar: Path, place: Path) -> Path:
         partial = make_folder(place) / f"{folder.name}.{secrets.token_hex(4)}.tmp"
         try:
             unpack(tar, server.RESULTS_TOP, partial)
-            sums = read_sums(partial)
+            sums = read_sums(partial, tar)
             damaged = [name for name, digest in sums.items()
                        if not (partial / name).is_file() or sha256_of_file(partial / name) != digest]
             if damaged:
