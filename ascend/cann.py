@@ -41,7 +41,7 @@ PACKAGES = {"attr": "attrs", "decorator": "decorator", "sympy": "sympy", "cffi":
             "pathlib2": "pathlib2", "psutil": "psutil", "google.protobuf": "protobuf==3.20", "scipy": "scipy",
             "requests": "requests", "absl": "absl-py", "numpy": "numpy"}
 
-_MODULES = ("ais_bench", "aclruntime", "pkg_resources", "tbe", *PACKAGES)
+MODULES = ("ais_bench", "aclruntime", "pkg_resources", "tbe", *PACKAGES)
 
 HOME_VARIABLES = ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")  # set_env.sh sets them
 SET_ENV = ("/usr/local/Ascend/ascend-toolkit/set_env.sh", "/usr/local/Ascend/cann/set_env.sh",
@@ -71,7 +71,7 @@ class Limits(NamedTuple):
 
 
 BELOW_2, TO_1_24 = Numpy(None, (2,)), Numpy((1, 19, 2), (1, 25))
-# The installation pages of each release; 7.0 and 9.1 as their pages on operators say.
+# The documents of each release, most of them its installation pages.
 LIMITS = (
     Limits((9, 1), ((3, 7), (3, 14)), (9, 18), Numpy((1, 19, 2), None)),
     Limits((9,), ((3, 7), (3, 13)), (9, 18), Numpy((1, 19, 2), None)),
@@ -135,7 +135,7 @@ def set_env_advice() -> str:
 def ask_python() -> Dict[str, Any]:
     """Of the Python that CANN's tools take: `executable`, `version`, where `modules` are, versions of `packages`."""
     try:
-        done = subprocess.run([PYTHON, "-c", _PROBE, *_MODULES], capture_output=True, check=True)
+        done = subprocess.run([PYTHON, "-c", _PROBE, *MODULES], capture_output=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         raise UserError(f"{PYTHON} on PATH does not run ({error}). atc and ais_bench need it: correct PATH") from None
     return json.loads(done.stdout)

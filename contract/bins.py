@@ -193,7 +193,7 @@ class BinReader:
         for number in group:
             part = rows[first:first + self.rows[number]]
             with open(self.folder / self.names[number], "rb", buffering=0) as file:
-                if file.readinto(memoryview(part.reshape(-1).view(np.uint8))) < part.nbytes:
+                if file.readinto(part.reshape(-1).view(np.uint8).data) < part.nbytes:
                     raise UserError(f"{self.folder / self.names[number]}: is shorter than it was a moment ago. Run "
                                     "preprocess.py again")
             first += self.rows[number]

@@ -124,7 +124,7 @@ def test_python_and_numpy_that_are_too_new(tmp_path, release, version, numpy, wh
 def with_python(env: dict, folder: Path, version: list, numpy: Optional[str], **missing: None) -> dict:
     """The machine with a python3 on PATH that says this of itself."""
     facts = {"executable": "/usr/bin/python3", "version": version, "packages": {"numpy": numpy, "aclruntime": "0.0.2"},
-             "modules": {**dict.fromkeys(cann._MODULES, str(folder)), **missing}}
+             "modules": {**dict.fromkeys(cann.MODULES, str(folder)), **missing}}
     (folder / "python3").write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(facts)}\nEND\n")
     (folder / "python3").chmod(0o755)
     return {**env, "PATH": f"{folder}:{env['PATH']}"}
@@ -163,7 +163,7 @@ def test_all_packages_that_cann_lacks_are_named_at_once(tmp_path):
 def test_a_compiler_whose_import_hangs(monkeypatch):
     monkeypatch.setattr(toolkit_checks, "SECONDS_FOR_COMPILER", 0.2)
     monkeypatch.setattr(toolkit_checks, "COMPILER", "time; time.sleep(60)")
-    finding = toolkit_checks.check_compiler(dict.fromkeys((*cann._MODULES, toolkit_checks.COMPILER), "/opt/cann/tbe"))
+    finding = toolkit_checks.check_compiler(dict.fromkeys((*cann.MODULES, toolkit_checks.COMPILER), "/opt/cann/tbe"))
     assert finding.state == "note" and "took more than 0.2 s" in finding.found
 
 

@@ -71,12 +71,10 @@ def _write(path: str, form: str, array: np.ndarray) -> None:
     path += {"NPY": ".npy", "TXT": ".txt"}.get(form, ".bin")
     if os.path.exists(path):
         os.remove(path)
-    if form == "NPY":  # made with the modes of any new file
-        with open(path, "wb") as file:
-            np.save(file, array)
-        return
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE), "wb") as file:
-        if form == "TXT":
+        if form == "NPY":
+            np.save(file, array)
+        elif form == "TXT":
             rows = array.reshape(-1, array.shape[-1])
             file.write("".join("".join(f"{value:g} " for value in row) + "\n" for row in rows).encode())
         else:

@@ -55,7 +55,9 @@ class Session:
         try:
             expect(code, f"load model from file failed, model file is {self._path}", fails_with=INVALID_PARAM)
         except Failure as failure:
-            raise check_failed("processModel->LoadModelFromFile(modelPath)", failure.code) from None
+            failed = check_failed("processModel->LoadModelFromFile(modelPath)", failure.code)
+            console.say(console.WARN, "no model had been loaded, unload failed")  # as the model's own destructor
+            raise failed from None
         console.say(console.INFO, f"load model {self._path} success")
         self._desc = acl.mdl.create_desc()
         expect(acl.mdl.get_desc(self._desc, self._id), "get model description failed", fails_with=INVALID_PARAM)
