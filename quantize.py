@@ -53,7 +53,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     bound = parser.add_mutually_exclusive_group()
     bound.add_argument("--max_drop", type=float, help="AP points that may be lost on --validation: hundredths of AP")
     bound.add_argument("--max_drop_oks", type=float, help="OKS with float32's joints that may be lost, such as 0.005")
-    parser.add_argument("--report", metavar="FILE", help="HTML page with the search: tables, and drop against speed")
+    parser.add_argument("--report", metavar="FILE", help="HTML page with the search: tables, drop against speed, and "
+                        "a contact sheet of the crops")
     parser.add_argument("--replace", action="store_true", help="make it anew where it is there already")
     args = parse(parser, argv)
     if args.max_drop is not None and not args.validation:
@@ -91,6 +92,7 @@ def run(args: argparse.Namespace) -> None:
     from quantization.quantizing import Options, output_of, quantize
     from quantization.report import describe, format_quantized, page
     from quantization.search import goal_of
+    from quantization.sheet import contact_sheet
 
     if args.keep_list:
         args.keep = [*(args.keep or ()), *Path(args.keep_list).read_text().split()]
@@ -116,7 +118,8 @@ def run(args: argparse.Namespace) -> None:
                                               "output_sha256": sha256_of_model(output), **describe(made)})
     if args.report:
         make_folder(Path(args.report).parent)
-        write_file(args.report, page(made, f"{output.name} against {Path(args.model).name}"))
+        write_file(args.report, page(made, f"{output.name} against {Path(args.model).name}",
+                                     contact_sheet(source, args.people)))
     print(format_quantized(made))
     print(f"\n{output}: {made.layers - len(made.decision.kept)} of {made.layers} layers in int8, "
           f"{output.stat().st_size} bytes instead of {os.path.getsize(args.model)}")

@@ -205,9 +205,10 @@ class Job:
         if self.precision != INT8 or self.quantized:
             return model, ()
         bins, int8 = self.calibration_bins(dtype), self.work / "models" / f"{model.stem}_int8_{form}.onnx"
+        report = self.work / f"{int8.stem}.html"
         return int8, (*self.calibrate(dtype),
                       stage("quantize.py", model, "--input", bins, "--output", int8, "--target", form, "--cfg",
-                            self.cfg, reads=(model, bins, self.cfg), leaves=(int8,)))
+                            self.cfg, "--report", report, reads=(model, bins, self.cfg), leaves=(int8, report)))
 
     def infer(self, program: Tuple[str, ...], model: Path, mirrored: bool, *options: Any) -> Stage:
         """Dumps of the bins by infer.py or a program that takes its options."""

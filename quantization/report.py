@@ -1,6 +1,7 @@
 """What quantize.py found: as text, for its record, and as a page with the drop against the speed."""
 from __future__ import annotations
 
+import base64
 import dataclasses
 from html import escape
 from typing import Any, Dict, List, Tuple
@@ -73,8 +74,8 @@ def describe(made: Quantized) -> Dict[str, Any]:
             "change": dataclasses.asdict(made.change), "ms": {"float32": made.float_ms, "int8": made.int8_ms}}
 
 
-def page(made: Quantized, title: str) -> bytes:
-    """One self-contained HTML page."""
+def page(made: Quantized, title: str, sheet: bytes) -> bytes:
+    """One self-contained HTML page; `sheet` is a JPEG of crops that it was calibrated on."""
     body = [f"<h1>{escape(title)}</h1>", f'<div class="verdict"><b>{escape(describe_change(made.change, made.judged))}'
             f"</b><p>{made.float_ms:.2f} ms per crop in float32, {made.int8_ms:.2f} ms in int8</p></div>"]
     if made.methods:
@@ -88,7 +89,9 @@ def page(made: Quantized, title: str) -> bytes:
                  f"layers; the line is what the layers alone add up to</figcaption>{plot(made.found)}</figure></div>",
                  f"<h2>Layers, in the order in which they would be kept (the first {MOST_SHOWN})</h2>",
                  html_table(LAYERS, layers)]
-    body += ["<h2>Stays float</h2>", html_table(KEPT, [list(one) for one in made.decision.kept.items()])]
+    body += ["<h2>Stays float</h2>", html_table(KEPT, [list(one) for one in made.decision.kept.items()]),
+             "<h2>Calibrated on such crops</h2>", '<img alt="crops of the calibration" style="max-width:100%" '
+             f'src="data:image/jpeg;base64,{base64.b64encode(sheet).decode()}">']
     head = (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
             f'content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
             f"<style>{STYLE.read_text()}</style></head>\n<body>")

@@ -90,6 +90,7 @@ def test_a_bound_on_ap_is_searched_for_and_shown(quantize, prepared, coco, tmp_p
     assert "standard error" in printed and "(taken)" in printed
     page = (tmp_path / "page.html").read_text()
     assert page.count("<svg") == 1 and page.count("kept, taken") == 1 and "http" not in page
+    assert page.count("data:image/jpeg;base64,") == 1
 
 
 def test_a_bound_on_oks_needs_no_annotations(quantize, tmp_path):
