@@ -89,6 +89,8 @@ def check_usage(args: argparse.Namespace) -> None:
     for target in args.target:
         if not packing.plan.kit_runners(target):
             raise UserError(f"--target {target}: a kit is for Ascend chips, gpu and cpu")
+    args.target = list(dict.fromkeys(args.target))
+    packing.check_precisions(args)
     args.uint8 = args.dtype == UINT8
     check(args)
     args.batch = batches(args)

@@ -30,6 +30,7 @@ CPU = "cpu"  # what the others are compared with
 TOP = "kit"
 RECORDS = "kits"  # in the work folder: of what each kit was packed, for the judge
 EXPORTER = "pth2onnx.py"
+PRECISIONS = "precision", "precision_mode"  # options that may be several runs
 HERE = Path(__file__).resolve().parent
 # What runs on the server, from the project's root: files, or folders with all their sources; and the options of every
 # room, which infer.py asks for. The rooms of a kit's own targets come with all their files.
@@ -70,7 +71,7 @@ def kit_jobs(args: argparse.Namespace, references: Sequence[Job]) -> List[Packed
 def variants(target: str, runner: str, args: argparse.Namespace) -> List[Tuple[Dict[str, str], str]]:
     """The options of each precision that was asked for, and what they add to names of files."""
     takes = room_of(target, runner).options(target)
-    for name in ("precision", "precision_mode"):
+    for name in PRECISIONS:
         words = getattr(args, name) or ()
         if len(args.target) > 1:  # each takes its own
             words = [word for word in words if word in takes.get(name, ()) or word == INT8]
@@ -80,6 +81,17 @@ def variants(target: str, runner: str, args: argparse.Namespace) -> List[Tuple[D
         if name in takes and words:
             return [(choose([target], {"runner": runner, name: word})[0].options, f"_{word}") for word in words]
     return [({}, "")]
+
+
+def check_precisions(args: argparse.Namespace) -> None:
+    """Raises UserError for a precision that none of the targets takes."""
+    for name in PRECISIONS:
+        taken = {word for target in args.target for runner in plan.kit_runners(target)
+                 for word in room_of(target, runner).options(target).get(name, ())}
+        for word in getattr(args, name) or ():
+            if word not in taken:
+                raise UserError(f"--{name} {word} is not for {', '.join(args.target)}, expected "
+                                f"{' or '.join(sorted(taken)) or 'none'}")
 
 
 def few_job(reference: Job) -> Job:

@@ -50,14 +50,17 @@ grep '  program/' SHA256SUMS | sha256sum --check --quiet ||
 [ -n "$runner" ] || runner=$("$PYTHON" -m kit.server runner "$target")
 echo "runner: $runner"
 
-step() { "$PYTHON" -m kit.server step "$@"; }
-finish() {  # whatever happened, there is something to bring back
-    local code=$1
+failed=; finished=
+step() { "$PYTHON" -m kit.server step "$@" || { failed=$?; return "$failed"; }; }
+bring_back() {  # results, or the logs of a failure; nothing where somebody has ended this
     trap - EXIT
-    [ "$code" = 0 ] || echo "run.sh ends with code $code: see above, or log.txt. Run again, it continues" >&2
-    "$PYTHON" -m kit.server collect "$target" "$runner" "$code"
-    exit "$code"
+    [ -z "$finished" ] || failed=0
+    case "$failed" in "" | 130 | 143) return ;; esac
+    [ "$failed" = 0 ] || echo "run.sh ends with code $failed: see above, or log.txt. Run again, it continues" >&2
+    "$PYTHON" -m kit.server collect "$target" "$runner" "$failed"
+    exit "$failed"
 }
-trap 'finish $?' EXIT
+trap bring_back EXIT
 
 @PLAN@
+finished=1

@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -136,6 +137,19 @@ def test_a_run_that_is_killed_continues(packed, kit, ran, tmp_path):
     assert len(list(results.glob("*_0.bin"))) == 12
 
 
+def test_a_run_that_is_told_to_end_leaves_nothing_running_and_no_results(kit, tmp_path):
+    trace = tmp_path / "trace"
+    process = subprocess.Popen(["bash", str(kit / "run.sh"), "--runner", "acl"], cwd=tmp_path,
+                               stdout=subprocess.DEVNULL,
+                               env=environment(trace=str(trace), slow={"aclmdlExecuteAsync": 60}))
+    wait_for(lambda: trace.exists() and "aclrtMallocHost" in trace.read_text())
+    process.terminate()
+    assert process.wait(30) == -signal.SIGTERM
+    pids = {json.loads(line)["pid"] for line in trace.read_text().splitlines() if line.endswith("}")}
+    wait_for(lambda: not any(map(alive, pids)))
+    assert not (tmp_path / "kit_results.tar").exists()
+
+
 @pytest.mark.parametrize("cann, code, hint", [(CANN, 0, "kept"), ("8.0.0", 2, f"cann was \"{CANN}\", now")])
 def test_an_om_of_another_machine_is_for_the_same_cann(kit, ran, cann, code, hint):
     """On a server that has CANN's runtime and no atc."""
@@ -234,7 +248,9 @@ def test_usage_of_run_sh(ran, options, hint):
 
 @pytest.mark.parametrize("options, hint", [
     ([], "expected --target"), (["--target", "ncnn"], "a kit is for"), (["--target", "nonsense"], "unknown target"),
-    (["--target", SOC, "--batch", "0"], "whole numbers"), (["--judge", "r.tar", "--batch", "1"], "not with --judge"),
+    (["--target", SOC, "--batch", "0"], "whole numbers"),
+    (["--target", "cpu", "--precision", "fp16"], "is not for cpu"),
+    (["--judge", "r.tar", "--batch", "1"], "not with --judge"),
     (["--target", "Ascend310p3", "--demo"], "Did you mean Ascend310P3")])
 def test_usage_of_pack(script, options, hint):
     assert hint in one_error(script("pack.py", *options))
