@@ -36,7 +36,7 @@ from comparison.results import (
 )
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.errors import DIFFERS, DONE, UserError
-from contract.files import write_json
+from contract.files import make_folder, require_writable, write_json
 from contract.manifest import Manifest
 from contract.spec import Spec, load_spec
 from contract.tables import format_table
@@ -152,6 +152,9 @@ def main() -> int:
     options = Options(spec, limits, args.flip_shift, args.bootstrap, args.seed, args.workers)
     dataroot = Path(args.dataroot) if args.dataroot else None
     rerun = open_model_of(results, args, spec, dataroot) if args.explain and args.model else None
+    for output in filter(None, (args.json, args.report)):
+        require_writable(Path(output).parent)
+        make_folder(Path(output).parent)
     for reader in (reader for result in results for reader in result.readers if args.explain):
         require_finite(reader, args.workers)
     read_results(results, options, dataroot)

@@ -22,7 +22,7 @@ import numpy as np
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.dumps import DumpReader
 from contract.errors import UserError, note
-from contract.files import make_folder, read_json, remove_file, sha256_of_file, write_file, write_json
+from contract.files import make_folder, read_json, remove_file, require_writable, sha256_of_file, write_file, write_json
 from contract.locks import hold
 from contract.manifest import Manifest, settings_difference
 from contract.measures import is_measure
@@ -86,6 +86,7 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
                             "--dump_dir_flip")
         readers.append(DumpReader(dump_dir_flip, manifest.mirrored()))
         check_same_run(*readers)
+    require_writable(output)
     keypoints, scores = decode_dumps(readers, flip_shift, workers)
     for reader in readers:
         reader.lock.release()  # the output may be in their folder

@@ -263,8 +263,10 @@ def describe_speed(summary: Dict[str, Any], batch: int, outputs: Mapping[str, Sh
 
 
 def _looks_like_output(values: np.ndarray) -> bool:
+    """By its finite values; NaN is of no concern here, since negative integers look like NaN and NaN like those."""
     with np.errstate(all="ignore"):
-        largest = np.abs(values.astype(np.float64)).max()
+        sizes = np.abs(values.astype(np.float64))
+    largest = sizes[np.isfinite(sizes)].max(initial=0)
     return bool(largest == 0 or SMALLEST_PEAK < largest < LARGEST_PEAK)
 
 
@@ -309,7 +311,9 @@ class DumpReader:
         with open(path, "rb") as file:
             content = file.read()
         kinds = {"": f"<f{size}", "big-endian": f">f{size}", "integers": f"<i{size}"}
-        likely = [name for name, kind in kinds.items() if _looks_like_output(np.frombuffer(content, kind))]
+        values = {name: np.frombuffer(content, kind) for name, kind in kinds.items()}
+        likely = [name for name, read in values.items()
+                  if _looks_like_output(read) and (not name or np.isfinite(read).all())]
         if likely and likely[0]:
             raise UserError(f"{path}: its values are no output's. Are they {' or '.join(likely)}? Write little-endian "
                             "float32 or float16 (numpy's astype('<f4').tofile)")

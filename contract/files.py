@@ -6,6 +6,7 @@ leaves nothing that looks whole and is not. Modes are what newer ais_bench relea
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import json
 import os
@@ -34,6 +35,16 @@ def make_folder(path: PathLike) -> Path:
             if not folder.is_dir():
                 raise
     return path
+
+
+def require_writable(folder: PathLike) -> None:
+    """Raises OSError now where hours later nothing could be written into `folder`, which need not be there yet."""
+    place = Path(os.path.abspath(folder))
+    while not place.exists():
+        place = place.parent
+    code = errno.ENOTDIR if not place.is_dir() else 0 if os.access(place, os.W_OK | os.X_OK) else errno.EACCES
+    if code:
+        raise OSError(code, os.strerror(code), os.fspath(place))
 
 
 def write_file(path: PathLike, data: Any) -> None:

@@ -159,3 +159,15 @@ def test_a_summary_of_another_shape(infer, postprocess, work, content):
 def test_the_name_of_the_dumps_folder_leads_nowhere_else(infer, name):
     refused = infer(name=name)
     assert refused.returncode == 2 and "expected the name of a folder" in refused.stderr
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_work(postprocess, work, main):
+    """Decoding would find NaN."""
+    for path in (work / "results" / "all").glob("*.bin"):
+        path.write_bytes(b"\xff" * path.stat().st_size)
+    dumps = work / "results" / "all"
+    (work / "file").write_text("")
+    assert f"{work}/file: Not a directory" in one_error(postprocess("--output", work / "file" / "score"))
+    assert f"{work}/file: Not a directory" in one_error(main("compare", dumps, dumps, "--manifest",
+                                                            work / "prep_data" / "manifest.json", "--json",
+                                                            work / "file" / "c.json"))
