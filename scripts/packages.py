@@ -19,14 +19,15 @@ from typing import Iterator, NamedTuple, Optional
 IMPORTED_AS = {"opencv-python-headless": "cv2", "PyYAML": "yaml", "pytest-xdist": "xdist"}
 # What brings cv2: to install one beside another would leave a mixture of both.
 OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless", "opencv-python-headless")
-LINE = re.compile(r"([\w.-]+)([<>=!~][^#\s]*)?")
+LINE = re.compile(r"([\w.-]+)(\[[\w,]+\])?([<>=!~][^#\s]*)?")
 BAD_INPUT = 2
 
 
 class Requirement(NamedTuple):
-    """A line of a requirements file: opencv-python-headless>=4.5.5,<5."""
+    """A line of a requirements file: opencv-python-headless>=4.5.5,<5, or ray[data]>=2.40."""
 
     name: str
+    extras: str
     versions: str
 
     @property
@@ -39,8 +40,7 @@ def read_requirements(path: Path) -> Iterator[Requirement]:
         if line.startswith("-r "):
             yield from read_requirements(path.parent / line[len("-r "):].strip())
         elif line.strip() and not line.startswith("#"):
-            name, versions = LINE.findall(line)[0]
-            yield Requirement(name, versions)
+            yield Requirement(*LINE.findall(line)[0])
 
 
 def numbers(version: str) -> tuple:
@@ -115,7 +115,7 @@ def main() -> int:
         print(note, file=sys.stderr)
     for requirement in requirements:
         if requirement not in here:
-            print(f"{requirement.name}{requirement.versions}")
+            print(f"{requirement.name}{requirement.extras}{requirement.versions}")
     return 0
 
 
