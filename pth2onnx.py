@@ -23,7 +23,7 @@ from typing import Any, List, Optional
 
 from contract.arguments import HelpFormatter
 from contract.errors import UserError
-from contract.export import add_arguments, parse_export_args
+from contract.export import IR_VERSIONS, add_arguments, parse_export_args
 from contract.onnx_file import load_onnx, opset_of
 from contract.pixels import DTYPES, FLOAT32, UINT8
 from contract.spec import load_spec
@@ -36,7 +36,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                                      formatter_class=HelpFormatter)
     parser.add_argument("config", help="AlphaPose's YAML or ours; that of a ReID model has TASK: reid")
     parser.add_argument("checkpoint", help="state_dict, such as fast_res50_256x192.pth; with --one_pass also an .onnx "
-                        "of float32 crops that gives heatmaps, whose opset is kept")
+                        "of float32 crops that gives heatmaps; its opset is kept, one below 11 becomes 11")
     add_arguments(parser)
     parser.add_argument("--dtype", choices=list(DTYPES),
                         help="of the bins that the files take; those of uint8 normalise, and are named ..._uint8.onnx "
@@ -78,7 +78,7 @@ def main() -> None:
 
     write = one_pass_export.export_one_pass if args.one_pass else onnx_export.export_files
     is_onnx = args.one_pass and args.checkpoint.endswith(".onnx")
-    opset = opset_of(load_onnx(args.checkpoint, weights=False)) if is_onnx else args.opset
+    opset = max(min(IR_VERSIONS), opset_of(load_onnx(args.checkpoint, weights=False))) if is_onnx else args.opset
     for one in specs:
         onnx_export.export_onnx(one, args.checkpoint, args.output, args.batch, opset, write)
 

@@ -66,10 +66,10 @@ def of_onnx(path: str, plain: Any) -> Heatmaps:
     """Raises UserError for a file whose input and output are not crops and heatmaps of the config."""
     import onnxruntime
 
-    model = load_onnx(path)
-    if opset_of(model) not in range(min(IR_VERSIONS), max(IR_VERSIONS) + 1):
-        raise UserError(f"{path}: its opset is {opset_of(model)}, expected {min(IR_VERSIONS)} to {max(IR_VERSIONS)}. "
-                        "Export it again with one of these")
+    model, oldest, newest = load_onnx(path), min(IR_VERSIONS), max(IR_VERSIONS)
+    if opset_of(model) > newest:
+        raise UserError(f"{path}: its opset is {opset_of(model)}, expected at most {newest}. Export it again with one "
+                        f"of {oldest} to {newest}")
     source, batch = only_input(model, path), _shape(only_input(model, path))[0]
     for what, value, expected in (("input", source, plain.input_shape),
                                   ("output", model.graph.output[0], plain.outputs["output"])):
@@ -86,12 +86,31 @@ def of_onnx(path: str, plain: Any) -> Heatmaps:
                  for start in range(0, len(crops), step)]
         return np.concatenate([session.run(None, {source.name: part})[0] for part in parts])[:len(crops)]
 
-    return Heatmaps(_of_any_batch(model, source), model.graph.output[0].name, run)
+    if opset_of(model) < oldest:
+        model = _of_opset(model, path, oldest)
+    return Heatmaps(_of_any_batch(model), model.graph.output[0].name, run)
 
 
-def _of_any_batch(model: Any, source: Any) -> Any:
+def _of_opset(model: Any, path: str, opset: int) -> Any:
+    from onnx import version_converter
+
+    for node in model.graph.node:  # mxnet leaves `spatial` 0, which opset 9 has dropped, beside values of channels
+        of_norm = node.op_type == "BatchNormalization"
+        spatial = [one for one in node.attribute if of_norm and one.name == "spatial"]
+        for attribute in spatial:
+            node.attribute.remove(attribute)
+    try:
+        model = version_converter.convert_version(model, opset)
+    except Exception as error:  # onnx's errors share no base class
+        raise UserError(f"{path}: its opset is {opset_of(model)}, and onnx cannot make it {opset} "
+                        f"({' '.join(str(error).split()):.200}). Export it again") from None
+    model.ir_version = IR_VERSIONS[opset]
+    return model
+
+
+def _of_any_batch(model: Any) -> Any:
     """Shapes of one batch are forgotten; `compare` finds out whether the graph itself has forgotten them."""
-    for value in (source, model.graph.output[0]):
+    for value in (only_input(model, "the graph"), model.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del model.graph.value_info[:]
     return model

@@ -186,6 +186,24 @@ def test_an_onnx_file_of_one_batch_size_serves_any(work, main, tmp_path):
     np.testing.assert_array_equal(session.run(None, {"image": crops})[0], two_folders(work, crops))
 
 
+def test_a_real_network_on_real_crops(shared, main, tmp_path):
+    """Trained on COCO, exported by mxnet at opset 8: every joint of every golden crop, bit for bit."""
+    from networks.fastpose import PixelInput
+
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    cfg = write_config(tmp_path / "u.yaml", (256, 192), (64, 48), "TYPE: Ultralight", MEAN=mean, STD=std)
+    source = shared / "models" / "ultralight_simplepose.onnx"
+    done(main("pth2onnx", cfg, source, tmp_path / "u.onnx", "--one_pass"))
+    crops = np.load(shared / "golden" / "crops.npz")["crop_u8"]
+    found = onnxruntime.InferenceSession(str(tmp_path / "u_one_pass.onnx")).run(None, {"image": crops})[0]
+    tensors = PixelInput(mean, std)(torch.from_numpy(crops)).numpy()
+    maps = [onnxruntime.InferenceSession(str(source)).run(None, {"data": np.ascontiguousarray(rows)})[0]
+            for rows in (tensors, tensors[..., ::-1])]
+    expected = oracle(np.concatenate(maps), "peak", "clean")
+    np.testing.assert_array_equal(found[..., :2], expected[..., :2])
+    np.testing.assert_allclose(found[..., 2], expected[..., 2], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["CFG", "ONNX", "--no_flip"], "--no_flip: only with --one_pass"),
     (["CFG", "OTHER", "--one_pass"], "expected one of float32"),
