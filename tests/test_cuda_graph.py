@@ -3,6 +3,7 @@ on the same memory, as a CUDA graph does. What a real device adds, order between
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from backends.pytorch.cuda_graph import CudaRunner  # noqa: E402
+from backends.pytorch.cuda_graph import SLOTS, CudaRunner  # noqa: E402
 
 
 class Graph:
@@ -50,8 +51,14 @@ class Event:
 
 
 class Stream:
+    made = []
+
     def __init__(self, device):
-        self.synchronized = 0
+        self.synchronized, self.waited = 0, []
+        self.made.append(self)
+
+    def wait_event(self, event):
+        self.waited.append(event)
 
     def synchronize(self):
         self.synchronized += 1
@@ -62,7 +69,8 @@ def cuda(monkeypatch):
     """torch.cuda on this CPU. `captured` has the graphs; set `failure` to make the next capture fail."""
 
     @contextlib.contextmanager
-    def capture(graph, pool, stream):
+    def capture(graph, pool, stream, capture_error_mode):
+        assert capture_error_mode == "thread_local"
         with Recorder(graph):
             yield
         if state.failure:
@@ -74,6 +82,7 @@ def cuda(monkeypatch):
                         ("stream", lambda stream: nothing()), ("device", lambda device: nothing()),
                         ("synchronize", lambda device: None), ("graph_pool_handle", lambda: "pool")):
         monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(Stream, "made", [])
     return state
 
 
@@ -94,8 +103,17 @@ def test_every_batch_gets_its_own_numbers(cuda, capturing):
     runner = CudaRunner(forward, torch.device("cpu"), capturing)
     for seed, people in enumerate((4, 4, 4, 1, 4, 2, 1, 4)):  # sizes take turns, and a tail comes between
         np.testing.assert_array_equal(runner(crops(people, seed)), expected(crops(people, seed)))
-    assert len(cuda.captured) == (3 if capturing else 0)
-    assert runner.times == [2.5] * 8 and runner.stream.synchronized == 8
+    assert len(cuda.captured) == (5 if capturing else 0)  # of each slot, which take turns: 4, 1 and 2; 4 and 1
+    assert runner.times == [2.5] * 8 and len(runner.stream.waited) == 8
+    assert sum(stream.synchronized for stream in Stream.made) == 8
+
+
+def test_threads_at_once_get_their_own_numbers(cuda):
+    runner = CudaRunner(forward, torch.device("cpu"), True)
+    rows = [crops(4, seed) for seed in range(24)]
+    with ThreadPoolExecutor(SLOTS) as pool:
+        for found, mine in zip(pool.map(runner, rows), rows):
+            np.testing.assert_array_equal(found, expected(mine))
 
 
 def test_results_are_the_callers_to_keep(cuda):
@@ -112,7 +130,7 @@ def test_bytes_stay_bytes_until_the_network(cuda):
     for _ in range(2):
         np.testing.assert_array_equal(runner(pixels), expected(np.ascontiguousarray(
             pixels.astype(np.float32).transpose(0, 3, 1, 2))))
-    assert runner.batches[4].host_input.dtype == torch.uint8
+    assert runner.free.get().batches[4].host_input.dtype == torch.uint8
 
 
 def test_a_capture_that_fails_is_told_and_batches_go_on_without(cuda, capsys):
@@ -135,5 +153,8 @@ def test_a_batch_that_does_not_fit_leaves_nothing_behind(cuda):
     runner = CudaRunner(small, torch.device("cpu"), True)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         runner(crops(3))
-    assert not runner.batches
+    slots = [runner.free.get() for _ in range(SLOTS)]
+    assert not any(slot.batches for slot in slots)
+    for slot in slots:
+        runner.free.put(slot)
     np.testing.assert_array_equal(runner(crops(2)), expected(crops(2)))
