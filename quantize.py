@@ -87,6 +87,7 @@ def settings_of(args: argparse.Namespace, source: Any) -> Dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> None:
+    from detection.spec import DetectorSpec
     from quantization.crops import open_source
     from quantization.decision import record_of, save_decision
     from quantization.quantizing import Options, output_of, quantize
@@ -109,7 +110,8 @@ def run(args: argparse.Namespace) -> None:
                 earlier.get("settings") == settings and earlier.get("output_sha256") == sha256_of_model(output):
             print(f"{output}: kept, of the same model, crops and settings")
             return
-        options = Options(args.people, None if args.method == BEST else args.method, args.keep, args.target,
+        options = Options(args.people, None if args.method == BEST else args.method, args.keep,
+                          ("last",) if isinstance(source.spec, DetectorSpec) else (), args.target,
                           goal_of(args.max_drop, args.max_drop_oks))
         made = quantize(args.model, source, options, open_validation(args), sha256)
         write_file(output, made.model.SerializeToString())

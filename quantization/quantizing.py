@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 from onnx import ModelProto
@@ -18,9 +18,9 @@ from quantization.calibrate import calibrate, dead_tensors
 from quantization.crops import FEW, Source, batches, share_out
 from quantization.decision import Decision
 from quantization.evaluation import Change, Validation, mean_cosine
-from quantization.graph import prepare
+from quantization.graph import Graph, prepare
 from quantization.keep import choose_kept
-from quantization.qdq import FORMS, WEIGHTED, to_qdq
+from quantization.qdq import FORMS, WEIGHTED, layers_of, to_qdq
 from quantization.running import Network, least_ms, open_batch
 from quantization.search import Found, Goal, search
 from quantization.trials import Trials
@@ -31,11 +31,13 @@ MOST_NAMED = 4  # of tensors or layers in a note
 @dataclasses.dataclass(frozen=True)
 class Options:
     """`people` to calibrate on; `method` None takes the one that changes the output least; `keep` names layers and
-    words, None has them measured and takes those that reach `goal`; `form` is one of quantization.qdq.FORMS."""
+    words, None has them measured and takes those that reach `goal`; `fixed` are words whose layers stay float in any
+    case; `form` is one of quantization.qdq.FORMS."""
 
     people: int
     method: Optional[str]
     keep: Optional[List[str]]
+    fixed: Sequence[str]
     form: str
     goal: Goal
 
@@ -63,9 +65,11 @@ def quantize(path: PathLike, source: Source, options: Options, open_validation: 
     model = prepare(load_graph(path), path)
     calibrated, tried = share_out(source, options.people)
     ranges = collect(model, source, calibrated, path)
-    trials = Trials(model, options.form, ranges, np.concatenate(list(batches(source, tried, None))), path)
+    graph, form = Graph(model), FORMS[options.form]
+    trials = Trials(model, options.form, ranges, np.concatenate(list(batches(source, tried, None))), path,
+                    choose_kept(graph, form, options.fixed))
     tell_unusual(trials)
-    kept = choose_kept(trials.graph, FORMS[options.form], options.keep or ())
+    kept = choose_kept(graph, form, options.keep or ())
     methods = {options.method: 0.0} if options.method else trials.methods(kept)
     method = min(methods, key=lambda one: methods[one])
     trials.correct(method)
@@ -81,11 +85,11 @@ def quantize(path: PathLike, source: Source, options: Options, open_validation: 
         found = search(trials, method, options.goal, judge)
         kept = found.kept
     decision = dataclasses.replace(trials.decide(method, kept), sha256=dict(sha256))
-    decision.bias = {name: values for name, values in decision.bias.items() if name not in kept}
+    decision.bias = {name: values for name, values in decision.bias.items() if name not in decision.kept}
     quantized = to_qdq(model, decision, options.form)
     write_origin(quantized, {"int8_of": decision.sha256["model"], "method": method})
     times = [least_ms(one.SerializeToString(), trials.rows, path) for one in (model, quantized)]
-    return Quantized(quantized, decision, len(trials.layers), {} if options.method else methods, found,
+    return Quantized(quantized, decision, len(layers_of(graph, form)), {} if options.method else methods, found,
                      found.chosen.change if found else judge(kept),
                      str(validation.bins.folder) if validation else f"{len(trials.rows)} of the calibration's crops",
                      *times)
@@ -111,7 +115,7 @@ def tell_unusual(trials: Trials) -> None:
     if dead:
         note(f"{trials.path}: {len(dead)} tensors are 0 on every crop ({_some(dead)}), and 0 in int8 whatever "
              "comes")
-    able = {layer.name for layer in trials.layers}
+    able = {layer.name for layer in trials.layers} | set(trials.fixed)
     others: Dict[str, List[str]] = {}
     for node in trials.model.graph.node:
         if node.op_type in WEIGHTED and node.name not in able:

@@ -5,6 +5,7 @@ import json
 import re
 import tempfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
@@ -24,18 +25,19 @@ OF_OTHER_LAYERS = "kept for this trial"
 
 class Trials:
     """`model` is prepared and `ranges` are of it; `rows`: (n, ...) crops that int8 is tried on; `path` names the model
-    in errors."""
+    in errors; `fixed`: layers that always stay float -> why, which are not among `layers`."""
 
-    def __init__(self, model: ModelProto, form: str, ranges: Mapping[str, Range], rows: np.ndarray, path: PathLike):
+    def __init__(self, model: ModelProto, form: str, ranges: Mapping[str, Range], rows: np.ndarray, path: PathLike,
+                 fixed: Mapping[str, str] = MappingProxyType({})):
         self.model, self.form, self.ranges, self.rows, self.path = model, form, ranges, rows, path
-        self.graph = Graph(model)
-        self.layers: List[NodeProto] = layers_of(self.graph, FORMS[form])
+        self.graph, self.fixed = Graph(model), fixed
+        self.layers: List[NodeProto] = [one for one in layers_of(self.graph, FORMS[form]) if one.name not in fixed]
         self.bias: Dict[str, List[float]] = {}
         self.expected = Network(model.SerializeToString(), path).infer(rows).astype(np.float64)
 
     def decide(self, method: str, kept: Mapping[str, str]) -> Decision:
-        return Decision({name: bounds(one, method) for name, one in self.ranges.items()}, dict(kept), method,
-                        bias=self.bias)
+        ranges = {name: bounds(one, method) for name, one in self.ranges.items()}
+        return Decision(ranges, {**self.fixed, **kept}, method, bias=self.bias)
 
     def correct(self, method: str) -> None:
         """From now on decisions have the corrections of this method."""

@@ -227,3 +227,21 @@ def test_a_network_that_takes_bytes_and_has_a_fixed_batch(tmp_path):
     assert Network(quantized.SerializeToString(), "static").infer(crops).shape == (3, 17, 16, 12)
     with pytest.raises(UserError, match="cannot run it on rows of"):
         Network(quantized.SerializeToString(), "static").infer(pixels)
+
+
+def test_a_detector_takes_photos_and_its_coordinates_stay_float(coco, main, tmp_path):
+    from detection.darknet import read_cfg, read_weights
+    from detection.onnx_graph import build_onnx
+
+    cfg = "configs/demo_yolov3_tiny.cfg"
+    network = read_cfg(cfg)
+    save(build_onnx(network, read_weights("demo/yolov3_demo.weights", network), None, 13), tmp_path / "yolo.onnx")
+    printed = done(main("quantize", tmp_path / "yolo.onnx", "--input", coco / "val2017", "--cfg", cfg, "--method",
+                        "minmax", "--keep"))
+    decision = load_decision(tmp_path / "yolo_int8.onnx.json")
+    model = onnx.load(tmp_path / "yolo_int8.onnx")
+    assert len(decision.kept) == 2 and "the last" in printed
+    heads = [node for node in model.graph.node if node.name in decision.kept]
+    assert [node.op_type for node in heads] == ["Conv", "Conv"]
+    readers = Graph(model).readers
+    assert all(reader.op_type != "QuantizeLinear" for node in heads for reader in readers[node.output[0]])

@@ -1,0 +1,159 @@
+"""What int8 costs and wins: accuracy of each method with and without kept layers, speed, and the price of calibration.
+
+    python3 benchmarks/int8.py models/fast_res50_256x192.onnx --input ./prep_data_train --validation ./prep_data \\
+        --dataroot ./data/coco
+
+Speed: float32 and int8 in processes of their own, one after the other and again, so that a change of the machine meets
+both; the median of the rounds. --crops N calibrates on so many (those of --input, again and again) and tells seconds
+and peak memory in place of everything else.
+"""
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from contract.script import exit_code  # noqa: E402
+
+from contract.arguments import HelpFormatter, at_least  # noqa: E402
+from contract.bins import BinReader, open_bins  # noqa: E402
+from contract.files import write_file  # noqa: E402
+from contract.ranges import METHODS  # noqa: E402
+from contract.tables import format_table  # noqa: E402
+from layers.graphs import load_graph  # noqa: E402
+from pose.annotations import load_annotations  # noqa: E402
+from quantization.calibrate import calibrate  # noqa: E402
+from quantization.crops import batches, share_out  # noqa: E402
+from quantization.evaluation import Change, Validation  # noqa: E402
+from quantization.graph import prepare  # noqa: E402
+from quantization.keep import WORDS, choose_kept  # noqa: E402
+from quantization.qdq import FORMS, to_qdq  # noqa: E402
+from quantization.report import ap_of  # noqa: E402
+from quantization.running import Network  # noqa: E402
+from quantization.search import MEASURED, order_layers  # noqa: E402
+from quantization.trials import Trials  # noqa: E402
+
+RUNS, LAYERS_SHOWN = 30, 12
+TIMER = """
+import sys, time, numpy, onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads, options.log_severity_level = int(sys.argv[2]), 4
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+source = session.get_inputs()[0]
+shape = [size if isinstance(size, int) else 1 for size in source.shape]
+rows = numpy.random.default_rng(0).standard_normal(shape).astype("float32")
+times = []
+for _ in range(int(sys.argv[3])):
+    started = time.perf_counter()
+    session.run(None, {source.name: rows})
+    times.append(1000 * (time.perf_counter() - started) / shape[0])
+print(sorted(times)[len(times) // 2])
+"""
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=HelpFormatter)
+    parser.add_argument("model", help="float32 .onnx of a pose network that takes any batch")
+    parser.add_argument("--input", default="./prep_data_train", help="bins to calibrate on")
+    parser.add_argument("--validation", default="./prep_data", help="bins to measure on, of other photos")
+    parser.add_argument("--dataroot", default="./data/coco", help="their annotations: a data root, or the file")
+    parser.add_argument("--kept", type=at_least(0), nargs="+", default=[4, 8], help="numbers of layers to keep as the "
+                        "search orders them")
+    parser.add_argument("--rounds", type=at_least(1), default=5, help="alternated runs of the speed")
+    parser.add_argument("--threads", type=at_least(1), default=2, help="of ONNX Runtime, in the speed")
+    parser.add_argument("--crops", type=at_least(1), help="measure the calibration on so many crops alone")
+    return parser.parse_args(argv)
+
+
+def measure_accuracy(trials: Trials, validation: Validation, counts: List[int]) -> Dict[str, bytes]:
+    """Print the table; the networks of the best method whose speed is of interest, by name."""
+    words = choose_kept(trials.graph, FORMS["cpu"], WORDS)
+    rows, best = [], min(METHODS, key=lambda method: trials.distance(trials.decide(method, {})))
+    for method in METHODS:
+        for name, kept in (("nothing", {}), (" ".join(WORDS), words)):
+            trials.bias = {}
+            rows.append(measure(trials, validation, method, f"{name} ({len(kept)})", kept))
+        trials.correct(method)
+        rows.append(measure(trials, validation, f"{method}, corrected", "nothing (0)", {}))
+        rows.append(measure(trials, validation, f"{method}, corrected", f"{' '.join(WORDS)} ({len(words)})", words))
+    trials.correct(best)
+    layers = order_layers(trials, best, trials.times(best))
+    for count in counts:
+        kept = dict.fromkeys([layer.name for layer in layers[:count]], MEASURED)
+        rows.append(measure(trials, validation, f"{best}, corrected", f"as searched ({count})", kept))
+    print(format_table(("method", "kept", "cosine", "moved joints", "OKS drop", "OKS change", "AP"), rows))
+    slowest = sorted(layers, key=lambda layer: -layer.int8_ms)[:LAYERS_SHOWN]
+    print("\n" + format_table(("slowest layers in int8", "ms float32", "ms int8", "effect"), [
+        (layer.name, f"{layer.float_ms:.2f}", f"{layer.int8_ms:.2f}", f"{layer.effect:.2g}") for layer in slowest]))
+    made = {f"int8, {count} layers kept": [layer.name for layer in layers[:count]] for count in (0, *counts)}
+    made["int8, the words kept"] = list(words)
+    return {"float32": trials.model.SerializeToString(), **{
+        name: to_qdq(trials.model, trials.decide(best, dict.fromkeys(kept, ""))).SerializeToString()
+        for name, kept in made.items()}}
+
+
+def measure(trials: Trials, validation: Validation, method: str, name: str, kept: Dict[str, str]) -> Tuple[str, ...]:
+    change: Change = validation.judge(trials.network(trials.decide(method.split(",")[0], kept)).infer)
+    oks = "{:+.4f} ± {:.4f}".format(*change.oks) if change.oks else "-"
+    return (method, name, f"{change.cosine:.4f}", f"{change.moved:.3f}", f"{change.drop_oks:.4f}", oks, ap_of(change))
+
+
+def measure_speed(models: Dict[str, bytes], rounds: int, threads: int) -> None:
+    times: Dict[str, List[float]] = {name: [] for name in models}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, content in enumerate(models.values()):
+            write_file(Path(folder) / f"{number}.onnx", content)
+        for _ in range(rounds):
+            for number, name in enumerate(models):
+                command = [sys.executable, "-c", TIMER, f"{folder}/{number}.onnx", str(threads), str(RUNS)]
+                times[name].append(float(subprocess.run(command, check=True, capture_output=True).stdout))
+    base = times["float32"]
+    print("\n" + format_table(("network", "ms per crop", "times as fast, per round"), [
+        (name, f"{statistics.median(one):.2f}", f"{statistics.median(np.divide(base, one)):.2f} "
+         f"({min(np.divide(base, one)):.2f} .. {max(np.divide(base, one)):.2f})") for name, one in times.items()]))
+
+
+def measure_calibration(path: str, bins: BinReader, crops: int) -> None:
+    model, started = prepare(load_graph(path), path), time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    def repeated() -> Iterator[np.ndarray]:
+        for number in range(crops):
+            yield bins.read(range(number % len(bins), number % len(bins) + 1))
+
+    ranges = calibrate(model, repeated(), path)
+    seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{crops} crops, {len(ranges)} tensors: {seconds:.1f} s, {1000 * seconds / crops:.2f} ms per crop, peak "
+          f"memory {peak:.0f} MB ({before:.0f} MB before)")
+
+
+def main() -> None:
+    args = parse_args()
+    bins = open_bins(Path(args.input), None)
+    if args.crops:
+        measure_calibration(args.model, bins, args.crops)
+        return
+    model = prepare(load_graph(args.model), args.model)
+    calibrated, tried = share_out(bins, sum(bins.rows))
+    ranges = calibrate(model, batches(bins, calibrated, 1), args.model)
+    trials = Trials(model, "cpu", ranges, np.concatenate(list(batches(bins, tried, None))), args.model)
+    validation = Validation(open_bins(Path(args.validation), None), load_annotations(args.dataroot),
+                            Network(model.SerializeToString(), args.model).infer)
+    print(f"{args.model}: calibrated on {args.input}, measured on {args.validation} ("
+          f"{sum(validation.bins.rows)} crops)\n")
+    measure_speed(measure_accuracy(trials, validation, args.kept), args.rounds, args.threads)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
