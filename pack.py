@@ -24,6 +24,7 @@ from contract.onnx_file import read_facts
 from contract.pixels import DTYPES, FLOAT32, UINT8
 from contract.version import VERSION
 from jobs.arguments import BATCH, add_inputs, batches, check, check_files, complete, make_parser, path
+from jobs.job import without_int8
 from jobs.runner import ROOT, StageFailed, at_work
 from kit import archive, packing
 from kit.judge import TAKEN, judge
@@ -89,6 +90,9 @@ def check_usage(args: argparse.Namespace) -> None:
     for target in args.target:
         if not packing.plan.kit_runners(target):
             raise UserError(f"--target {target}: a kit is for Ascend chips, gpu and cpu")
+        if without_int8(target) != target:
+            raise UserError(f"--target {target}: a kit does not calibrate. Pack {without_int8(target)}, or run run.py "
+                            "on the server")
     args.target = list(dict.fromkeys(args.target))
     packing.check_precisions(args)
     args.uint8 = args.dtype == UINT8

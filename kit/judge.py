@@ -159,7 +159,8 @@ def report(pairs: List[Pair]) -> str:
 
     def more(job: Job, metrics: Dict[str, Any]) -> Dict[str, str]:
         pair = judged.get(job.dumps())
-        bins = job.dtype if job.dtype != UINT8 or job.target in (CPU, "gpu") else f"{job.dtype}, AIPP"
+        by_aipp = job.dtype == UINT8 and job.target not in (CPU, "gpu")
+        bins = f"{job.dtype}, AIPP" if by_aipp else job.dtype
         agrees = mark("yes" if pair.agrees else "NO", is_emulated(metrics)) if pair else NOTHING
         return {"bins": bins, "from": pair.tar.name if pair else "this machine", "agrees with the CPU": agrees}
 

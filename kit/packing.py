@@ -15,7 +15,6 @@ from contract.manifest import load_manifest
 from contract.onnx_file import files_of_onnx, save_facts
 from contract.progress import Progress
 from contract.room import INT8
-from contract.spec import row_bytes
 from contract.stage import Stage
 from contract.version import VERSION
 from jobs.job import Job
@@ -126,19 +125,19 @@ def contents(references: Sequence[Job], packed: Sequence[Packed]) -> Dict[str, C
     few = few_job(first)
     expected = server.expected_of(list(few.all_dumps), load_manifest(few.manifest))
     files[server.EXPECTED] = as_json(expected)
-    files[server.KIT] = as_json(describe(first, packed, manifest))
+    dump = next(few.dumps().glob("*.bin"))  # of one person
+    files[server.KIT] = as_json(describe(first, packed, len(manifest), dump.stat().st_size))
     jobs = [(one.job, one.onnx.name) for one in packed]
     files["run.sh"] = plan.script((HERE / "run.sh").read_text(encoding="utf-8"), first.name, jobs).encode()
     files["README.txt"] = (HERE / "README.txt").read_bytes()
     return files
 
 
-def describe(first: Job, packed: Sequence[Packed], manifest: Any) -> Dict[str, Any]:
+def describe(first: Job, packed: Sequence[Packed], people: int, dump_bytes: int) -> Dict[str, Any]:
     """What KIT holds."""
-    outputs = manifest.tensors.outputs
-    return {"format": server.FORMAT, "version": VERSION, "name": first.name, "people": len(manifest),
+    return {"format": server.FORMAT, "version": VERSION, "name": first.name, "people": people,
             "dtype": first.dtype,
-            "dump_bytes": row_bytes(next(iter(outputs.values())), "float32"),
+            "dump_bytes": dump_bytes,
             "bins": [bins.name for bins in plan.bins_of(first)],
             "runs": [{"name": one.job.dumps().name, "target": one.job.target, "batch": one.job.batch,
                       "variant": one.job.variant, "options": one.job.options,

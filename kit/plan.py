@@ -34,7 +34,7 @@ def few_of(job: Job) -> Job:
 def runs(job: Job) -> List[Stage]:
     """Normal crops, and mirrored ones where there is a flip test."""
     room = room_of(job.target, job.runner)
-    return [_without_config(room.run(job, mirrored)) for mirrored in ((False, True) if job.flip else (False,))]
+    return [_without_config(room.run(job, mirrored)) for mirrored in ((False, True) if job.mirrors else (False,))]
 
 
 def _without_config(one: Stage) -> Stage:
@@ -45,7 +45,7 @@ def _without_config(one: Stage) -> Stage:
 
 def bins_of(job: Job) -> List[Path]:
     """As `all_dumps` are the dumps."""
-    return [job.bins(mirrored) for mirrored in ((False, True) if job.flip else (False,))]
+    return [job.bins(mirrored) for mirrored in ((False, True) if job.mirrors else (False,))]
 
 
 def verify(job: Job) -> Stage:

@@ -41,6 +41,7 @@ from contract.files import (
 )
 from contract.manifest import MANIFEST, Manifest, load_manifest, save_manifest
 from contract.progress import Progress
+from contract.spec import first_of
 from contract.workers import end_with_parent, run_together
 from kit.archive import identity, read_sums, tar_bytes, write_tar
 
@@ -205,11 +206,15 @@ def peaks_of(dumps: Sequence[Path], manifest: Manifest) -> List[Tuple[np.ndarray
 
 
 def peaks(dumps: Path, manifest: Manifest) -> Tuple[np.ndarray, np.ndarray]:
-    """Of each person's joints: (N, K, 2) x and y of the peak in its heatmap, and (N, K) its value."""
+    """Of each person's joints: (N, K, 2) x and y of the peak in its heatmap, and (N, K) its value. A model of one pass
+    gives them in pixels of the crop, (height, width, 3) bytes."""
     reader = DumpReader(dumps, manifest)
-    heatmaps = reader.read_all(range(len(reader.names)))
-    people, joints, height, width = heatmaps.shape
-    rows = heatmaps.reshape(people, joints, height * width)
+    came = reader.read_all(range(len(reader.names)))
+    if len(reader.shape) == 2:
+        height = first_of(manifest.tensors.outputs)[1]
+        return came[..., :2] * (height / manifest.tensors.input_shape[0]), came[..., 2]
+    people, joints, height, width = came.shape
+    rows = came.reshape(people, joints, height * width)
     place = rows.argmax(axis=2)
     return np.stack([place % width, place // width], axis=2), rows.max(axis=2)
 

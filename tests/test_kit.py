@@ -97,6 +97,18 @@ def test_a_gpu_and_a_cpu_in_one_table(kits, tmp_path):
     assert [row["model"].rsplit("_", 1)[1] for row in rows[1:3]] == ["fp32.engine", "fp16.engine"]
 
 
+def test_a_kit_of_one_pass_brings_back_keypoints(kits, tmp_path):
+    """204 bytes for each person, and no mirrored crops."""
+    done(kits.pack(tmp_path / "kit.tar", "--target", SOC, "--batch", BATCH, "--one_pass", "--limit", 3))
+    assert not list(unpack(tmp_path / "kit.tar", tmp_path).glob("*_flip"))
+    done(run_kit(tmp_path / "kit", environment(), "--runner", "acl"))
+    people = json.loads((tmp_path / "kit" / "kit.json").read_text())["people"]
+    dumps = list((tmp_path / "kit" / "results" / f"{SOC}_bs{BATCH}_one_pass").glob("*_0.bin"))
+    assert [path.stat().st_size for path in dumps] == [204] * people
+    cpu, card = table(done(kits.judge(tmp_path / "kit_results.tar")))
+    assert card["AP"] == f"{cpu['AP']} (emulated)" and card["agrees with the CPU"] == "yes (emulated)"
+
+
 def test_a_kit_is_the_same_bytes_when_it_is_packed_again(kits, kit, tmp_path):
     done(kits.pack(tmp_path / "again.tar", "--target", SOC, "--batch", BATCH))
     assert (tmp_path / "again.tar").read_bytes() == kit.read_bytes()

@@ -247,7 +247,8 @@ def test_usage_of_run_sh(ran, options, hint):
 
 
 @pytest.mark.parametrize("options, hint", [
-    ([], "expected --target"), (["--target", "ncnn"], "a kit is for"), (["--target", "nonsense"], "unknown target"),
+    ([], "expected --target"), (["--target", "ncnn"], "a kit is for"), (["--target", "cpu-int8"], "does not calibrate"),
+    (["--target", "nonsense"], "unknown target"),
     (["--target", SOC, "--batch", "0"], "whole numbers"),
     (["--target", "cpu", "--precision", "fp16"], "is not for cpu"),
     (["--judge", "r.tar", "--batch", "1"], "not with --judge"),
