@@ -61,7 +61,9 @@ def choose_batch(om: Backend, batchsize: Optional[int], model: str) -> int:
     if not om.gears and batchsize not in (None, om.input_shape[0]):
         raise UserError(f"{model}: takes batches of {om.input_shape[0]}, but --batchsize is {batchsize}. "
                         f"Build it with python3 -m ascend.atc --batch {batchsize}, or leave --batchsize out")
-    return batchsize or om.input_shape[0]
+    batch = batchsize or om.input_shape[0]
+    assert batch is not None  # a model without gears has a fixed batch
+    return batch
 
 
 def check_bins(bins: BinReader, om: Backend, batch: int) -> None:

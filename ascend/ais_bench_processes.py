@@ -80,15 +80,16 @@ class Watch:
 
     def __init__(self, bar: Any, people: List[int]):
         self.bar, self.people = bar, people  # people done after each run
-        self.text, self.runs, self.started, self.ended = "", 0, None, None
+        self.text, self.runs = "", 0
+        self.started, self.ended = 0.0, 0.0  # not yet
 
     def hear(self, text: str) -> None:
         start, now = max(0, len(self.text) - 200), time.time()  # a line may come in two pieces
         self.text += text
         recent = self.text[start:]
-        if self.started is None and _WARMED_UP.search(recent):
+        if not self.started and _WARMED_UP.search(recent):
             self.started = now
-        if self.ended is None and _SUMMARY.search(recent):
+        if not self.ended and _SUMMARY.search(recent):
             self.ended = now
         done = max([self.runs, *map(int, _PROGRESS.findall(recent))])
         self.bar.update(self.people[min(done, len(self.people) - 1)] - self.people[self.runs])

@@ -267,5 +267,5 @@ def is_emulated() -> bool:
 def _view(address: int, tensor: Tensor) -> np.ndarray:
     """Host memory that ACL allocated, as an array of the tensor's shape."""
     memory = (ctypes.c_uint8 * tensor.size).from_address(address)
-    used = np.frombuffer(memory, np.uint8, tensor.shape[0] * tensor.row_bytes())
+    used = np.frombuffer(memoryview(memory), np.uint8, tensor.shape[0] * tensor.row_bytes())
     return used.view(tensor.dtype).reshape(tensor.shape)

@@ -92,7 +92,9 @@ def home() -> Optional[Path]:
 def version() -> Optional[str]:
     """Such as 8.1.RC1; None when no version file tells."""
     folder = home()
-    for name, place in VERSION_FILES.items() if folder else ():
+    if folder is None:
+        return None
+    for name, place in VERSION_FILES.items():
         for path in sorted([*folder.glob(name), *folder.glob(f"*/{name}")]):
             match = place.search(path.read_text(errors="replace"))
             if match:
@@ -102,12 +104,14 @@ def version() -> Optional[str]:
 
 def emulated() -> bool:
     """Whether this CANN is the emulator's of the tests, which leaves a file that says so."""
-    return home() is not None and (home() / "EMULATED").exists()
+    folder = home()
+    return folder is not None and (folder / "EMULATED").exists()
 
 
 def numbers(text: str) -> Version:
     """The leading numbers of a version: 8.1.RC1 -> (8, 1)."""
-    return tuple(int(part) for part in re.match(r"\d+(?:\.\d+)*|", text).group().split(".") if part)
+    leading = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(map(int, leading.group().split("."))) if leading else ()
 
 
 def limits(of: Optional[str], python: Version = ()) -> Optional[Limits]:

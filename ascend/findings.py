@@ -57,7 +57,7 @@ def load(path: PathLike) -> List[Finding]:
 
 def differences(a: List[Finding], b: List[Finding]) -> List[Tuple[str, str, str]]:
     """(what, of a, of b) of each finding that is another one on the two machines, in the order of a."""
-    shown = [{finding.what: finding.found if finding.state == OK else f"{finding.state}: {finding.found}"
-              for finding in side} for side in (a, b)]
-    return [(what, *(side.get(what, ABSENT) for side in shown)) for what in dict.fromkeys([*shown[0], *shown[1]])
-            if shown[0].get(what) != shown[1].get(what)]
+    one, other = ({finding.what: finding.found if finding.state == OK else f"{finding.state}: {finding.found}"
+                   for finding in side} for side in (a, b))
+    return [(what, one.get(what, ABSENT), other.get(what, ABSENT)) for what in dict.fromkeys([*one, *other])
+            if one.get(what) != other.get(what)]

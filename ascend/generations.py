@@ -34,7 +34,7 @@ def find_generation() -> str:
 def check_paths(paths: Iterable[PathLike]) -> None:
     """Raises UserError for the first that ais_bench would refuse, with the command that fixes it."""
     groups = {os.getgid(), *os.getgroups()}
-    for path in map(os.fspath, paths):
+    for path in [os.fspath(path) for path in paths]:
         problem = _problem(path, os.lstat(path), groups)
         if problem:
             raise UserError(f"{path}: this ais_bench refuses it: {problem}, or use --runner acl, which does not mind")

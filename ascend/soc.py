@@ -85,7 +85,7 @@ def parse_npu_smi(text: str) -> List[Device]:
 def parse_versions(text: str) -> Tuple[Optional[str], Optional[str]]:
     """(version of npu-smi, version of the driver) in the head of `npu-smi info`."""
     match = _VERSIONS.search(text)
-    return match.groups() if match else (None, None)
+    return (match.group(1), match.group(2)) if match else (None, None)
 
 
 def parse_board(text: str) -> Dict[str, str]:
