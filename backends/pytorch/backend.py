@@ -43,7 +43,8 @@ class Backend:
         self.normalize = PixelInput(spec.mean, spec.std).to(self.device) if takes_bytes else nn.Identity()
         # Half precision runs on tensor cores, which take channels last; float32 keeps the layout of the checkpoint.
         self.layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
-        network = fuse(load_network(spec, model)).to(self.device, self.dtype, memory_format=self.layout)
+        network: Any = fuse(load_network(spec, model))
+        network = network.to(self.device, self.dtype, memory_format=self.layout)
         if one_pass:
             flip_shift = "clean" if one_pass == "flip" else None
             network = OnePass(network, spec.one_pass(flip_shift, spec.dtype)).to(self.device).eval()
