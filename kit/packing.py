@@ -21,7 +21,7 @@ from jobs.job import Job
 from jobs.plan import find_people, preprocess
 from jobs.runner import Runner
 from jobs.series import make_jobs, render
-from jobs.targets import choose, room_of, runners_of
+from jobs.targets import choose, room_of
 from kit import plan, server
 from kit.archive import Content, tar_bytes, write_tar
 
@@ -93,19 +93,12 @@ def check_precisions(args: argparse.Namespace) -> None:
                                 f"{' or '.join(sorted(taken)) or 'none'}")
 
 
-def few_job(reference: Job) -> Job:
-    """The reference on the people of the self-check."""
-    onnx = room_of(CPU, reference.runner).run(reference, False).command
-    return dataclasses.replace(reference, work=reference.work / server.FEW,
-                               model=Path(onnx[onnx.index("--model") + 1]))
-
-
 def prepare(args: argparse.Namespace, references: Sequence[Job], packed: Sequence[Packed], runner: Runner) -> None:
     """Run the stages that need packages: people, bins, ONNX files, and the CPU's results of the few."""
     first = references[0]
     exports = [*room_of(CPU, first.runner).build(first), *(stage for one in packed for stage in one.stages)]
     runner.run([*render(args), *find_people(first), preprocess(first), *dict.fromkeys(exports)])
-    few = few_job(first)
+    few = plan.few_of(first, first.work / server.FEW)
     for bins, some in zip(plan.bins_of(first), plan.bins_of(few)):
         server.make_few(bins, some)
     runner.run(plan.runs(few))
@@ -122,7 +115,7 @@ def contents(references: Sequence[Job], packed: Sequence[Packed]) -> Dict[str, C
             files[f"{server.MODELS}/{path.name}"] = path
     for path in program_files([one.job.target for one in packed]):
         files[f"program/{path.relative_to(ROOT).as_posix()}"] = path
-    few = few_job(first)
+    few = plan.few_of(first, first.work / server.FEW)
     expected = server.expected_of(list(few.all_dumps), load_manifest(few.manifest))
     files[server.EXPECTED] = as_json(expected)
     dump = next(few.dumps().glob("*.bin"))  # of one person
@@ -136,9 +129,7 @@ def contents(references: Sequence[Job], packed: Sequence[Packed]) -> Dict[str, C
 def describe(first: Job, packed: Sequence[Packed], people: int, dump_bytes: int) -> Dict[str, Any]:
     """What KIT holds."""
     return {"format": server.FORMAT, "version": VERSION, "name": first.name, "people": people,
-            "dtype": first.dtype,
-            "dump_bytes": dump_bytes,
-            "bins": [bins.name for bins in plan.bins_of(first)],
+            "dtype": first.dtype, "dump_bytes": dump_bytes, "bins": [bins.name for bins in plan.bins_of(first)],
             "runs": [{"name": one.job.dumps().name, "target": one.job.target, "batch": one.job.batch,
                       "variant": one.job.variant, "options": one.job.options,
                       "model": f"{server.MODELS}/{one.onnx.name}", "runners": plan.kit_runners(one.job.target)}
@@ -151,7 +142,8 @@ def as_json(value: Any) -> bytes:
 
 def program_files(targets: Sequence[str]) -> List[Path]:
     """The sources that run on a server of these targets."""
-    rooms = {job.rpartition(".")[0].replace(".", "/") for target in targets for job in runners_of(target).values()}
+    jobs = [job for target in targets for job in plan.kit_runners(target).values()]
+    rooms = {job.rpartition(".")[0].replace(".", "/") for job in jobs}
     found = [path for name in (*PROGRAM, *rooms) for path in
              ([ROOT / name] if name.endswith(".py") else sorted((ROOT / name).glob("*.py")))]
     return list(dict.fromkeys([*found, *(path for pattern in OF_ROOMS for path in sorted(ROOT.glob(pattern)))]))

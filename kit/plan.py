@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
+from contract.errors import printable
 from contract.stage import Stage, stage
 from jobs.job import Job
 from jobs.targets import room_of, runners_of
@@ -24,11 +25,11 @@ def on_server(job: Job, onnx: str, runner: str) -> Job:
     return dataclasses.replace(job, work=KIT, model=Path("models", onnx), runner=runner, options=options)
 
 
-def few_of(job: Job) -> Job:
-    """The same with the few people of the self-check; the model that was built runs."""
+def few_of(job: Job, work: Path = Path(FEW)) -> Job:
+    """The same with the few people of the self-check, in `work`; the model that was built runs."""
     program = room_of(job.target, job.runner).run(job, False).command
     model = Path(program[program.index("--model") + 1])
-    return dataclasses.replace(job, work=Path(FEW), model=model)
+    return dataclasses.replace(job, work=work, model=model)
 
 
 def runs(job: Job) -> List[Stage]:
@@ -61,7 +62,7 @@ def script(template: str, name: str, jobs: Sequence[Tuple[Job, str]]) -> str:
         for target in targets for runner in runners[target]]
     unknown = '    *) fail "--runner $runner is not for $target. Known are @RUNNERS@" ;;'
     plan = "\n".join(['case "$target-$runner" in', *cases, unknown, "esac"])
-    words = {"@PLAN@": plan, "@NAME@": name, "@TARGETS@": " ".join(targets),
+    words = {"@PLAN@": plan, "@NAME@": printable(name), "@TARGETS@": " ".join(targets),
              "@RUNNERS@": ", ".join(dict.fromkeys(runner for names in runners.values() for runner in names))}
     for word, text in words.items():
         template = template.replace(word, text)

@@ -2,7 +2,7 @@
 grep -q $'\r' "$0" && { echo "error: this file has Windows line ends: a copy has changed it. Copy the tar itself, and unpack it here" >&2; exit 2; } #
 # Runs @NAME@ on this machine, and leaves kit_results.tar beside this folder. Nothing is installed, nothing needs root or
 # a network, and nothing outside this folder is written but that file. All it does stands below, in order; programs of
-# the vendor are atc, ais_bench, pyACL, trtexec and TensorRT, all others are in program/. Run again, it continues.
+# the vendor are atc, ais_bench, pyACL, TensorRT and ONNX Runtime, all others are in program/. Run again, it continues.
 set -euo pipefail
 
 usage() {

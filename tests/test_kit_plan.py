@@ -1,6 +1,9 @@
 """What a kit's run.sh does, and what its Python files may ask of a server's Python."""
 from __future__ import annotations
 
+import dataclasses
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from conftest import ROOT
 from jobs.arguments import parse_args
 from jobs.series import make_choices, make_jobs
 from kit import packing, plan
+from kit.archive import write_tar
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +24,6 @@ def job(tmp_path_factory):
 
 
 def text(job, *targets: str) -> str:
-    import dataclasses
-
     jobs = [(dataclasses.replace(job, target=target, runner=next(iter(plan.kit_runners(target)))), "m_bs16.onnx")
             for target in targets]
     return plan.script((packing.HERE / "run.sh").read_text(), "m", jobs)
@@ -39,6 +41,20 @@ def test_run_sh_runs_the_published_commands(job):
         "--batch 16" in lines
     assert 'step "$PYTHON" -m ascend.ais_bench --model models/m_bs16.om --input prep_data --output results ' \
         '--output_dirname Ascend310P3_bs16 --batchsize 16 --device "$device" --replace' in lines
+
+
+def test_each_precision_has_files_of_its_own(job):
+    jobs = [(dataclasses.replace(job, target="Ascend310P3", runner="acl", variant=f"_{mode}",
+                                 options={"precision_mode": mode}), "m_bs16.onnx")
+            for mode in ("force_fp16", "must_keep_origin_dtype")]
+    built = re.findall(r"--output (models/\S+) .* --precision_mode (\w+)",
+                       plan.script((packing.HERE / "run.sh").read_text(), "m", jobs))
+    assert set(built) == {("models/m_bs16_force_fp16.om", "force_fp16"),
+                          ("models/m_bs16_must_keep_origin_dtype.om", "must_keep_origin_dtype")}
+
+
+def test_a_name_cannot_end_the_comment_that_it_stands_in(job):
+    assert "\nrm" not in plan.script((packing.HERE / "run.sh").read_text(), "m\nrm -r x", [(job, "m.onnx")])
 
 
 def test_an_engine_is_built_on_the_first_of_several_gpus(job):
@@ -62,3 +78,14 @@ def test_the_program_is_complete(tmp_path, target):
         done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert not [path for path in files if Path(path).suffix != ".py"]
+
+
+def test_the_same_files_are_the_same_bytes(tmp_path):
+    """Whatever the order, times and modes of the files, and the name of the tar."""
+    (tmp_path / "file").write_bytes(b"x" * 1000)
+    files = {"b/file": tmp_path / "file", "a": b"text"}
+    first = write_tar(tmp_path / "one.tar", "kit", files)
+    os.utime(tmp_path / "file", (1, 1))
+    (tmp_path / "file").chmod(0o777)
+    assert write_tar(tmp_path / "two.tar", "kit", dict(reversed(list(files.items())))) == first
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
