@@ -109,7 +109,7 @@ def test_float16_by_the_graph(build, model, tmp_path, monkeypatch, code):
 
 def test_int8_without_a_calibrator_needs_the_graph(build, model):
     message = one_error(build(model, "--batch", 2, "--precision", "int8", tensorrt="11.4.0"))
-    assert "python3 -m modelopt.onnx.quantization" in message and "--quantize_mode int8" in message
+    assert f"python3 quantize.py {model} --target tensorrt --input BINS" in message
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -69,10 +69,8 @@ def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -
                         "outside")
     if source.quantized or can.calibrators:
         return Recipe(flags=("INT8", "FP16"), calibrate=not source.quantized)
-    quantize = (f"python3 -m modelopt.onnx.quantization --onnx_path {model} --output_path {model.with_suffix('')}_qdq"
-                ".onnx --quantize_mode int8 --calibration_method max --high_precision_dtype fp32 --calibration_eps cpu "
-                f"--calibration_data_path CROPS.npz, which holds crops as {source.name}")
-    raise UserError(f"{model}: this TensorRT takes int8 from the graph alone. Quantize it first: {quantize}")
+    raise UserError(f"{model}: this TensorRT takes int8 from the graph alone. Quantize it first: python3 quantize.py "
+                    f"{model} --target tensorrt --input BINS")
 
 
 def check_precision(tensorrt: Any, precision: str) -> None:
@@ -80,9 +78,6 @@ def check_precision(tensorrt: Any, precision: str) -> None:
     can = abilities_of(tensorrt)
     if precision == "fp16" and not can.half_flag:
         check_autocast(Path("MODEL.onnx"))
-    if precision == "int8" and not can.calibrators:
-        raise UserError(f"TensorRT {tensorrt.__version__} takes int8 from a graph with QuantizeLinear alone. Make one, "
-                        "and build it with python3 -m backends.tensorrt.build --precision int8")
 
 
 def autocast_command(model: Path, output: Path, one_pass: bool = False) -> List[str]:
