@@ -15,16 +15,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import TYPE_CHECKING, List, Optional, Union
 
-from comparison.causes.features import FeatureRerun
-from comparison.causes.rerun import Rerun, open_rerun
 from comparison.compare import compare, describe, format_comparison
 from comparison.decoded import require_finite
 from comparison.folders import agree, check_folders, measure_folders
 from comparison.gates import FASTREID, GATES, LIMITS, choose_limits
 from comparison.limits import number
-from comparison.page.page import write_page
 from comparison.results import (
     Options,
     Result,
@@ -44,6 +41,10 @@ from pose.heatmaps import FLIP_SHIFTS
 from pose.people import load_people, spec_of
 from pose.spec import PoseSpec
 from pose.spec import load_spec as load_pose_spec
+
+if TYPE_CHECKING:
+    from comparison.causes.features import FeatureRerun
+    from comparison.causes.rerun import Rerun
 
 ONLY_VALUES = ("tensors",)  # levels of a model that finds no joints, such as a detector
 OF_PEOPLE = ("dataroot", "explain", "model", "input", "json", "report", "limit")
@@ -111,7 +112,11 @@ def open_model_of(results: List[Result], args: argparse.Namespace, spec: PoseSpe
                   dataroot: Optional[Path]) -> Union[Rerun, FeatureRerun]:
     """--model, which makes what the reference is again."""
     if results[0].features:
+        from comparison.causes.features import FeatureRerun
+
         return FeatureRerun(args.model, Path(args.input))
+    from comparison.causes.rerun import open_rerun
+
     return open_rerun(args.model, Path(args.input), spec, dataroot)
 
 
@@ -163,6 +168,8 @@ def main() -> int:
     if args.json:
         write_json(args.json, describe(comparisons, results, limits))
     if args.report:
+        from comparison.page.page import write_page
+
         write_page(args.report, comparisons, results, options, args.manifest, args.dataroot)
     return DONE if all(comparisons) else DIFFERS
 

@@ -1,6 +1,6 @@
 """Faults to plant in real results: what makes each, and the causes that compare.py may find in it.
 
-Every second fault of a list is `held`, to be told apart in the table; thresholds were chosen with both halves in sight.
+Thresholds of comparison/causes were chosen with these in sight; those of fresh_faults.py came later.
 """
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from contract.backend import infer_rows
 from contract.manifest import Manifest
 from pose.annotations import open_photos
 from pose.crops import Normalizer, get_affine, mirror
+from pose.decoders import heatmaps_to_keypoints
 from pose.heatmaps import flip_back, shift_clean
+from pose.results import results_of
 from pose.skeleton import COCO17
 from pose.spec import PoseSpec
 
@@ -54,24 +56,57 @@ class World(NamedTuple):
 
     def cut(self, size: float = 1.0, moved: float = 0.0, **options: Any) -> np.ndarray:
         """Dumps of crops cut from the photos anew: a box `size` times as large, pixels moved, other options of cv2."""
-        photos, normalise = open_photos(self.dataroot), Normalizer(self.spec.mean, self.spec.std)
         height, width = self.spec.input_size
-        crops = []
-        for image, box in zip(self.manifest["image_id"].tolist(), self.manifest["crop_xyxy"].astype(np.float64)):
+
+        def warp(image: np.ndarray, box: np.ndarray) -> np.ndarray:
             center = ((box[:2] + box[2:]) / 2).astype(np.float32)
             scale = ((box[2:] - box[:2]) * size).astype(np.float32)
             matrix = get_affine(center, scale, self.spec.input_size) + np.array([[0, 0, moved], [0, 0, moved]])
-            crop = cv2.warpAffine(photos.read(image), matrix, (width, height), **{"flags": cv2.INTER_LINEAR, **options})
-            crops.append(normalise(crop))
-        return self.infer(np.stack(crops))
+            return cv2.warpAffine(image, matrix, (width, height), **{"flags": cv2.INTER_LINEAR, **options})
+
+        return self.cut_by(warp)
+
+    def cut_by(self, cut: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Dumps of the crops (H, W, 3) uint8 that `cut` makes of a photo and a box (4,) xyxy."""
+        photos, normalise = open_photos(self.dataroot), Normalizer(self.spec.mean, self.spec.std)
+        return self.infer(np.stack([normalise(cut(photos.read(image), box)) for image, box in zip(
+            self.manifest["image_id"].tolist(), self.manifest["crop_xyxy"].astype(np.float64))]))
+
+    def people(self, heatmaps: Optional[np.ndarray] = None) -> List[Dict[str, Any]]:
+        """A keypoints file of the heatmaps (N, K, h, w); by default of both dumps, as postprocess.py has it."""
+        if heatmaps is None:
+            heatmaps = (self.dumps + shift_clean(flip_back(self.flipped))) / np.float32(2)
+        keypoints, scores = heatmaps_to_keypoints(heatmaps, None, self.manifest["crop_xyxy"], self.spec)
+        return results_of(self.manifest, keypoints, scores)
 
 
 class Fault(NamedTuple):
-    """`causes` that may be found; `plant` gives b's dumps, `plant_flipped` those of the mirrored bins."""
+    """`causes` of which one may be found, or of a pair, all. `plant` gives b's dumps, `plant_flipped` those of the
+    mirrored bins, or `people` what b's keypoints file holds. What another cause does as well, exactly, is `equal` to
+    it. `says` is what the one line says where the comparison is refused."""
 
     causes: Tuple[str, ...]
-    plant: Callable[[World], np.ndarray]
-    plant_flipped: Optional[Callable[[World], np.ndarray]] = None
+    plant: Optional[Callable[[World], np.ndarray]]
+    plant_flipped: Optional[Callable[[World], np.ndarray]]
+    people: Optional[Callable[[World], List[Dict[str, Any]]]]
+    pair: bool
+    equal: str
+    says: str
+
+
+class Faults(Dict[str, Fault]):
+    """Faults by their names."""
+
+    def add(self, name: str, causes: Any, plant: Optional[Callable[[World], np.ndarray]] = None,
+            flipped: Optional[Callable[[World], np.ndarray]] = None,
+            people: Optional[Callable[[World], List[Dict[str, Any]]]] = None, pair: bool = False,
+            equal: str = "", says: str = "") -> None:
+        if name in self:
+            raise KeyError(f"two faults are called {name}")
+        self[name] = Fault((causes,) if isinstance(causes, str) else causes, plant, flipped, people, pair, equal, says)
+
+
+Add = Callable[..., None]
 
 
 def _columns(values: Any) -> np.ndarray:
@@ -135,26 +170,20 @@ def swap(order: List[Tuple[int, int]]) -> List[int]:
     return joints
 
 
-def faults(folder: Path) -> Dict[str, Fault]:
+def faults(folder: Path) -> Faults:
     """`folder` is for changed models."""
-    rng = np.random.default_rng(0)
-    made: Dict[str, Fault] = {}
-
-    def add(name: str, causes: Any, plant: Callable[[World], np.ndarray],
-            plant_flipped: Optional[Callable[[World], np.ndarray]] = None) -> None:
-        made[name] = Fault((causes,) if isinstance(causes, str) else causes, plant, plant_flipped)
-
-    _add_orders(add)
-    _add_heatmaps(add)
-    _add_values(add, rng)
-    _add_colours(add)
-    _add_cuts(add)
-    _add_models(add, folder, rng)
-    _add_pairs(add)
+    made, rng = Faults(), np.random.default_rng(0)
+    _add_orders(made.add)
+    _add_heatmaps(made.add)
+    _add_values(made.add, rng)
+    _add_colours(made.add)
+    _add_cuts(made.add)
+    _add_models(made.add, folder, rng)
+    _add_pairs(made.add)
     return made
 
 
-def _add_orders(add: Callable[..., None]) -> None:
+def _add_orders(add: Add) -> None:
     for by in (1, -1, 2, 5, -7, 16):
         add(f"files shifted by {by}", "file_order", lambda w, by=by: np.roll(w.dumps, by, axis=0))
     add("shifted, the first twice", "file_order", lambda w: w.dumps[[0, *range(len(w.dumps) - 1)]])
@@ -183,7 +212,7 @@ def _add_orders(add: Callable[..., None]) -> None:
     add("normal and mirrored dumps exchanged", "mirrored", lambda w: w.flipped, lambda w: w.dumps)
 
 
-def _add_heatmaps(add: Callable[..., None]) -> None:
+def _add_heatmaps(add: Add) -> None:
     add("left and right exchanged", "left_right", lambda w: w.dumps[:, COCO17.mirrored])
     for pairs in ([(9, 10)], [(5, 6)], [(0, 16)], [(5, 6), (11, 12)], [(1, 2), (3, 4)]):
         add(f"joints {pairs} exchanged", "joint_order", lambda w, pairs=pairs: w.dumps[:, swap(pairs)])
@@ -202,7 +231,7 @@ def _add_heatmaps(add: Callable[..., None]) -> None:
             w.dumps.reshape(len(w.dumps), -1), -start, axis=1).reshape(w.dumps.shape))
 
 
-def _add_values(add: Callable[..., None], rng: np.random.Generator) -> None:
+def _add_values(add: Add, rng: np.random.Generator) -> None:
     for scale in (0.8, 1.25, 0.5, 255.0, 1 / 255):
         add(f"heatmaps times {scale:.3g}", "scaled", lambda w, scale=scale: w.dumps * np.float32(scale))
     add("heatmaps plus 0.1", "scaled", lambda w: w.dumps + np.float32(0.1))
@@ -238,7 +267,7 @@ def _add_values(add: Callable[..., None], rng: np.random.Generator) -> None:
         [[cv2.resize(cv2.resize(plane, None, fx=0.5, fy=0.5), plane.shape[::-1]) for plane in one] for one in w.dumps]))
 
 
-def _add_colours(add: Callable[..., None]) -> None:
+def _add_colours(add: Add) -> None:
     add("photos read as BGR", "bgr", lambda w: w.coloured(lambda v: v[:, ::-1]))
     add("channels exchanged after the normalisation", "bgr", lambda w: w.infer(w.crops[:, ::-1]))
     for order in ([1, 0, 2], [0, 2, 1], [1, 2, 0]):
@@ -272,7 +301,7 @@ def _add_colours(add: Callable[..., None]) -> None:
         add(f"crops moved by {dx}, {dy}", "offset", lambda w, dx=dx, dy=dy: w.infer(moved(w.crops, dx, dy)))
 
 
-def _add_cuts(add: Callable[..., None]) -> None:
+def _add_cuts(add: Add) -> None:
     for name, flag in (("nearest", cv2.INTER_NEAREST), ("cubic", cv2.INTER_CUBIC), ("area", cv2.INTER_AREA),
                        ("Lanczos", cv2.INTER_LANCZOS4)):
         add(f"{name} interpolation", "cropping", lambda w, flag=flag: w.cut(flags=flag))
@@ -284,7 +313,7 @@ def _add_cuts(add: Callable[..., None]) -> None:
         add(f"pixels taken {by} off", ("cropping", "offset"), lambda w, by=by: w.cut(moved=by))
 
 
-def _add_models(add: Callable[..., None], folder: Path, rng: np.random.Generator) -> None:
+def _add_models(add: Add, folder: Path, rng: np.random.Generator) -> None:
     for name, rounding in (("bfloat16", to_bfloat16), ("int8 per tensor", lambda v: quantised(v, 8)),
                            ("int8 per channel", lambda v: quantised(v, 8, (1, 2, 3))),
                            ("4 bits per channel", lambda v: quantised(v, 4, (1, 2, 3)))):
@@ -293,11 +322,12 @@ def _add_models(add: Callable[..., None], folder: Path, rng: np.random.Generator
         add(f"weights off by {size}", ("weights",), lambda w, size=size: with_weights(
             w, lambda v: v * (1 + size * rng.standard_normal(v.shape)), folder))
     add("the last layer's weights zero", ("flat",), lambda w: with_weights(w, np.zeros_like, folder, last=True))
-    add("the last layer's sign turned", NONE, lambda w: with_weights(w, np.negative, folder, last=True))
+    add("the last layer's sign turned", NONE, lambda w: with_weights(w, np.negative, folder, last=True),
+        equal="activation")
     add("crops rounded to bfloat16", "precision", lambda w: w.infer(to_bfloat16(w.crops)))
 
 
-def _add_pairs(add: Callable[..., None]) -> None:
+def _add_pairs(add: Add) -> None:
     """Two at once, of which no one may be found alone."""
 
     def bgr(w: World) -> np.ndarray:

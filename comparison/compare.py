@@ -3,20 +3,21 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from typing import Any, Dict, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
 
 import numpy as np
 
-from comparison.causes.diagnosis import diagnose
-from comparison.causes.features import FeatureRerun
-from comparison.causes.finding import CONSISTENT, FOUND, NONE_EXPLAINS, Finding
-from comparison.causes.rerun import Rerun
+from comparison.finding import CONSISTENT, FOUND, NONE_EXPLAINS, Finding
 from comparison.gates import first_difference, judge
 from comparison.levels import LEVELS
 from comparison.limits import Verdict, number
 from comparison.results import Options, Result
 from contract.files import PathLike, read_json
 from contract.tables import format_table
+
+if TYPE_CHECKING:
+    from comparison.causes.features import FeatureRerun
+    from comparison.causes.rerun import Rerun
 
 
 @dataclasses.dataclass
@@ -55,7 +56,7 @@ class Comparison:
         found, partly = ([finding.title for finding in self.findings if finding.status == status]
                          for status in (FOUND, CONSISTENT))
         if found:
-            return f"causes: found: {'; '.join(found)}"
+            return f"causes: found{', together' if len(found) > 1 else ''}: {'; '.join(found)}"
         return f"causes: {NONE_EXPLAINS}" + (f"; it is consistent with: {'; '.join(partly)}" if partly else "")
 
     def to_json(self) -> Dict[str, Any]:
@@ -77,13 +78,15 @@ class Comparison:
 
 def compare(reference: Result, other: Result, options: Options, explain: bool = False,
             rerun: Union[Rerun, FeatureRerun, None] = None) -> Comparison:
-    """Hold `other` against `reference`, both read by `read_results`. With `explain` the causes of a difference are
+    """Compare `other` with `reference`, both read by `read_results`. With `explain` the causes of a difference are
     tested, those of the input by means of `rerun`."""
     measured = {name: level.measure(reference, other, options) for name, level in LEVELS.items()}
     levels = {name: values for name, values in measured.items() if values is not None}
     comparison = Comparison(reference.label, other.label, judge(levels, options.limits), levels, [],
                             notes_on(reference, other))
     if explain:
+        from comparison.causes.diagnosis import diagnose  # and all that causes need, which agreement does not
+
         broken = {verdict.level for verdict in comparison.verdicts if not verdict.kept}
         comparison.findings = diagnose(reference, other, options, broken, rerun)
     return comparison

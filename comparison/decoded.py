@@ -8,6 +8,7 @@ from typing import List, Tuple
 
 import numpy as np
 
+from comparison.readings import sensible_reading
 from contract.dumps import DumpReader
 from contract.errors import UserError
 from contract.manifest import Manifest
@@ -24,7 +25,7 @@ Readers = List[DumpReader]  # of one result: dumps of the normal and perhaps of 
 @dataclasses.dataclass
 class Decoded:
     """Of one result's F folders of heatmaps, none of a model of one pass: (F, N, K) highest cells and their values;
-    (N, K, 2) keypoints in photograph pixels and (N, K) scores; `sums`, (F, N, K, 5), hold it against the first
+    (N, K, 2) keypoints in photo pixels and (N, K) scores; `sums`, (F, N, K, 5), compare it with the first
     result."""
 
     cells: np.ndarray
@@ -75,10 +76,15 @@ def require_finite(reader: DumpReader, workers: int) -> None:
         broken = list(pool.map(broken_values, reader.names))
     names = [name for name, count in zip(reader.names, broken) if count]
     if names:
+        worst = np.fromfile(Path(reader.folder) / reader.names[int(np.argmax(broken))], reader.dtype)
+        reading = sensible_reading(worst[None]) if reader.dtype == np.float32 else ""
+        why = ("Either something overflowed, in float16 beyond 65504, and the layers before it must be kept in "
+               "float32; or the network was given other bytes than those of images: look at the bins")
+        if reading:
+            why = f"Read {reading} they would be finite: write them as float32 of this machine's byte order"
         raise UserError(f"{reader.folder}: {len(names)} of {len(broken)} dumps hold NaN or infinite values "
-                        f"({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}; {max(broken)} in the "
-                        "worst). Something overflowed, in float16 beyond 65504: keep the layers before it in "
-                        "float32, and run the inference again")
+                        f"({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}; {max(broken)} in the worst). "
+                        f"{why}")
 
 
 def read_people(reader: DumpReader, rows: np.ndarray) -> np.ndarray:

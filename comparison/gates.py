@@ -42,7 +42,7 @@ def choose_limits(gate: str, overrides: List[str], atol: Optional[float], rtol: 
 
 
 def judge(measured: Dict[str, Any], limits: Dict[str, float]) -> List[Verdict]:
-    """Every limit that the measured levels can be held against, with what came and whether it is kept."""
+    """Every limit that the measured levels can be compared with, with what came and whether it is kept."""
     verdicts = []
     for level, module in LEVELS.items():
         for name, limit in module.LIMITS.items() if level in measured else ():

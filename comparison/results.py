@@ -139,7 +139,7 @@ def open_dumps(results: List[Result], manifest: Manifest) -> None:
 
 
 def read_results(results: List[Result], options: Options, dataroot: Optional[Path]) -> None:
-    """Decode all dumps in one pass, hold them against those of the first result, and find the people of every result;
+    """Decode all dumps in one pass, compare them with those of the first result, and find the people of every result;
     with `dataroot`, match them to its annotations."""
     annotations = load_annotations(dataroot) if dataroot else None  # refused before hours of decoding
     with_dumps = [result for result in results if result.readers]

@@ -24,7 +24,7 @@ from pose.heatmaps import flip_back, shift_clean, shift_original
 from pose.oks import rescore
 from pose.people import spec_of
 
-PEOPLE, BATCH = 70, 16  # the last batch holds 6
+PEOPLE, BATCH = 38, 16  # the last batch holds 6
 
 
 @dataclasses.dataclass
@@ -103,13 +103,13 @@ def tail_of_the_batch_before(bench: Bench) -> np.ndarray:
 
 def two_swapped(bench: Bench) -> np.ndarray:
     dumps = bench.dumps.copy()
-    dumps[[11, 40]] = dumps[[40, 11]]
+    dumps[[11, 30]] = dumps[[30, 11]]
     return dumps
 
 
 def few_wrong(bench: Bench) -> np.ndarray:
     dumps = bench.dumps.copy()
-    dumps[[5, 17, 60]] = np.random.default_rng(0).random((3, 17, 64, 48), np.float32)
+    dumps[[5, 17, 33]] = np.random.default_rng(0).random((3, 17, 64, 48), np.float32)
     return dumps
 
 
@@ -137,7 +137,7 @@ FAULTS: Dict[str, tuple] = {
     "tail repeats its first row": ("batch_tail", tail_duplicated),
     "tail of the batch before": ("batch_tail", tail_of_the_batch_before),
     "left and right exchanged": ("left_right", lambda bench: bench.dumps[:, SWAPPED]),
-    "photographs read as BGR": ("bgr", lambda bench: bench.infer(normalized(colours(bench)[:, ::-1]))),
+    "photos read as BGR": ("bgr", lambda bench: bench.infer(normalized(colours(bench)[:, ::-1]))),
     "channels exchanged": ("bgr", lambda bench: bench.infer(bench.crops[:, ::-1])),
     "not normalised": ("normalisation", lambda bench: bench.infer(colours(bench))),
     "normalised twice": ("normalisation", lambda bench: bench.infer(normalized(bench.crops))),
@@ -189,8 +189,11 @@ def scaled_results(bench: Bench) -> list:
 
 def few_wrong_results(bench: Bench) -> list:
     results = fused_keypoints(bench, shift_clean(flip_back(bench.flipped)))
-    for row in (7, 33):
-        results[row]["keypoints"] = (np.reshape(results[row]["keypoints"], (17, 3)) + (40, 40, 0)).ravel().tolist()
+    rng = np.random.default_rng(0)
+    for row in (7, 25):
+        joints = np.reshape(results[row]["keypoints"], (17, 3))
+        joints[:, :2] += rng.normal(0, 40, (17, 2))
+        results[row]["keypoints"] = joints.ravel().tolist()
     return results
 
 

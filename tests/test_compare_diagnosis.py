@@ -4,17 +4,22 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Optional
 
 import numpy as np
 import pytest
-from compare_cases import BATCH, DECODING_FAULTS, FAULTS, PEOPLE, Bench, fused_keypoints, older_weights
+from compare_cases import BATCH, DECODING_FAULTS, FAULTS, PEOPLE, SWAPPED, Bench, fused_keypoints, older_weights
 from conftest import IMAGENET_MEAN, IMAGENET_STD, ROOT, done, one_error, write_config
 
 from comparison.causes import CAUSES
-from comparison.causes.finding import FOUND, NOT_TESTED
+from comparison.causes.rerun import Rerun, open_rerun
+from comparison.compare import compare
+from comparison.finding import FOUND, NOT_TESTED
+from comparison.gates import choose_limits
+from comparison.results import Options, open_results, parse_result, read_results
 from contract.files import write_json
 from pose.heatmaps import flip_back, shift_clean
+from pose.people import load_people, spec_of
 
 
 @pytest.fixture(scope="session")
@@ -38,17 +43,26 @@ def bench(shared, tmp_path_factory, script) -> Bench:
     return Bench(folder, shared / "data" / "coco_mini", model, crops, dumps, flipped)
 
 
-@pytest.fixture()
-def explain(bench, main, tmp_path):
-    """Run compare.py --explain on two results; its exit code and the findings by cause."""
+@pytest.fixture(scope="session")
+def rerun(bench) -> Rerun:
+    """The model that made the reference, opened once: what it makes of faulty crops is the same for every fault."""
+    manifest = load_people(bench.folder / "prep" / "manifest.json")
+    return open_rerun(str(bench.model), bench.folder / "prep", spec_of(manifest), bench.dataroot)
 
-    def run(a: object, b: object, *more: object):
-        finished = main("compare", a, b, "--manifest", bench.folder / "prep" / "manifest.json", "--explain", "--json",
-                        tmp_path / "out.json", *more)
-        assert finished.returncode in (0, 1), finished.stderr
-        findings = json.loads((tmp_path / "out.json").read_text())["pairs"][0]["diagnosis"]
-        assert sorted(finding["cause"] for finding in findings) == sorted(CAUSES)
-        return finished.returncode, findings
+
+@pytest.fixture()
+def explain(bench):
+    """Compare two results with --explain; the exit code and the findings."""
+
+    def run(a: object, b: object, rerun: Optional[Rerun] = None):
+        manifest = load_people(bench.folder / "prep" / "manifest.json")
+        options = Options(spec_of(manifest), choose_limits("fp16", [], None, None), "clean", 0, 0, 2)
+        results = [parse_result(str(text)) for text in (a, b)]
+        open_results(results, manifest)
+        read_results(results, options, None)
+        comparison = compare(*results, options, True, rerun)
+        assert sorted(finding.cause for finding in comparison.findings) == sorted(CAUSES)
+        return int(not comparison), comparison.findings
 
     return run
 
@@ -66,15 +80,13 @@ def confusion():
 
 
 def named(findings: list) -> list:
-    return [finding["cause"] for finding in findings if finding["status"] == FOUND]
+    return [finding.cause for finding in findings if finding.status == FOUND]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_the_one_that_is_named(fault, bench, explain, confusion):
+def test_a_planted_fault_is_the_one_that_is_named(fault, bench, explain, rerun, confusion):
     cause, change = FAULTS[fault]
-    planted = bench.plant(fault.replace(" ", "_"), change(bench))
-    code, findings = explain(bench.folder / "real", planted, "--model", bench.model, "--input", bench.folder / "prep",
-                             "--dataroot", bench.dataroot, "--bootstrap", 0)
+    code, findings = explain(bench.folder / "real", bench.plant(fault.replace(" ", "_"), change(bench)), rerun)
     confusion[fault] = cause, named(findings)
     assert code == 1
     assert named(findings) == ([cause] if cause else []), findings
@@ -115,19 +127,18 @@ def test_where_the_dumps_agree_the_fault_is_after_them(bench, explain, tmp_path)
     dumps = f"{bench.folder / 'real'},{bench.folder / 'real_flip'}"
     code, findings = explain(f"cpu={dumps},{tmp_path / 'a.json'}", f"npu={dumps},{tmp_path / 'b.json'}")
     assert (code, named(findings)) == (1, ["flip_shift"])
-    assert "npu" in findings[0]["evidence"] and "no shift by one column" in findings[0]["evidence"]
-    assert {finding["evidence"] for finding in findings if finding["cause"] in ("flat", "storage", "transposed")} == {
+    assert "npu" in findings[0].evidence and "no shift by one column" in findings[0].evidence
+    assert {finding.evidence for finding in findings if finding.cause in ("flat", "layout", "transposed")} == {
         "the dumps agree, so it is nothing before them"}
 
 
-def test_nothing_is_named_where_nothing_is_wrong(bench, explain, confusion):
+def test_nothing_is_named_where_nothing_is_wrong(bench, explain, rerun, confusion):
     """The same dumps, and what float16 leaves of them."""
     for name, dumps in (("same", bench.dumps), ("float16", bench.dumps.astype(np.float16))):
-        code, findings = explain(bench.folder / "real", bench.plant(name, dumps), "--model", bench.model, "--input",
-                                 bench.folder / "prep")
+        code, findings = explain(bench.folder / "real", bench.plant(name, dumps), rerun)
         confusion[f"none: {name} dumps"] = "-", named(findings)
         assert (code, named(findings)) == (0, [])
-        assert {(finding["status"], finding["evidence"]) for finding in findings} == {(NOT_TESTED, "the results agree")}
+        assert {(finding.status, finding.evidence) for finding in findings} == {(NOT_TESTED, "the results agree")}
 
 
 def test_scores_of_people_are_compared(bench, explain, tmp_path):
@@ -136,16 +147,15 @@ def test_scores_of_people_are_compared(bench, explain, tmp_path):
     write_json(tmp_path / "a.json", people)
     write_json(tmp_path / "b.json", [{**person, "score": 0.9 * person["score"]} for person in people])
     code, findings = explain(tmp_path / "a.json", tmp_path / "b.json")
-    assert (code, named(findings)) == (1, ["person_scores"]) and "= 0.9 times" in findings[0]["evidence"]
+    assert (code, named(findings)) == (1, ["person_scores"]) and "= 0.9 times" in findings[0].evidence
 
 
-def test_faults_of_the_mirrored_dumps_are_named(bench, explain):
+def test_faults_of_the_mirrored_dumps_are_named(bench, explain, rerun):
     """Dumps of mirrored bins that were never mirrored, and BGR in the mirrored bins alone."""
     never = f"{bench.folder / 'real'},{bench.plant('never_mirrored', bench.dumps)}"
     swapped = f"{bench.folder / 'real'},{bench.plant('bgr_mirrored', bench.infer(bench.crops[:, ::-1, :, ::-1]))}"
     for planted, cause in ((never, "mirrored"), (swapped, "bgr")):
-        code, findings = explain(f"{bench.folder / 'real'},{bench.folder / 'real_flip'}", planted, "--model",
-                                 bench.model, "--input", bench.folder / "prep")
+        code, findings = explain(f"{bench.folder / 'real'},{bench.folder / 'real_flip'}", planted, rerun)
         assert (code, named(findings)) == (1, [cause]), findings[0]
 
 
@@ -153,6 +163,47 @@ def test_noise_is_not_taken_for_a_cause(bench, explain):
     noise = np.random.default_rng(0).standard_normal(bench.dumps.shape).astype(np.float32)
     code, findings = explain(bench.folder / "real", bench.plant("noise", bench.dumps + np.float32(0.1) * noise))
     assert (code, named(findings)) == (1, [])
+
+
+@pytest.mark.parametrize("causes, change", [
+    ({"scaled"}, lambda dumps: dumps / dumps.max(axis=(2, 3), keepdims=True)),  # all peaks are 1, and nothing is flat
+    ({"function"}, lambda dumps: np.maximum(dumps, np.float32(0.1))),  # few values are left, which are no grid
+    ({"function"}, lambda dumps: np.log1p(np.exp(4 * dumps))),
+    ({"layout"}, lambda dumps: np.roll(dumps.reshape(PEOPLE, -1), -37, axis=1).reshape(dumps.shape)),
+    ({"joint_order"}, lambda dumps: dumps[:, [*range(16), 15]]),
+    ({"left_right", "mirrored"}, lambda dumps: dumps[:, SWAPPED, :, ::-1]),
+    ({"activation", "file_order"}, lambda dumps: np.roll(1 / (1 + np.exp(-dumps)), 1, axis=0)),
+], ids=["of highest value 1", "of at least 0.1", "softplus", "from value 37 on", "an ankle twice", "two: turned back",
+        "two: a sigmoid, files shifted"])
+def test_heatmaps_alone_tell(causes, change, bench, explain):
+    code, findings = explain(bench.folder / "real", bench.plant("heatmaps", change(bench.dumps)))
+    assert (code, set(named(findings))) == (1, causes), findings[:2]
+
+
+def test_two_faults_at_once_are_found_together(bench, explain, rerun):
+    bgr = bench.infer(bench.crops[:, ::-1])
+    code, findings = explain(bench.folder / "real", bench.plant("pair", bgr[:, SWAPPED]), rerun)
+    assert (code, set(named(findings))) == (1, {"bgr", "left_right"})
+    assert {finding.evidence for finding in findings[:2]} == {findings[0].evidence}
+
+
+def test_dumps_of_another_byte_order_are_refused_and_the_reading_is_named(bench, main):
+    planted = bench.plant("endian", bench.dumps.byteswap())
+    message = one_error(main("compare", bench.folder / "real", planted, "--explain"))
+    assert "NaN or infinite" in message and "in the other byte order" in message and "overflow" not in message
+
+
+@pytest.mark.parametrize("cause, change", [
+    ("joint_order", lambda joints: joints[:, [1, 0, 2]]), ("resampling", lambda joints: joints * (0.5, 0.5, 1)),
+    ("activation", lambda joints: np.concatenate([joints[:, :2], joints[:, 2:] ** 2], axis=1)),
+    ("offset", lambda joints: joints + (7, -4, 0))], ids=["x and y", "half the photo", "scores squared", "moved"])
+def test_keypoints_alone_tell(cause, change, bench, explain, tmp_path):
+    people = fused_keypoints(bench, shift_clean(flip_back(bench.flipped)))
+    write_json(tmp_path / "a.json", people)
+    write_json(tmp_path / "b.json", [{**person, "keypoints": change(
+        np.reshape(person["keypoints"], (17, 3))).ravel().tolist()} for person in people])
+    code, findings = explain(tmp_path / "a.json", tmp_path / "b.json")
+    assert (code, named(findings)) == (1, [cause]), findings[0]
 
 
 def test_float16_saturation_is_named(bench, explain, confusion):
@@ -163,7 +214,7 @@ def test_float16_saturation_is_named(bench, explain, confusion):
     code, findings = explain(large, saturated)
     confusion["saturated at 65504"] = "saturation", named(findings)
     assert (code, named(findings)) == (1, ["saturation"])
-    assert "65504" in findings[0]["evidence"]
+    assert "65504" in findings[0].evidence
 
 
 def test_overflow_to_infinity_is_explained_and_nothing_is_measured(bench, main, tmp_path):
@@ -176,23 +227,29 @@ def test_overflow_to_infinity_is_explained_and_nothing_is_measured(bench, main, 
     assert "float16" in message and not (tmp_path / "out.json").exists()
 
 
-def test_the_side_that_the_model_does_not_reproduce_is_the_wrong_one(bench, explain):
-    """The reference may be the one at fault."""
+def test_the_side_that_the_model_does_not_reproduce_is_the_wrong_one(bench, main, tmp_path):
+    """The reference may be the one at fault. By the command, with all that it takes."""
     wrong = bench.plant("bgr_reference", bench.infer(bench.crops[:, ::-1]))
-    code, findings = explain(wrong, bench.folder / "real", "--model", bench.model, "--input", bench.folder / "prep")
-    assert (code, named(findings)) == (1, ["bgr"])
-    assert "for a" in findings[0]["evidence"]
+    finished = main("compare", wrong, bench.folder / "real", "--manifest", bench.folder / "prep" / "manifest.json",
+                    "--explain", "--model", bench.model, "--input", bench.folder / "prep", "--dataroot", bench.dataroot,
+                    "--bootstrap", 0, "--json", tmp_path / "out.json")
+    assert finished.returncode == 1, finished.stderr
+    assert "causes: found: colours in the order B, G, R" in finished.stdout
+    pair = json.loads((tmp_path / "out.json").read_text())["pairs"][0]
+    first = pair["diagnosis"][0]
+    assert (first["cause"], first["status"]) == ("bgr", FOUND) and "for a" in first["evidence"]
+    assert sorted(finding["cause"] for finding in pair["diagnosis"]) == sorted(CAUSES)
 
 
 def test_without_a_model_faults_of_the_input_are_not_claimed(bench, explain):
     planted = bench.plant("bgr_alone", bench.infer(bench.crops[:, ::-1]))
     code, findings = explain(bench.folder / "real", planted)
     assert (code, named(findings)) == (1, [])
-    assert {finding["cause"] for finding in findings if finding["status"] == NOT_TESTED} == {
-        "bgr", "colour", "normalisation", "uint8", "cropping", "precision", "person_scores", "weights"}
+    assert {finding.cause for finding in findings if finding.status == NOT_TESTED} == {
+        "bgr", "colour", "normalisation", "uint8", "cropping", "jpeg", "precision", "person_scores", "weights"}
 
 
-def test_a_model_of_neither_side_is_said_to_be_so(bench, explain):
+def test_a_model_of_neither_side_is_said_to_be_so(bench, explain, rerun):
     onnx = pytest.importorskip("onnx")
     older_weights(bench)
     model = onnx.load(bench.folder / "older.onnx")
@@ -200,7 +257,7 @@ def test_a_model_of_neither_side_is_said_to_be_so(bench, explain):
     last.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(last), last.name))
     onnx.save(model, bench.folder / "neither.onnx")
     planted = bench.plant("bgr_neither", bench.infer(bench.crops[:, ::-1]))
-    code, findings = explain(bench.folder / "real", planted, "--model", bench.folder / "neither.onnx", "--input",
-                             bench.folder / "prep")
+    code, findings = explain(bench.folder / "real", planted, open_rerun(
+        str(bench.folder / "neither.onnx"), bench.folder / "prep", rerun.bins.spec))
     assert (code, named(findings)) == (1, [])
-    assert "gives neither" in next(finding["evidence"] for finding in findings if finding["cause"] == "bgr")
+    assert "gives neither" in next(finding.evidence for finding in findings if finding.cause == "bgr")

@@ -1,8 +1,8 @@
 """What may be wrong when two results differ.
 
-A cause is a module: `TITLE`, and `test(case)`, which holds it against the data and gives a Finding. CAUSES is in the
-order in which they are tested: flat results first, for they look like many others; then what is cheap; what one of them
-accounts for is not sought again.
+A cause is a module: `TITLE`, and `test(case)`, which tries it on the data and gives a Finding. CAUSES is in the order
+in which they are tested: flat results first, for they look like many others; then what is cheap; a curve only after the
+functions that have names. What one of them accounts for is not sought again.
 """
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from comparison.causes import (
     file_order,
     flat,
     flip_shift,
+    function,
     joint_order,
+    jpeg,
     layout,
     left_right,
     mirrored,
@@ -24,6 +26,7 @@ from comparison.causes import (
     offset,
     person_scores,
     precision,
+    resampling,
     saturation,
     scaled,
     storage,
@@ -37,7 +40,6 @@ CAUSES = {
     "storage": storage,
     "file_order": file_order,
     "batch_tail": batch_tail,
-    "few_people": few_people,
     "left_right": left_right,
     "joint_order": joint_order,
     "transposed": transposed,
@@ -46,14 +48,18 @@ CAUSES = {
     "activation": activation,
     "saturation": saturation,
     "scaled": scaled,
+    "function": function,
     "mirrored": mirrored,
     "offset": offset,
+    "resampling": resampling,
     "layout": layout,
     "bgr": bgr,
     "colour": colour,
     "normalisation": normalisation,
     "uint8": uint8,
     "cropping": cropping,
+    "jpeg": jpeg,
     "precision": precision,
+    "few_people": few_people,
     "weights": weights,
 }

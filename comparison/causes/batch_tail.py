@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from comparison.causes.case import Case
 from comparison.causes.file_order import MOST, is_tail, left_by, not_elsewhere, people_elsewhere, repeats
-from comparison.causes.finding import RULED_OUT, Finding, judge_trial
+from comparison.finding import RULED_OUT, Finding, judge_trial
 
 TITLE = "tail of the last batch duplicated"
 

@@ -2,21 +2,27 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, List, Optional, Tuple
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from comparison.causes.finding import NOT_TESTED, RULED_OUT, Finding, judge_trial, remainder
 from comparison.causes.rerun import Change, Reproduction, Rerun, reproduce
 from comparison.decoded import read_people
+from comparison.finding import NOT_TESTED, RULED_OUT, Finding, Gap, judge_trial
 from comparison.people import match_people
 from comparison.results import Options, Result
+from pose.crops import Normalizer, mirror
 from pose.metrics import DD, keypoint_distances, relative_distances
+from pose.photos import read_photograph
 
-SAMPLE = 32  # people whose heatmaps are changed
+SAMPLE = 16  # people whose heatmaps are changed
+RUN = 4  # of them who are run again; a fault that is there reproduces them to rounding
 FEW = 0.25  # of all people: what is wrong with fewer is wrong with them, not with the device
 NEEDS_MODEL = "needs --model FILE.onnx and --input BINS, to run the model with this fault"
+NEEDS_PHOTOS = "needs --dataroot, --manifest, --model and --input, to cut the crops from their photos again"
 
+Cut = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (H0, W0, 3) photo, (4,) crop_xyxy -> (H, W, 3) crop, uint8
 Both = Tuple[np.ndarray, np.ndarray]  # a's and b's
 
 
@@ -63,17 +69,36 @@ class Case:
         if self.heatmaps is None:
             return [self.no_heatmaps(cause, "needs dumps of both: LABEL=DUMPS[,DUMPS_OF_MIRRORED]")]
         a, b = self.heatmaps
+        sides = ("b", a, Gap(a, b)), ("a", b, Gap(b, a))
         with np.errstate(over="ignore", invalid="ignore"):
-            return [judge_trial(cause, f"{words} in {side}", remainder(change(right), right, wrong))
-                    for words, change in changes.items() for side, right, wrong in (("b", a, b), ("a", b, a))]
+            return [judge_trial(cause, f"{words} in {side}", gap.left(change(right)))
+                    for words, change in changes.items() for side, right, gap in sides]
 
     def crop_trials(self, cause: str, changes: Dict[str, Change]) -> List[Finding]:
         """What the model leaves when its crops, (n, 3, H, W) as the bins hold them, are changed."""
         missing = self.no_model(cause)
         if missing or self.model is None:
             return [missing or Finding(cause, NOT_TESTED, NEEDS_MODEL)]
-        return [judge_trial(cause, f"{words}, for {self.model.name},", self.model.left_by(change))
+        run = self.model
+        return [run.judge(cause, words, lambda change=change: run.rerun.infer(change(run.crops)))
                 for words, change in changes.items()]
+
+    def photo_trials(self, cause: str, cuts: Dict[str, Cut],
+                     read: Callable[[Path], np.ndarray] = read_photograph) -> List[Finding]:
+        """What the model leaves when its crops are cut from the photos in other ways."""
+        missing, run = self.no_model(cause), self.model
+        if missing or run is None or run.rerun.photos is None or not self.a.readers:
+            return [missing or Finding(cause, NOT_TESTED, NEEDS_PHOTOS)]
+        photos, manifest = run.rerun.photos, self.a.manifest
+        images = [read(photos.path(int(manifest["image_id"][row]))) for row in run.rows]
+        boxes = manifest["crop_xyxy"][run.rows].astype(np.float32)
+        normalise = Normalizer(self.options.spec.mean, self.options.spec.std)
+
+        def heatmaps(cut: Cut) -> np.ndarray:
+            crops = np.stack([normalise(cut(image, box)) for image, box in zip(images, boxes)])
+            return run.rerun.infer(mirror(crops) if run.mirrored else crops)
+
+        return [run.judge(cause, words, lambda cut=cut: heatmaps(cut)) for words, cut in cuts.items()]
 
     def no_model(self, cause: str) -> Optional[Finding]:
         """Why the model cannot be run to test a cause, or None."""
@@ -95,10 +120,11 @@ def case_of_dumps(a: Result, b: Result, options: Options, rerun: Optional[Rerun]
     sums = b.decoded.sums[folder].sum(axis=1)
     wrong = np.nonzero(relative_distances(sums) > np.sqrt(2 * (1 - options.limits["cosine"])))[0]  # at that cosine
     wrong = wrong if len(wrong) else np.arange(len(sums))
-    sample = wrong[np.linspace(0, len(wrong) - 1, min(SAMPLE, len(wrong))).astype(int)]
+    sample = wrong[neighbours(len(wrong), SAMPLE)]
     heatmaps = read_people(a.readers[folder], sample), read_people(b.readers[folder], sample)
     peaks = a.decoded.peaks[folder], b.decoded.peaks[folder]
-    model = reproduce(rerun, sample, *heatmaps, mirrored=folder == 1) if rerun else None
+    few = neighbours(len(sample), RUN)
+    model = reproduce(rerun, sample[few], *(each[few] for each in heatmaps), folder == 1) if rerun else None
     return Case(a, b, options, wrong, np.arange(len(sums)), _rest(np.sqrt(sums[:, DD]), wrong), peaks, folder, sample,
                 heatmaps, model)
 
@@ -114,6 +140,15 @@ def case_of_keypoints(a: Result, b: Result, options: Options) -> Case:
     return Case(a, b, options, wrong, rows_a, _rest(off, wrong), scores,
                 joints=(keypoints[0][wrong], keypoints[1][wrong]), pixels=pixels[wrong],
                 joints_differ=len(beyond) > 0)
+
+
+def neighbours(count: int, most: int) -> np.ndarray:
+    """At most so many of range(count), from all over it, in twos that follow each other: files are mostly shifted by
+    one."""
+    if count <= most:
+        return np.arange(count)
+    starts = np.linspace(0, count - 2, most // 2).astype(int)
+    return np.unique([starts, starts + 1])
 
 
 def _rest(differences: np.ndarray, wrong: np.ndarray) -> float:

@@ -7,11 +7,14 @@ from __future__ import annotations
 from typing import List, Set, Union
 
 from comparison.causes import CAUSES
-from comparison.causes.case import case_of_dumps, case_of_keypoints
+from comparison.causes.case import Case, case_of_dumps, case_of_keypoints
 from comparison.causes.features import FeatureRerun, try_features
-from comparison.causes.finding import FOUND, NOT_TESTED, RULED_OUT, STATUSES, Finding, best_of
+from comparison.causes.pairs import find_pair
 from comparison.causes.rerun import Rerun
+from comparison.finding import FOUND, NOT_TESTED, RULED_OUT, STATUSES, Finding, best_of, name_rows
 from comparison.results import Options, Result
+
+EXACT = 1e-3  # of the difference is left, at most
 
 
 def diagnose(a: Result, b: Result, options: Options, broken: Set[str],
@@ -26,10 +29,25 @@ def diagnose(a: Result, b: Result, options: Options, broken: Set[str],
     case = case_of_dumps(a, b, options, rerun) if broken & {"tensors", "heatmaps"} else case_of_keypoints(a, b, options)
     findings: List[Finding] = []
     for name, cause in CAUSES.items():
-        found = next((finding for finding in findings if finding.status == FOUND), None)
+        found = next((finding for finding in findings if is_exact(finding)), None)
         findings.append(Finding(name, RULED_OUT, f"{found.title} accounts for the difference") if found else
                         cause.test(case))
-    return in_order(findings)
+    if FOUND not in {finding.status for finding in findings}:
+        both = {finding.cause: finding for finding in find_pair(case)}
+        return in_order([both.get(finding.cause, finding) for finding in findings])
+    return [name_people(finding, case) for finding in conclude(findings)]
+
+
+def is_exact(finding: Finding) -> bool:
+    """Whether nothing else need be tried; what leaves more than rounding may be like the cause and not be it."""
+    return finding.status == FOUND and finding.unexplained is not None and finding.unexplained < EXACT
+
+
+def name_people(finding: Finding, case: Case) -> Finding:
+    """Where few people are wrong, say who."""
+    if finding.status == FOUND and case.few and finding.cause != "few_people":
+        finding.evidence += f"; only {case.share}: {name_rows(case.rows_of_a[case.wrong])}"
+    return finding
 
 
 def in_order(findings: List[Finding]) -> List[Finding]:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 import numpy as np
 
 from backends.rooms import open_backend
-from comparison.causes.finding import NOT_TESTED, Finding, best_of, judge_trial, remainder
+from comparison.finding import NOT_TESTED, Finding, best_of, judge_trial, remainder
 from contract.backend import infer_rows
 from contract.errors import UserError
 from contract.onnx_file import load_onnx

@@ -9,8 +9,8 @@ from typing import Tuple
 import numpy as np
 
 from comparison.causes.case import SAMPLE, Case
-from comparison.causes.finding import RULED_OUT, Finding, judge_trial, name_rows, remainder
 from comparison.decoded import read_people
+from comparison.finding import RULED_OUT, Finding, judge_trial, name_rows, remainder
 
 TITLE = "files shifted or permuted"
 ROWS_LOOKED_UP = 400  # wrong people that are looked for among all; enough to see a rule

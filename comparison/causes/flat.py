@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import FOUND, RULED_OUT, Finding, best_of, judge_trial, name_rows
+from comparison.finding import FOUND, RULED_OUT, Finding, best_of, judge_trial, name_rows
 
 TITLE = "flat or missing results: all zero, all equal, or the same for everybody"
 
@@ -17,8 +17,9 @@ def test(case: Case) -> Finding:
 
 
 def explain(case: Case, side: str, right: np.ndarray, wrong: np.ndarray, peaks: np.ndarray) -> Finding:
-    if len(peaks) > 1 and (peaks == peaks[0]).all() and not (wrong == wrong[0, :, :1, :1]).all():
-        return Finding("flat", FOUND, f"{side} has the same peaks for all {len(peaks)} people", 0.0)
+    same = len(peaks) > 1 and (peaks == peaks[0]).all() and (wrong == wrong[0]).all()
+    if same and not (wrong == wrong[0, :, :1, :1]).all():
+        return Finding("flat", FOUND, f"{side} has the same heatmaps for all {len(peaks)} people", 0.0)
     flat = wrong.max(axis=(2, 3)) == wrong.min(axis=(2, 3))  # (n, K)
     if not flat.any():
         return Finding("flat", RULED_OUT, f"no heatmap of {side} is flat", 1.0)

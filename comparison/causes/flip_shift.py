@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from comparison.causes.case import Case
-from comparison.causes.finding import NOT_TESTED, RULED_OUT, Finding, best_of
 from comparison.causes.flip_test import explain_flip
+from comparison.finding import NOT_TESTED, RULED_OUT, Finding, best_of
 
-TITLE = "flip shift missing or smeared, or no flip test"
+TITLE = "flip test or peaks decoded otherwise: shift, mean or quarter cell"
 
 
 def test(case: Case) -> Finding:

@@ -6,25 +6,26 @@ from typing import Tuple
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import RULED_OUT, Finding, best_of, judge_trial, remainder
-from pose.skeleton import COCO17
+from comparison.finding import RULED_OUT, Finding, best_of, judge_trial, remainder
+from pose.skeleton import Skeleton
 
-TITLE = "joints in another order, or x and y exchanged"
+TITLE = "joints in another order or one for another, or x and y exchanged"
 
 
 def test(case: Case) -> Finding:
     if case.heatmaps is not None:
-        return explain(*case.heatmaps)
+        return explain(*case.heatmaps, case.options.spec.skeleton)
     a, b = case.joints
-    return best_of([explain(a, b), judge_trial("joint_order", "exchanging x and y", remainder(a[..., ::-1], a, b))])
+    return best_of([explain(a, b, case.options.spec.skeleton),
+                    judge_trial("joint_order", "exchanging x and y", remainder(a[..., ::-1], a, b))])
 
 
-def explain(a: np.ndarray, b: np.ndarray) -> Finding:
+def explain(a: np.ndarray, b: np.ndarray, skeleton: Skeleton) -> Finding:
     """Of each joint of b, the joint of a that is nearest. (n, K, ...) each."""
     order = nearest_joints(a, b)
-    if len(set(order)) < len(order) or order == tuple(range(len(order))):
+    if order == tuple(range(len(order))):
         return Finding("joint_order", RULED_OUT, "the joints of b are not those of a in another order", 1.0)
-    moved = [f"{COCO17.joints[place]} holds {COCO17.joints[source]}" for place, source in enumerate(order)
+    moved = [f"{skeleton.joints[place]} holds {skeleton.joints[source]}" for place, source in enumerate(order)
              if place != source]
     return judge_trial("joint_order", f"of b, {', '.join(moved[:4])}{', ...' if moved[4:] else ''}; that",
                        remainder(a[:, list(order)], a, b))

@@ -1,37 +1,46 @@
-"""Channels last, written or read where channels first belong; heatmaps read from another place on."""
+"""The same bytes read otherwise: axes, byte order, or from another place on."""
 from __future__ import annotations
 
-from typing import Tuple
+import itertools
+from typing import Callable, Dict
 
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import FOUND, Finding, best_of
+from comparison.causes.rerun import Change
+from comparison.finding import FOUND, Finding, best_of
+from comparison.readings import FLOAT_BYTES, MISREAD, from_byte, reread
 
-TITLE = "bytes read otherwise: NHWC as NCHW, or from another byte on"
-STARTS = (1, 2, 4, 8, 16, 20, 32, 64)  # values that a header takes
-
-
-def reread(values: np.ndarray, axes: Tuple[int, ...]) -> np.ndarray:
-    """The bytes of `values` written with permuted axes, read as if they were not."""
-    return np.ascontiguousarray(values.transpose(axes)).reshape(values.shape)
-
-
-def channels_last(values: np.ndarray) -> np.ndarray:
-    return reread(values, (0, 2, 3, 1))
+TITLE = "bytes read otherwise: axes, byte order, or from another byte on"
+AXES = {"K": 1, "h": 2, "w": 3}
+ORDERS = [order for order in itertools.permutations(AXES) if order not in (("K", "h", "w"), ("K", "w", "h"))]
+HEADERS = (1, 2, 4, 8, 16, 20, 32, 64)  # values that a file may begin with
 
 
-def moved(values: np.ndarray, start: int) -> np.ndarray:
-    """Each person's values from number `start` on; the first ones follow the last."""
-    return np.roll(values.reshape(len(values), -1), -start, axis=1).reshape(values.shape)
+def lag(a: np.ndarray, b: np.ndarray) -> int:
+    """From which value on a person's heatmaps in a are most like those in b: where their correlation is highest. A
+    header may be of any length. (K, h, w) each."""
+    spectra = [np.fft.rfft(values.ravel() - values.mean()) for values in (a, b)]
+    return int(np.fft.irfft(spectra[0] * np.conj(spectra[1]), a.size).argmax())
 
 
 def test(case: Case) -> Finding:
-    changes = {"writing (h, w, K) where (K, h, w) belongs": channels_last}
-    for start in STARTS:
-        changes[f"reading from value {start} on"] = lambda heatmaps, start=start: moved(heatmaps, start)
+    changes: Dict[str, Change] = {f"reading {words}": read for words, read in MISREAD.items()}
+    for order in ORDERS:
+        axes = tuple(AXES[name] for name in order)
+        changes[f"writing ({', '.join(order)}) where (K, h, w) belongs"] = lambda values, axes=axes: reread(
+            values, (0, *axes))
+    if case.heatmaps is not None:
+        a, b = (heatmaps[0] for heatmaps in case.heatmaps)
+        for start in {lag(a, b), lag(b, a)} - {0}:
+            changes[f"reading from value {start} on"] = lambda values, start=start: from_byte(
+                values, FLOAT_BYTES * start)
     by_heatmaps = best_of(case.heatmap_trials("layout", changes))
     if by_heatmaps.status == FOUND:
         return by_heatmaps
-    return best_of([by_heatmaps,
-                    *case.crop_trials("layout", {"writing (H, W, 3) where (3, H, W) belongs": channels_last})])
+    crops: Dict[str, Callable] = {
+        "writing (H, W, 3) where (3, H, W) belongs": lambda values: reread(values, (0, 2, 3, 1)),
+        "writing (W, H, 3) where (3, H, W) belongs": lambda values: reread(values, (0, 3, 2, 1)),
+        **{f"reading the crops from value {start} on": lambda values, start=start: from_byte(
+            values, FLOAT_BYTES * start) for start in HEADERS}}
+    return best_of([by_heatmaps, *case.crop_trials("layout", crops)])

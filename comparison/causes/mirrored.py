@@ -6,8 +6,8 @@ from typing import List
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import FOUND, Finding, best_of, judge_trial, remainder
 from comparison.decoded import read_people
+from comparison.finding import FOUND, Finding, best_of, judge_trial, remainder
 from pose.heatmaps import flip_back, shift_clean
 
 TITLE = "mirrored or upside down, or dumps of normal and mirrored bins mistaken"
@@ -32,6 +32,7 @@ def mistaken_folders(case: Case) -> List[Finding]:
         given = {"what the dumps of the other bins should be": other}
         if case.folder == 1:
             given["heatmaps that are turned back already"] = flip_back(mine)
+            given["heatmaps that are shifted already"] = shift_clean(mine)
             given["heatmaps that are turned back and shifted already"] = shift_clean(flip_back(mine))
         trials += [judge_trial("mirrored", f"{words}, in {side},", remainder(np.ascontiguousarray(values), mine, wrong))
                    for words, values in given.items()]

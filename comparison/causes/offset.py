@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import FOUND, RULED_OUT, Finding, best_of, judge_trial, remainder
+from comparison.causes.resampling import estimate
+from comparison.finding import FOUND, RULED_OUT, Finding, best_of, judge_trial, remainder
 
 TITLE = "heatmaps or keypoints off by a constant"
 CELLS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)  # moves of a heatmap that are tried, and what its slopes say
@@ -43,7 +44,8 @@ def explain_heatmaps(a: np.ndarray, b: np.ndarray) -> Finding:
     text = (f"b lies {estimated[0]:+.3f} columns and {estimated[1]:+.3f} rows of a heatmap beside a, by the slopes "
             "(median); shifting so")
     trials = [Finding("offset", RULED_OUT, judge_trial("offset", text, left).evidence, left)]
-    for dx, dy in [(dx, dy) for dx in CELLS for dy in CELLS if dx or dy] + [tuple(np.round(estimated, 2))]:
+    further = np.round(estimate(a[:MOVED], b[:MOVED])[:2], 2)
+    for dx, dy in [(dx, dy) for dx in CELLS for dy in CELLS if dx or dy] + [tuple(further)]:
         trials.append(judge_trial("offset", f"shifting by {dx:+g} columns and {dy:+g} rows",
                                   remainder(move_planes(a[:MOVED], dx, dy), a[:MOVED], b[:MOVED])))
     return best_of(trials)

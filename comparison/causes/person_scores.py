@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import CONSISTENT, NOT_TESTED, RULED_OUT, Finding, judge_trial, remainder
+from comparison.finding import CONSISTENT, NOT_TESTED, RULED_OUT, Finding, judge_trial, remainder
 from comparison.people import match_people
 
 TITLE = "the scores of people differ"

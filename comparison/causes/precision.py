@@ -8,15 +8,15 @@ from typing import Callable, Dict, List
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import Finding, best_of, judge_trial
 from comparison.causes.rerun import Change
 from comparison.causes.storage import ROUNDINGS
+from comparison.finding import Finding, best_of
 
 TITLE = "computed with fewer bits: float16, bfloat16, TF32 or int8"
 
 
 def test(case: Case) -> Finding:
-    read = {f"rounding the crops to {name}": rounding for name, rounding in ROUNDINGS.items()}
+    read = {f"rounding the crops to {name}": rounding for name, rounding in {**ROUNDINGS, "int8": to_bits}.items()}
     trials = case.crop_trials("precision", read)
     if case.model and not case.model.neither:
         trials += model_trials(case)
@@ -31,19 +31,23 @@ def model_trials(case: Case) -> List[Finding]:
 
     model, reproduction = load_onnx(case.model.rerun.model), case.model
 
-    def left(changed: onnx.ModelProto) -> float:
+    def heatmaps(changed: onnx.ModelProto) -> np.ndarray:
         from backends.rooms import open_backend
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "changed.onnx"
             onnx.save(changed, path)
             rerun = type(reproduction.rerun)(path, open_backend("onnxruntime", path), reproduction.rerun.bins)
-            return reproduction.left(rerun.infer(reproduction.crops))
+            return rerun.infer(reproduction.crops)
 
-    roundings: Dict[str, Callable] = {**ROUNDINGS, "int8 per channel": per_channel, "int8 per tensor": per_tensor}
-    trials = {f"rounding the weights to {name}": with_weights(model, rounding) for name, rounding in roundings.items()}
-    trials["computing in float16"] = in_float16(model, str(case.model.rerun.model))
-    return [judge_trial("precision", f"{words}, for {reproduction.name},", left(changed))
+    roundings: Dict[str, Callable] = {
+        **ROUNDINGS, "int8 per tensor": to_bits, **{f"int{bits} per channel": lambda weights, bits=bits: per_channel(
+            weights, bits) for bits in (8, 7, 6, 5, 4)}}
+    trials: Dict[str, Callable[[], onnx.ModelProto]] = {
+        f"rounding the weights to {name}": lambda rounding=rounding: with_weights(model, rounding)
+        for name, rounding in roundings.items()}
+    trials["computing in float16"] = lambda: in_float16(model, str(case.model.rerun.model))
+    return [reproduction.judge("precision", words, lambda changed=changed: heatmaps(changed()))
             for words, changed in trials.items()]
 
 
@@ -60,13 +64,14 @@ def with_weights(model: object, rounding: Change) -> object:
     return changed
 
 
-def per_tensor(weights: np.ndarray) -> np.ndarray:
-    step = max(np.abs(weights).max(), 1e-30) / 127
-    return np.rint(weights / step) * step
+def to_bits(values: np.ndarray, bits: int = 8) -> np.ndarray:
+    """Symmetric, by the largest value."""
+    step = max(np.abs(values).max(), 1e-30) / (2 ** (bits - 1) - 1)
+    return np.rint(values / step) * step
 
 
-def per_channel(weights: np.ndarray) -> np.ndarray:
-    return np.stack([per_tensor(channel) for channel in weights])
+def per_channel(weights: np.ndarray, bits: int) -> np.ndarray:
+    return np.stack([to_bits(channel, bits) for channel in weights])
 
 
 def in_float16(model: object, path: str) -> object:

@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 
 from backends.rooms import open_model
-from comparison.causes.finding import REPRODUCED, remainder
+from comparison.finding import REPRODUCED, Finding, judge_trial, remainder
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader
 from contract.pixels import FLOAT32, UINT8
@@ -18,19 +18,22 @@ from pose.photos import Photos
 from pose.spec import PoseSpec
 
 BATCH = 16  # of a model that takes any
-PEOPLE = 4  # who are run again; a fault that is there reproduces them to rounding
 
 Change = Callable[[np.ndarray], np.ndarray]
+Made = Dict[Tuple[str, str], np.ndarray]  # cause and what was done -> heatmaps of the wrong side, if that is its fault
 
 
 @dataclasses.dataclass
 class Rerun:
-    """A model and the bins of the reference, and where they are known the photos that these are of."""
+    """A model and the bins of the reference, and where they are known the photos that these are of. `made` is what the
+    model made of the people who were run last, for the next result that is compared and for pairs of causes."""
 
     model: Path
     backend: Backend
     bins: BinReader
     photos: Optional[Photos] = None
+    made: Made = dataclasses.field(default_factory=dict)
+    made_of: Tuple[bytes, bool] = (b"", False)
 
     def crops(self, rows: np.ndarray) -> np.ndarray:
         """The network's input, (rows, 3, H, W) float32."""
@@ -80,9 +83,15 @@ class Reproduction:
         """Of the result that is wrong."""
         return "b" if self.left_a <= self.left_b else "a"
 
-    def left_by(self, change: Change) -> float:
-        """What is left of the difference when the model runs on changed crops."""
-        return self.left(self.rerun.infer(change(self.crops)))
+    def made_by(self, cause: str, words: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `make` gives, kept: of the same people it need not be made again."""
+        if (cause, words) not in self.rerun.made:
+            self.rerun.made[cause, words] = make()
+        return self.rerun.made[cause, words]
+
+    def judge(self, cause: str, words: str, make: Callable[[], np.ndarray]) -> Finding:
+        """What is left of the difference with the heatmaps that `make` gives in place of the right ones."""
+        return judge_trial(cause, f"{words}, for {self.name},", self.left(self.made_by(cause, words, make)))
 
     def left(self, heatmaps: np.ndarray) -> float:
         """What is left of the difference with `heatmaps` in place of the right ones."""
@@ -92,8 +101,9 @@ class Reproduction:
 
 def reproduce(rerun: Rerun, rows: np.ndarray, a: np.ndarray, b: np.ndarray, mirrored: bool) -> Reproduction:
     """`a` and `b` are the heatmaps of the people in `rows`, of their mirrored crops if `mirrored`."""
-    few = slice(None, None, -(-len(rows) // PEOPLE))
-    crops, a, b = rerun.crops(rows[few]), a[few], b[few]
+    if rerun.made_of != (rows.tobytes(), mirrored):
+        rerun.made_of, rerun.made = (rows.tobytes(), mirrored), {}
+    crops = rerun.crops(rows)
     crops = mirror(crops) if mirrored else crops
     same = rerun.infer(crops)
-    return Reproduction(rerun, rows[few], mirrored, crops, a, b, remainder(same, b, a), remainder(same, a, b))
+    return Reproduction(rerun, rows, mirrored, crops, a, b, remainder(same, b, a), remainder(same, a, b))

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import FOUND, RULED_OUT, Finding, judge_trial, remainder
+from comparison.finding import FOUND, RULED_OUT, Finding, judge_trial, remainder
 
 TITLE = "values saturated, as in float16 or a clipped int8 range"
 FLOAT16_MOST = float(np.finfo(np.float16).max)  # 65504

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import RULED_OUT, Finding, best_of, judge_trial, remainder
+from comparison.finding import RULED_OUT, Finding, best_of, judge_trial, remainder
 
 TITLE = "scores scaled"
 SCALE_LEAST = 0.005
@@ -14,7 +14,7 @@ def test(case: Case) -> Finding:
     if case.heatmaps is None:
         a, b = case.fingerprints
         return explain_scores(a[case.wrong], b[case.wrong])
-    return best_of([explain_heatmaps(*case.heatmaps), explain_joints(*case.heatmaps)])
+    return best_of([explain_heatmaps(*case.heatmaps), explain_joints(*case.heatmaps), explain_each(*case.heatmaps)])
 
 
 def explain_heatmaps(a: np.ndarray, b: np.ndarray) -> Finding:
@@ -33,6 +33,13 @@ def explain_joints(a: np.ndarray, b: np.ndarray) -> Finding:
     scales = (rows_a * rows_b).sum(axis=1) / np.maximum((rows_a ** 2).sum(axis=1), 1e-30)
     return judge_trial("scaled", f"each joint by itself, b = {scales.min():.4g} to {scales.max():.4g} times a",
                        remainder(scales[:, None] * rows_a, rows_a, rows_b))
+
+
+def explain_each(a: np.ndarray, b: np.ndarray) -> Finding:
+    """b = scale a with a scale for each heatmap."""
+    scales = (a * b).sum(axis=(2, 3), keepdims=True) / np.maximum((a * a).sum(axis=(2, 3), keepdims=True), 1e-30)
+    return judge_trial("scaled", f"each heatmap by itself, b = {scales.min():.4g} to {scales.max():.4g} times a",
+                       remainder(scales * a, a, b))
 
 
 def explain_scores(a: np.ndarray, b: np.ndarray) -> Finding:

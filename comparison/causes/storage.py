@@ -6,10 +6,11 @@ from typing import Dict, List
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.causes.finding import Finding, best_of, judge_trial, remainder
 from comparison.causes.rerun import Change
+from comparison.finding import Finding, best_of, judge_trial, remainder
 
-TITLE = "stored with fewer bits: float16, bfloat16, TF32, or 8 bits and fewer"
+TITLE = "stored with fewer bits: float16, bfloat16, TF32, 8 bits and fewer, or whole pixels"
+SHARED = 4  # elements, at least, to each value of a grid on average
 GRID_LEAST, GRID_MOST = 3, 257  # values of a heatmap, or of all, that show a grid of 8 bits or fewer
 
 
@@ -19,20 +20,24 @@ def to_float16(values: np.ndarray) -> np.ndarray:
 
 
 def keep_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """float32 rounded to nearest, ties to even, to so many bits of mantissa: bfloat16 has 7, TF32 10."""
+    """float32 rounded to nearest, ties to even, to so many bits of mantissa: TF32 has 10, bfloat16 7, float8 3 or 2."""
     dropped = 23 - bits
     raw = np.ascontiguousarray(values, np.float32).view(np.uint32)
     half = (raw >> np.uint32(dropped) & np.uint32(1)) + np.uint32((1 << (dropped - 1)) - 1)
     return (raw + half & np.uint32(0xFFFFFFFF << dropped & 0xFFFFFFFF)).view(np.float32)
 
 
-ROUNDINGS: Dict[str, Change] = {"float16": to_float16, "bfloat16": lambda values: keep_bits(values, 7),
-                                "TF32": lambda values: keep_bits(values, 10)}
+ROUNDINGS: Dict[str, Change] = {"float16": to_float16, **{
+    name: lambda values, bits=bits: keep_bits(values, bits)
+    for name, bits in (("TF32", 10), ("bfloat16", 7), ("float8 E4M3", 3), ("float8 E5M2", 2))}}
 
 
 def test(case: Case) -> Finding:
     if case.heatmaps is None:
-        return case.no_heatmaps("storage", "needs dumps of both: LABEL=DUMPS[,DUMPS_OF_MIRRORED]")
+        a, b = (joints.astype(np.float64) for joints in case.joints)
+        return best_of([judge_trial("storage", f"{words} keypoints to whole pixels in {side}", remainder(
+            change(right), right, wrong)) for words, change in (("rounding", np.rint), ("truncating", np.floor))
+            for side, right, wrong in (("b", a, b), ("a", b, a))])
     a, b = case.heatmaps
     stored = {f"storing {name}": rounding for name, rounding in ROUNDINGS.items()}
     return best_of([*case.heatmap_trials("storage", stored), *grids("b", a, b), *grids("a", b, a)])
@@ -46,12 +51,19 @@ def grids(side: str, right: np.ndarray, wrong: np.ndarray) -> List[Finding]:
     for words, rows in groups.items():
         levels = [np.unique(row) for row in rows]
         most = max(map(len, levels))
-        if most <= GRID_MOST and np.median([len(one) for one in levels]) >= GRID_LEAST:
+        if most <= GRID_MOST and np.median([len(one) for one in levels]) >= GRID_LEAST and is_shared(rows, levels):
             same = right.reshape(rows.shape)
             return [judge_trial("storage", f"{words} of {side} hold at most {most} values; {how} these", remainder(
                 np.stack([take(row, one) for row, one in zip(same, levels)]), same, rows))
                 for how, take in (("rounding to", nearest), ("truncating to", below))]
     return []
+
+
+def is_shared(rows: np.ndarray, levels: List[np.ndarray]) -> bool:
+    """Whether each value stands for many, beside the one that most are: of heatmaps cut off at a floor only few values
+    are left, each of which is itself."""
+    beside = sum(len(row) - np.unique(row, return_counts=True)[1].max() for row in rows)
+    return bool(beside >= SHARED * sum(len(one) - 1 for one in levels))
 
 
 def nearest(values: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from comparison.causes.case import Case
 from comparison.causes.crops import colours, normalised
-from comparison.causes.finding import Finding, best_of
+from comparison.finding import Finding, best_of
 
 TITLE = "values 0..255 where normalised floats belong"
 

@@ -1,8 +1,11 @@
 """Another model. That --model gives one result and not the other is no evidence of it: so it is with every fault."""
 from __future__ import annotations
 
+from typing import Any, List
+
 from comparison.causes.case import Case
-from comparison.causes.finding import CONSISTENT, NOT_TESTED, RULED_OUT, Finding
+from comparison.finding import CONSISTENT, NOT_TESTED, RULED_OUT, Finding
+from contract.onnx_file import sha256_of_model
 
 TITLE = "another model: its weights differ"
 
@@ -18,4 +21,13 @@ def test(case: Case) -> Finding:
         return Finding("weights", RULED_OUT, f"both were made by {names[0]}")
     if case.few:
         return Finding("weights", RULED_OUT, f"{case.share}; other weights would change everybody")
-    return Finding("weights", CONSISTENT, f"the dumps were made by {names[0]} and {names[1]}, different files")
+    return Finding("weights", CONSISTENT, f"the dumps were made by {names[0]} and {names[1]}, different files"
+                   + whose_model(case, records))
+
+
+def whose_model(case: Case, records: List[Any]) -> str:
+    if case.model is None:
+        return ""
+    digest = sha256_of_model(case.model.rerun.model)
+    sides = [side for side, record in zip("ab", records) if record["model_sha256"] == digest]
+    return f"; --model is that of {sides[0]}" if sides else "; --model is neither"

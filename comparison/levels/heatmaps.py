@@ -11,7 +11,6 @@ from comparison.limits import LEAST, Limit
 from comparison.page.figures import Figures, bars
 from comparison.results import Options, Result
 from pose.metrics import heatmap_metrics
-from pose.skeleton import COCO17
 
 
 @dataclasses.dataclass
@@ -56,5 +55,5 @@ def table(measured: Dict[str, Heatmaps]) -> str:
 
 def section(measured: Dict[str, Heatmaps], a: Result, b: Result, options: Options) -> Figures:
     return {"Joints": {f"Highest cell is the same, {name} crops": bars(
-        COCO17.joints, folder.argmax_agreement_per_joint, 1, "{:.4f}", "argmax agreement of each joint")
+        options.spec.skeleton.joints, folder.argmax_agreement_per_joint, 1, "{:.4f}", "argmax agreement of each joint")
         for name, folder in measured.items()}}

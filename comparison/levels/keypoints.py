@@ -12,7 +12,6 @@ from comparison.people import match_people
 from comparison.results import Options, Result
 from contract.errors import UserError
 from pose.metrics import keypoint_distances, oks_between, spread
-from pose.skeleton import COCO17
 from pose.spec import PoseSpec
 
 MOST_DIFFERENT = 12  # people that are named
@@ -106,6 +105,6 @@ def section(measured: Keypoints, a: Result, b: Result, options: Options) -> Figu
     similar = oks_between(a.people.keypoints[rows_a], b.people.keypoints[rows_b], a.people.areas[rows_a])
     pixels = measured.input_pixels_p95_per_joint
     return {"Joints": {"Keypoint distance, 95th percentile, input pixels": bars(
-                COCO17.joints, pixels, max(pixels), "{:.2f}", "keypoint distance of each joint")},
+                options.spec.skeleton.joints, pixels, max(pixels), "{:.2f}", "keypoint distance of each joint")},
             "People": {"Keypoint distances, input pixels": histogram(inputs, "keypoint distances"),
                        "1 - OKS of each person": histogram(1 - similar, "1 - OKS")}}

@@ -11,7 +11,6 @@ from comparison.page.figures import Figures, bars, histogram, html_table
 from comparison.results import Options, Result
 from contract.tables import format_table
 from pose.metrics import cosines, relative_distances, tensor_metrics
-from pose.skeleton import COCO17
 
 FOLDERS = ("normal", "mirrored")  # bins that the dumps are of
 COLUMNS = {"CosineSimilarity": "cosine", "CosineSimilarity_worst": "worst person", "MaxAbsoluteError": "max abs",
@@ -79,6 +78,6 @@ def section(measured: Dict[str, Tensors], a: Result, b: Result, options: Options
     distances = [joint["RelativeEuclideanDistance"] for joint in measured["normal"].per_joint]
     people = relative_distances(b.decoded.sums[0].sum(axis=1))
     return {"Tensors": {"": html_table(["dumps of bins", *COLUMNS.values()], cells(measured))},
-            "Joints": {"Relative distance of heatmaps": bars(COCO17.joints, distances, max(distances), "{:.2g}",
-                                                             "relative distance of each joint")},
+            "Joints": {"Relative distance of heatmaps": bars(
+                options.spec.skeleton.joints, distances, max(distances), "{:.2g}", "relative distance of each joint")},
             "People": {"Relative distance of each person's heatmaps": histogram(people, "distances")}}

@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from comparison.causes.finding import FOUND
 from comparison.compare import Comparison, describe
+from comparison.finding import FOUND
 from comparison.levels import LEVELS
 from comparison.limits import number
 from comparison.page.figures import Figures, html_table
@@ -72,7 +72,7 @@ def level_figures(comparison: Comparison, a: Result, b: Result, options: Options
 
 def provenance(comparisons: List[Comparison], results: List[Result], options: Options,
                manifest_path: Optional[PathLike]) -> List[str]:
-    """Where everything came from, with sha256, so that the page can be held against the files."""
+    """Where everything came from, with sha256, so that the page can be compared with the files."""
     parts = ["<h2>Settings and hashes</h2>"]
     for result in results:
         parts += [f"<h3>{escape(result.label)}</h3>", f"<pre>{escape(json.dumps(hashes(result), indent=1))}</pre>",
