@@ -71,7 +71,7 @@ def _add_bytes(add: Add) -> None:
         says="in the other byte order")
     add("crops in the other byte order", "layout", lambda w: w.infer(other_endian(w.crops)))
     for start in (1, 2, 12, 80, 112):
-        add(f"dumps read from byte {start} on", "layout", lambda w, start=start: from_byte(w.dumps, start),
+        add(f"dumps read from byte {start} on", ("layout", "offset"), lambda w, start=start: from_byte(w.dumps, start),
             says="from byte")
     for start in (4, 128):
         add(f"crops read from byte {start} on", "layout", lambda w, start=start: w.infer(from_byte(w.crops, start)))
@@ -91,7 +91,7 @@ def zoomed(values: np.ndarray, x: float, y: float, about: float = 0.0) -> np.nda
 def _add_heatmaps(add: Add) -> None:
     curved = ("activation", "function")
     add("sigmoid of 4 times the heatmaps", curved, lambda w: 1 / (1 + np.exp(-4 * w.dumps)))
-    add("a sigmoid stored as float16", "activation", lambda w: (1 / (1 + np.exp(-w.dumps))).astype(np.float16))
+    add("a sigmoid stored as float16", curved, lambda w: (1 / (1 + np.exp(-w.dumps))).astype(np.float16))
     add("a leaky ReLU of 0.1", curved, lambda w: np.where(w.dumps > 0, w.dumps, w.dumps * np.float32(0.1)))
     add("logarithm of 1 + heatmaps", curved, lambda w: np.log1p(np.maximum(w.dumps, 0)))
     add("a softmax of 10 times the heatmaps", "activation", lambda w: np.exp(10 * w.dumps) / np.exp(10 * w.dumps).sum(
@@ -148,7 +148,7 @@ def subsampled(values: np.ndarray) -> np.ndarray:
 def _add_colours(add: Add) -> None:
     add("channels in order [2, 0, 1]", "colour", lambda w: w.coloured(lambda v: v[:, [2, 0, 1]]))
     add("grey of the green channel", ("colour",), lambda w: w.coloured(lambda v: v[:, [1, 1, 1]]))
-    add("blue is 0", NONE, lambda w: w.coloured(lambda v: v * np.array([1, 1, 0], np.float32)[:, None, None]))
+    add("blue is 0", "colour", lambda w: w.coloured(lambda v: v * np.array([1, 1, 0], np.float32)[:, None, None]))
     add("pale colours", NONE, lambda w: w.coloured(lambda v: hsv(v, 0.4)))
     add("gamma 1.8", ("colour",), lambda w: w.coloured(lambda v: np.clip(v, 0, 1) ** 1.8))
     add("darker by a third", NONE, lambda w: w.coloured(lambda v: v * np.float32(2 / 3)))
@@ -169,7 +169,7 @@ def _add_colours(add: Add) -> None:
         w.spec.mean, np.float32)[:, None, None]) * np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]))
     add("mean and std of one channel for all", "normalisation", lambda w: w.infer(w.normalised(
         w.colours, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225))))
-    add("normalised values cut to whole numbers", "normalisation", lambda w: w.infer(np.trunc(w.crops)))
+    add("normalised values cut to whole numbers", ("normalisation", "flat"), lambda w: w.infer(np.trunc(w.crops)))
     add("bytes taken for signed ones", "uint8", lambda w: w.infer(w.normalised(
         np.rint(w.colours * 255).astype(np.uint8).view(np.int8).astype(np.float32) / 255)))
 
@@ -352,8 +352,8 @@ def _add_pairs(add: Add) -> None:
         lambda v: v[:, ::-1])[:, [*range(9), 10, 9, *range(11, 17)]])
     add_pair("colour", "file_order", "G, B, R, files shifted", lambda w: np.roll(
         w.coloured(lambda v: v[:, [1, 2, 0]]), -1, axis=0))
-    add_pair("normalisation", "scaled", "std left out, half as high", lambda w: 0.5 * w.infer(
-        w.normalised(w.colours, std=(1, 1, 1))))
+    add_pair("normalisation", "scaled", "mean left out, half as high", lambda w: 0.5 * w.infer(
+        w.normalised(w.colours, mean=(0, 0, 0))))
     add_pair("activation", "file_order", "a sigmoid, files shifted", lambda w: np.roll(
         1 / (1 + np.exp(-w.dumps)), 1, axis=0))
     add_pair("mirrored", "left_right", "mirrored heatmaps, left and right exchanged", lambda w: flip_back(w.dumps))

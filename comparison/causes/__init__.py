@@ -1,8 +1,8 @@
 """What may be wrong when two results differ.
 
 A cause is a module: `TITLE`, and `test(case)`, which tries it on the data and gives a Finding. CAUSES is in the order
-in which they are tested: flat results first, for they look like many others; then what is cheap; a curve only after the
-functions that have names. What one of them accounts for is not sought again.
+in which they are tested: flat results first, for they look like many others; then what is cheap. What one of them
+accounts for is not sought again. GENERAL say what a difference is like, and only count where no cause of it is found.
 """
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ CAUSES = {
     "activation": activation,
     "saturation": saturation,
     "scaled": scaled,
-    "function": function,
     "mirrored": mirrored,
     "offset": offset,
     "resampling": resampling,
@@ -60,6 +59,8 @@ CAUSES = {
     "cropping": cropping,
     "jpeg": jpeg,
     "precision": precision,
+    "function": function,
     "few_people": few_people,
     "weights": weights,
 }
+GENERAL = ("function", "few_people")

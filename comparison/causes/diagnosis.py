@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import List, Set, Union
 
-from comparison.causes import CAUSES
+from comparison.causes import CAUSES, GENERAL
 from comparison.causes.case import Case, case_of_dumps, case_of_keypoints
 from comparison.causes.features import FeatureRerun, try_features
 from comparison.causes.pairs import find_pair
@@ -29,18 +29,23 @@ def diagnose(a: Result, b: Result, options: Options, broken: Set[str],
     case = case_of_dumps(a, b, options, rerun) if broken & {"tensors", "heatmaps"} else case_of_keypoints(a, b, options)
     findings: List[Finding] = []
     for name, cause in CAUSES.items():
-        found = next((finding for finding in findings if is_exact(finding)), None)
+        enough = is_found if name in GENERAL else is_exact
+        found = next(filter(enough, findings), None)
         findings.append(Finding(name, RULED_OUT, f"{found.title} accounts for the difference") if found else
                         cause.test(case))
-    if FOUND not in {finding.status for finding in findings}:
+    if not any(map(is_found, findings)):
         both = {finding.cause: finding for finding in find_pair(case)}
         return in_order([both.get(finding.cause, finding) for finding in findings])
     return [name_people(finding, case) for finding in conclude(findings)]
 
 
+def is_found(finding: Finding) -> bool:
+    return finding.status == FOUND
+
+
 def is_exact(finding: Finding) -> bool:
     """Whether nothing else need be tried; what leaves more than rounding may be like the cause and not be it."""
-    return finding.status == FOUND and finding.unexplained is not None and finding.unexplained < EXACT
+    return is_found(finding) and finding.unexplained is not None and finding.unexplained < EXACT
 
 
 def name_people(finding: Finding, case: Case) -> Finding:

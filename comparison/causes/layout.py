@@ -14,6 +14,7 @@ from comparison.readings import FLOAT_BYTES, MISREAD, from_byte, reread
 TITLE = "bytes read otherwise: axes, byte order, or from another byte on"
 AXES = {"K": 1, "h": 2, "w": 3}
 ORDERS = [order for order in itertools.permutations(AXES) if order not in (("K", "h", "w"), ("K", "w", "h"))]
+COLUMNS = {*range(-4, 5)}  # so few values are a move to the side, but for the ends of rows
 HEADERS = (1, 2, 4, 8, 16, 20, 32, 64)  # values that a file may begin with
 
 
@@ -21,7 +22,8 @@ def lag(a: np.ndarray, b: np.ndarray) -> int:
     """From which value on a person's heatmaps in a are most like those in b: where their correlation is highest. A
     header may be of any length. (K, h, w) each."""
     spectra = [np.fft.rfft(values.ravel() - values.mean()) for values in (a, b)]
-    return int(np.fft.irfft(spectra[0] * np.conj(spectra[1]), a.size).argmax())
+    start = int(np.fft.irfft(spectra[0] * np.conj(spectra[1]), a.size).argmax())
+    return start if start <= a.size // 2 else start - a.size
 
 
 def test(case: Case) -> Finding:
@@ -32,7 +34,7 @@ def test(case: Case) -> Finding:
             values, (0, *axes))
     if case.heatmaps is not None:
         a, b = (heatmaps[0] for heatmaps in case.heatmaps)
-        for start in {lag(a, b), lag(b, a)} - {0}:
+        for start in {lag(a, b), lag(b, a)} - COLUMNS:
             changes[f"reading from value {start} on"] = lambda values, start=start: from_byte(
                 values, FLOAT_BYTES * start)
     by_heatmaps = best_of(case.heatmap_trials("layout", changes))
