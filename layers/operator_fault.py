@@ -12,7 +12,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 from onnx import ModelProto, helper
 
-from comparison.causes.finding import REPRODUCED, remainder
+from comparison.finding import REPRODUCED, remainder
 from layers.grafting import isolate
 from layers.graphs import Layer, copy_of, find_layers
 from layers.net import DTYPES, Net
