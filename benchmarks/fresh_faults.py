@@ -68,7 +68,7 @@ def other_endian(values: np.ndarray) -> np.ndarray:
 
 def _add_bytes(add: Add) -> None:
     add("dumps in the other byte order", "layout", lambda w: other_endian(w.dumps),
-        says="in the other byte order")
+        says="big-endian")
     add("crops in the other byte order", "layout", lambda w: w.infer(other_endian(w.crops)))
     for start in (1, 2, 12, 80, 112):
         add(f"dumps read from byte {start} on", ("layout", "offset"), lambda w, start=start: from_byte(w.dumps, start),
