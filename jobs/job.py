@@ -204,11 +204,23 @@ class Job:
         itself where int8 was not asked for, or it is int8 already."""
         if self.precision != INT8 or self.quantized:
             return model, ()
+        if self.one_pass:
+            return self._quantize_one_pass(form, dtype)
         bins, int8 = self.calibration_bins(dtype), self.work / "models" / f"{model.stem}_int8_{form}.onnx"
         report = self.work / f"{int8.stem}.html"
         return int8, (*self.calibrate(dtype),
                       stage("quantize.py", model, "--input", bins, "--output", int8, "--target", form, "--cfg",
                             self.cfg, "--report", report, reads=(model, bins, self.cfg), leaves=(int8, report)))
+
+    def _quantize_one_pass(self, form: str, dtype: str) -> Tuple[Path, Tuple[Stage, ...]]:
+        """The heatmaps' network in int8, and one pass around it, which stays float."""
+        plain = dataclasses.replace(self, one_pass=False, dtype=FLOAT32)
+        int8, stages = plain.quantize(form, plain.static_onnx(), FLOAT32)
+        model = int8.with_name(f"{int8.stem}_bs{self.batch}{self.suffix_of_onnx(self.suffix)}.onnx")
+        flip = () if self.flip else ("--no_flip",)
+        return model, (*plain.export(), *stages,
+                       stage("pth2onnx.py", self.cfg, int8, int8, "--batch", self.batch, "--dtype", dtype, "--one_pass",
+                             *flip, reads=(self.cfg, int8), leaves=(model,)))
 
     def infer(self, program: Tuple[str, ...], model: Path, mirrored: bool, *options: Any) -> Stage:
         """Dumps of the bins by infer.py or a program that takes its options."""

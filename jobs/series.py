@@ -14,8 +14,9 @@ from contract.stage import Stage, stage
 from jobs.arguments import ANNOTATED, DEMO_CALIBRATION, OF_TARGETS, PHOTOGRAPHS
 from jobs.job import FLOAT32, UINT8, Job
 from jobs.plan import missing_packages, people_of
-from jobs.targets import Choice, check_options, choose, room_of
+from jobs.targets import Choice, check_options, choose, room_of, without_int8
 
+ONE_PASS_INT8 = ("cpu", "openvino")  # targets that were seen to run it
 REFERENCE = "pytorch"  # which the others are compared with
 CALIBRATION_SEED = 18  # of the demo's photos to calibrate on; those that are scored have another
 MMDEPLOY = "backends.ncnn.mmdeploy"  # reads its configs
@@ -70,6 +71,8 @@ def problems_of(job: Job) -> List[str]:
                          f"{' and '.join(models) or 'no model files, but the checkpoint and the weights'}")
     if job.one_pass and not getattr(room, "ONE_PASS", False):
         found.append(f"--one_pass: not for {job.target} with {job.runner}")
+    if job.one_pass and job.precision == INT8 and without_int8(job.target) not in ONE_PASS_INT8:
+        found.append(f"--one_pass in int8: not for {job.target}, but for {' and '.join(ONE_PASS_INT8)}")
     if job.one_pass and is_calibrated(job):
         found.append(f"--one_pass: int8 is made of a model that gives heatmaps. Run {job.target} without --one_pass")
     missing = missing_packages(job) if not found else []
