@@ -11,6 +11,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto
 
 from contract.files import PathLike
+from contract.onnx_file import only_input
 from layers.grafting import isolate
 from layers.graphs import serialize_exposing
 from quantization.decision import Decision
@@ -25,8 +26,11 @@ def bias_corrections(model: ModelProto, decision: Decision, form: str, rows: np.
     graph = Graph(model)
     layers = [node for node in layers_of(graph, FORMS[form]) if node.op_type in WITH_BIAS]
     places = find_places(graph, FORMS[form], {})
-    pairs = {name: given_name(graph, places, name) for name in [*graph.inputs, *graph.makers]}
-    both, alone = isolate(model, to_qdq(model, decision, form), pairs, dict.fromkeys(pairs.values(), TensorProto.FLOAT))
+    pairs = {name: given_name(graph, places, name) for node in layers for name in (node.input[0], node.output[0])}
+    types = dict.fromkeys(pairs.values(), int(TensorProto.FLOAT))
+    source = only_input(model, path)  # of bytes, it may be
+    pairs[source.name], types[source.name] = source.name, source.type.tensor_type.elem_type
+    both, alone = isolate(model, to_qdq(model, decision, form), pairs, types)
     names = [name for node in layers for name in (node.output[0], alone[node.output[0]])]
     session = open_session(serialize_exposing(both, names), path)
     shifts = {node.name: np.zeros(1) for node in layers}

@@ -9,6 +9,7 @@ import numpy as np
 from contract.bins import BinReader
 from contract.errors import UserError
 from contract.manifest import Manifest
+from contract.spec import KEYPOINTS
 from pose.annotations import Annotations
 from pose.bootstrap import coco_numbers, difference_intervals
 from pose.coco_results import results_of
@@ -20,6 +21,7 @@ from pose.people import spec_of
 
 ROWS_AT_ONCE = 16
 COMPARED_ROWS = 256  # whose outputs are held, 54 MB of FastPose's; keypoints are held of all
+HEATMAPS = 4  # axes; a model of one pass gives keypoints (N, K, 3)
 REPLICATES, SEED = 500, 0
 Infer = Callable[[np.ndarray], np.ndarray]
 
@@ -29,8 +31,8 @@ class Change:
     """From float32 to int8.
 
     cosine: mean over people, of their outputs. Of the joints that float32 scores above SCORED_JOINT, moved: the
-    fraction whose highest cell is another one; drop_oks: 1 - the mean of OKS's terms, between the two (both None
-    without heatmaps).
+    fraction whose highest cell is another one (None without heatmaps); drop_oks: 1 - the mean of OKS's terms, between
+    the two (None where the outputs are no people's).
     oks: mean change of OKS with the annotations, and its standard error; ap: AP of float32, AP of int8, and the 95 %
     interval of their difference (None without annotations).
     """
@@ -50,8 +52,8 @@ class Change:
 
 @dataclasses.dataclass
 class Outputs:
-    """Of N people: the first rows' outputs, and where they are heatmaps the highest cells (N, K) and scores (N, K) of
-    joints, and (N, K, 2) keypoints in photo pixels."""
+    """Of N people: the first rows' outputs, (N, K) highest cells where they are heatmaps, (N, K) scores of joints and
+    (N, K, 2) keypoints in photo pixels; what does not apply is empty."""
 
     rows: np.ndarray
     cells: np.ndarray
@@ -81,7 +83,9 @@ class Validation:
         if self.people is None:
             return Change(sum(self.bins.rows), cosine)
         counted = expected.scores > SCORED_JOINT
-        moved = float((expected.cells != came.cells)[counted].mean()) if counted.any() else 0.0
+        moved = None
+        if expected.cells.size:
+            moved = float((expected.cells != came.cells)[counted].mean()) if counted.any() else 0.0
         # A joint that float32 has not found lies anywhere: it is put where float32 has it, and does not count.
         keypoints = np.where(counted[..., None], came.keypoints, expected.keypoints)
         corners = self.people["crop_xyxy"].astype(np.float64)
@@ -111,9 +115,13 @@ class Validation:
             if done < COMPARED_ROWS:
                 rows.append(outputs)
             if self.people is not None:
-                cells.append(peak_cells(outputs)[0])
+                spec = spec_of(self.people)
+                if outputs.ndim == HEATMAPS:
+                    cells.append(peak_cells(outputs)[0])
+                else:
+                    spec = dataclasses.replace(spec, decode=KEYPOINTS)
                 corners = self.people["crop_xyxy"][done:done + len(outputs)]
-                positions, heights = heatmaps_to_keypoints(outputs, None, corners, spec_of(self.people))
+                positions, heights = heatmaps_to_keypoints(outputs, None, corners, spec)
                 keypoints.append(positions)
                 scores.append(heights)
             done += len(outputs)

@@ -42,7 +42,9 @@ def format_quantized(made: Quantized) -> str:
 def describe_change(change: Change, judged: str) -> str:
     told = [f"cosine {change.cosine:.4f}"]
     if change.moved is not None:
-        told += [f"{100 * change.moved:.1f} % of joints in another cell", f"OKS drop {change.drop_oks:.4f}"]
+        told.append(f"{100 * change.moved:.1f} % of joints in another cell")
+    if change.drop_oks is not None:
+        told.append(f"OKS drop {change.drop_oks:.4f}")
     if change.oks is not None and change.ap is not None:
         told += [f"OKS with the annotations {change.oks[0]:+.4f} (standard error {change.oks[1]:.4f})",
                  f"AP {ap_of(change)}, 95 % interval of the difference"]
