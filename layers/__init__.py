@@ -1,1 +1,1 @@
-"""What compare_layers.py does: two networks, or one in two precisions, held against each other layer by layer."""
+"""What compare_layers.py does: two networks, or one in two precisions, compared with each other layer by layer."""

@@ -86,8 +86,9 @@ class LayerComparison:
 
 def read_crops(folder: Path, config: PoseSpec, people: int) -> np.ndarray:
     """The first `people` rows of the bins, or as many as there are."""
-    bins, rows, number = BinReader(folder, config), [], 0
-    while number < len(bins) and sum(map(len, rows)) < people:
+    bins, number = BinReader(folder, config), 0
+    rows: List[np.ndarray] = []
+    while number < len(bins) and sum(len(part) for part in rows) < people:
         rows.append(bins.read(range(number, number + 1)))
         number += 1
     return np.concatenate(rows)[:people]

@@ -81,7 +81,7 @@ def choose_kept(errors: List[LayerError], trials: Trials, budget: int) -> Kept:
     candidates = [error for error in errors if error.isolated and all(error.layer.nodes)]
     for error in Progress(candidates, unit="layer", desc="effect of each"):
         error.effect = trials.effect(error)
-    ranked = sorted(candidates, key=lambda error: -error.effect)
+    ranked = sorted(candidates, key=lambda error: error.effect or 0.0, reverse=True)
 
     def keep(count: int) -> Kept:
         chosen = {error.layer.tensor for error in ranked[:count]}

@@ -1,7 +1,7 @@
 """A network as a device with fewer bits computes it, as an ONNX graph in float32 that any runtime can run."""
 from __future__ import annotations
 
-from typing import List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -57,9 +57,10 @@ def _rounded(weight: TensorProto) -> TensorProto:
 
 
 def _rounding(source: str, target: str) -> List[NodeProto]:
-    steps = [("Max", [source, LOWEST], {}), ("Min", [f"{target}/above", HIGHEST], {}),
-             ("Cast", [f"{target}/within"], {"to": TensorProto.FLOAT16}),
-             ("Cast", [f"{target}/half"], {"to": TensorProto.FLOAT})]
+    steps: List[Tuple[str, List[str], Dict[str, Any]]] = [
+        ("Max", [source, LOWEST], {}), ("Min", [f"{target}/above", HIGHEST], {}),
+        ("Cast", [f"{target}/within"], {"to": TensorProto.FLOAT16}),
+        ("Cast", [f"{target}/half"], {"to": TensorProto.FLOAT})]
     results = [f"{target}/above", f"{target}/within", f"{target}/half", target]
     return [helper.make_node(op_type, reads, [result], **options)
             for (op_type, reads, options), result in zip(steps, results)]

@@ -32,8 +32,8 @@ class Net:
         except Exception as error:  # onnxruntime's errors share no base class
             raise self._refused("load", error) from None
         self.input = self.session.get_inputs()[0]
-        self.types = {value.name: TYPES[value.type] for value in [self.input, *self.session.get_outputs()]
-                      if value.type in TYPES}
+        self.types: Dict[str, int] = {value.name: TYPES[value.type] for value in
+                                      [self.input, *self.session.get_outputs()] if value.type in TYPES}
         size = self.input.shape[0]
         self.batch: Optional[int] = size if isinstance(size, int) and size > 0 else None
 

@@ -78,6 +78,7 @@ def describe_kept(compared: LayerComparison) -> str:
     if compared.kept is None:
         head = "layers to keep in higher precision: those where the error grows; not verified by a run"
     else:
+        assert compared.output is not None  # the trials began with it
         before, after = (output["tensors"]["normal"].RelativeEuclideanDistance
                          for output in (compared.output, compared.kept.output))
         enough = "the output then passes" if compared.kept.passes else "not enough: the output still does not pass"

@@ -6,7 +6,7 @@ from typing import Dict, List, Mapping, Optional, Set
 
 import numpy as np
 import onnxruntime
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
 
 from layers.graphs import Layer, inputs_of
 from layers.net import DTYPES, Net
@@ -56,7 +56,8 @@ def cut_out(model: ModelProto, layer: Layer, rows: np.ndarray, given: Mapping[st
 def nodes_of(model: ModelProto, layer: Layer) -> List[NodeProto]:
     """In the order of computation."""
     makers = {name: node for node in model.graph.node for name in node.output}
-    nodes, name = [], layer.tensor
+    nodes: List[NodeProto] = []
+    name = layer.tensor
     for _ in layer.op_types:
         nodes.insert(0, makers[name])
         name = makers[name].input[0]
@@ -78,5 +79,5 @@ def reached_by_input(model: ModelProto) -> Set[str]:
     return reached
 
 
-def _info(name: str, value: np.ndarray) -> object:
+def _info(name: str, value: np.ndarray) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
