@@ -14,12 +14,12 @@ import argparse
 import os
 import shlex
 import sys
-from typing import List, Sequence, Tuple
+from typing import List, Sequence
 
 from contract.errors import DIFFERS, DONE
 from contract.files import make_folder, write_file
 from contract.stage import Stage
-from jobs import quick, sweep, validation
+from jobs import sweep, validation
 from jobs.arguments import check_files, parse_args, requirements_of
 from jobs.job import Job
 from jobs.plan import plan
@@ -92,31 +92,6 @@ def run_jobs(args: argparse.Namespace) -> int:
     return DONE
 
 
-def run_quick(args: argparse.Namespace) -> int:
-    """The jobs, part by part of the photos, until it is decided whether each target is near the reference."""
-    choices = make_choices(args)
-
-    def plan_part(of_part: argparse.Namespace) -> Tuple[List[Job], List[Stage]]:
-        jobs = make_jobs(of_part, choices)
-        return jobs, [one for job in jobs for one in plan(job)]
-
-    jobs, stages = plan_part(quick.of_part(args, 0))
-    checks = [*machine_checks(jobs), *([] if args.check else render(args))]
-    if args.plan:
-        print_plan([*checks, quick.deal(args), *stages, *(one for _, one in quick.decide(args, [jobs]))])
-        print("and so on with part1, part2, ... until it is decided")
-        return DONE
-    with at_work(make_folder(args.work), args.quiet) as runner:
-        runner.run(checks)
-        if args.check:
-            return DONE
-        decided = quick.run(args, runner.run, plan_part)
-    text = "\n\n".join(filter(None, [quick.table(decided), who_got_options(choices)]))
-    write_file(args.work / "validation.md", f"{text}\n".encode())
-    print(text)
-    return DONE if all(decision["within"] for _, decision in decided) else DIFFERS
-
-
 def validate(args: argparse.Namespace, jobs: List[Job], runner: Runner, compared: List[Stage],
              choices: Sequence[Choice]) -> int:
     validation.forget_verdicts(jobs)
@@ -134,7 +109,7 @@ def main() -> int:
         set_up(args)
     os.chdir(ROOT)
     try:
-        return run_sweep(args) if args.sweep else run_quick(args) if args.quick else run_jobs(args)
+        return run_sweep(args) if args.sweep else run_jobs(args)
     except StageFailed as failed:
         return failed.code
 

@@ -32,7 +32,7 @@ NOT_SCORED = "train2017"  # there too, or of the demo rendered with another seed
 ANNOTATED, DETECTED = "annotated", "detected"
 OF_TARGETS = ("runner", "precision", "device", "gears", "precision_mode")  # a target takes those of its room
 OF_SWEEP = ("photographs", "repeat")
-NOT_OF_SWEEP = ("targets", "validate", "quick", "images", "annotations", "model", "detector_model", "detections",
+NOT_OF_SWEEP = ("targets", "validate", "images", "annotations", "model", "detector_model", "detections",
                 "gt_boxes", "person_class", "person_category", "boxes", "limit", "uint8", "one_pass", "no_flip",
                 "calibration", "runner", "precision", "gears", "precision_mode")
 SWEEP_DEFAULTS = {"photographs": 128, "repeat": 5, "device": "cuda:0"}
@@ -88,9 +88,6 @@ def _add_what_to_do(group: Any) -> None:
                             f"{','.join(map(str, SWEEP_BATCHES))})")
     group.add_argument("--validate", action="store_true", help="compare every target with PyTorch, on the same bins; "
                        "the table is also in WORK/validation.md")
-    group.add_argument("--quick", action="store_true", help="only decide whether the AP of every target is within "
-                       "0.003 of PyTorch's: on photos in random order, as few as it takes, wrong in at most 5 %% of "
-                       "cases")
     group.add_argument("--check", action="store_true", help="only examine the machine")
     group.add_argument("--plan", action="store_true", help="only print the stages, what they read and what they leave")
     group.add_argument("--quiet", action="store_true", help="no progress bars, no lines of stages: only the table")
@@ -204,8 +201,7 @@ def check(args: argparse.Namespace) -> None:
     for one, other in (("model", "checkpoint"), ("detector_model", "weights"), ("gt_boxes", "detections"),
                        ("gt_boxes", "boxes"), ("validate", "model"), ("validate", "images"),
                        ("validate", "annotations"), ("deploy_cfg", "precision"), ("person_class", "detections"),
-                       ("person_class", "detector_model"), ("person_class", "gt_boxes"), ("quick", "limit"),
-                       ("quick", "model"), ("quick", "images"), ("quick", "annotations")):
+                       ("person_class", "detector_model"), ("person_class", "gt_boxes")):
         if {one, other} <= given:
             raise UserError(f"--{one} and --{other} do not go together")
     for one in {"detections", "person_class"} & given if args.boxes and DETECTED not in args.boxes else ():
@@ -242,10 +238,9 @@ def complete(args: argparse.Namespace) -> None:
         args.calibration = DEMO_CALIBRATION / PHOTOGRAPHS if args.demo else args.dataroot / NOT_SCORED
     if args.sweep and args.demo:
         args.dataroot = Path("data/demo_sweep")
-    args.validate |= args.quick
     args.boxes = list(dict.fromkeys(args.boxes or ([ANNOTATED] if args.gt_boxes else [DETECTED])))
     if args.work is None:
-        kind = "quick_" if args.quick else "validation_" if args.validate else "sweep_" if args.sweep else ""
+        kind = "validation_" if args.validate else "sweep_" if args.sweep else ""
         limit = f"_limit{args.limit}" if args.limit else ""
         args.work = Path("runs") / f"{kind}{(args.model or args.checkpoint).stem}{limit}"
 

@@ -43,11 +43,6 @@ def weighted_numbers(matches: Matches, weights: np.ndarray) -> np.ndarray:
     return np.stack([column.mean(axis=1) for half in columns for column in half], axis=1)
 
 
-def weighted_ap(matches: Matches, weights: np.ndarray) -> np.ndarray:
-    """(R, I) times that each photo counts -> (R,) AP, the first of the ten numbers."""
-    return _of_area(matches, 0, weights)[0].mean(axis=1)
-
-
 def _of_area(matches: Matches, area: int, weights: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """(R, I) weights -> (R, T) average precision and final recall of one area."""
     some = np.nonzero(matches.counts[area].any(axis=0))[0]  # results that count at some threshold

@@ -9,7 +9,7 @@ import pytest
 from conftest import make_coco
 
 from pose.annotations import annotations_path, load_annotations
-from pose.bootstrap import coco_numbers, difference_intervals, weighted_numbers
+from pose.bootstrap import coco_numbers, difference_intervals, t_quantile, weighted_numbers
 from pose.matching import AREAS, THRESHOLDS, Matches, load_truth, match_results
 from pose.score import METRICS, score_keypoints
 
@@ -137,3 +137,19 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says():
         differences.append(coco_numbers(pair[1])["AP"] - coco_numbers(pair[0])["AP"])
     assert 70 <= covered
     assert 0.75 < np.mean(widths) / (2 * 1.96 * np.std(differences)) < 1.33  # and is no wider than it need be
+
+
+@pytest.mark.parametrize("probability, freedom, expected", [  # tables of Student's distribution
+    (0.975, 20, 2.0860), (0.99, 40, 2.4233), (0.975, 149, 1.9760), (0.995, 30, 2.7500)])
+def test_student_s_quantile(probability, freedom, expected):
+    assert t_quantile(probability, freedom) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_number_that_has_not_changed_yet_may_change():
+    """AP50 of 40 photos that did not change while AP75 did: its interval is not 0, and holds a change of 2 people."""
+    rng = np.random.default_rng(0)
+    hit = rng.random((len(THRESHOLDS), 40)) < 0.8
+    other = hit.copy()
+    other[5, :6] = ~other[5, :6]
+    found = difference_intervals(*(drawn(np.arange(40), one) for one in (hit, other)), 50, 0, 1)
+    assert found["AP50"][0] < -2 / 40 and found["AP50"][1] > 2 / 40
