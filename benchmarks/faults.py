@@ -263,7 +263,7 @@ def _add_values(add: Add, rng: np.random.Generator) -> None:
     for kernel in (3, 7):
         add(f"heatmaps blurred by {kernel}", NONE, lambda w, kernel=kernel: np.stack(
             [[cv2.GaussianBlur(plane, (kernel, kernel), 0) for plane in one] for one in w.dumps]))
-    add("heatmaps of half the size, enlarged", NONE, lambda w: np.stack(
+    add("heatmaps of half the size, enlarged", "resampling", lambda w: np.stack(
         [[cv2.resize(cv2.resize(plane, None, fx=0.5, fy=0.5), plane.shape[::-1]) for plane in one] for one in w.dumps]))
 
 
