@@ -3,7 +3,7 @@
     python3 bench.py --run pytorch:models/fast_res50_256x192.pth \\
         --run onnxruntime:models/fast_res50_256x192_bs{batch}.onnx --batch 1 4 8 16 --input ./prep_data --output ./bench
 
-Rounds are interleaved, every other one backwards, so that a machine that warms up or slows down does so for all. A
+Rounds are interleaved, and every other one runs backwards, so that warming up or slowing down affects all runs alike. A
 ratio is taken within each round, and the median and range of these are printed, where the outputs agree: within 1e-3 of
 the largest value in float32, within compare.py's gate fp16 or int8 where one of the two runs is of that precision.
 Writes bench.md, bench.json, bench.svg and bench.png into --output. With --pipeline, a detector and a pose model are
@@ -75,24 +75,24 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=HelpFormatter)
     parser.add_argument("--run", action="append", required=True, metavar="BACKEND:MODEL[:DEVICE] [--FLAG ...]",
-                        help="what to time; give it once per run; {batch} in MODEL stands for the batch size, and "
-                        "flags, such "
-                        "as --precision fp16, are those of infer.py; ratios are to the first")
+                        help="a model to time; repeat the option for each. {batch} in MODEL stands for the batch "
+                        "size. Flags, such as --precision fp16, are those of infer.py. Ratios are to the first --run")
     parser.add_argument("--batch", type=at_least(1), nargs="+", default=[1, 4, 8, 16], help="batch sizes")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--random", action="store_true", help="random values in place of --input: times without data")
-    parser.add_argument("--people", type=at_least(1), default=128, help="how many people of the bins, rounded down "
-                        "to a multiple of the largest batch")
+    parser.add_argument("--people", type=at_least(1), default=128, help="how many people of the bins to use, rounded "
+                        "down to a multiple of the largest batch")
     parser.add_argument("--repeat", type=at_least(1), default=5, help="rounds")
-    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the models; darknet's "
-                        ".cfg where the bins are what python3 -m detection.bins writes")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the models, or darknet's "
+                        ".cfg if python3 -m detection.bins wrote the bins")
     parser.add_argument("--output", default="./bench", help="folder for the report")
-    parser.add_argument("--pipeline", action="store_true", help="time each --run together with the --detector of the "
-                        "same place, on the pictures of --images: both networks alone, and predict.py's pipeline")
+    parser.add_argument("--pipeline", action="store_true", help="pair the first --run with the first --detector, and "
+                        "so on; time each pair on the pictures of --images: both networks alone, and predict.py's "
+                        "pipeline")
     parser.add_argument("--detector", action="append", default=[], metavar="BACKEND:MODEL[:DEVICE]",
-                        help="of --pipeline, one for each --run")
+                        help="with --pipeline: a detector, one for each --run")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the detectors")
-    parser.add_argument("--images", help="folder of pictures, of --pipeline")
+    parser.add_argument("--images", help="with --pipeline: folder of pictures")
     return parse(parser, argv)
 
 
@@ -116,7 +116,7 @@ def bench(runs: List[Run], bins: Optional[Path], people: int, repeat: int, cfg: 
         count = complete_batches(reader.rows, people, largest)
         if not count:
             raise UserError(f"{min(people, sum(reader.rows))} people of the bins in {bins} do not fill a batch of "
-                            f"{largest}. Give more with --people, or smaller --batch")
+                            f"{largest}. Give a larger --people or a smaller --batch")
         people = copy_bins(reader, count, work / "bins")
         rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
         for run in Progress(interleave(runs, repeat), unit="run", desc="bench"):
@@ -132,18 +132,18 @@ def bench(runs: List[Run], bins: Optional[Path], people: int, repeat: int, cfg: 
 
 
 def interleave(runs: List[Run], repeat: int) -> List[Run]:
-    """All runs once a round; backwards in every other, so that a steady drift favours none."""
+    """All runs once per round. Every other round is backwards, so that a steady drift favours no run."""
     return [run for number in range(repeat) for run in (runs if number % 2 == 0 else runs[::-1])]
 
 
 def reference_of(run: Run, runs: List[Run]) -> Run:
-    """What ratios are to: the first model, at the same batch size."""
+    """The run that ratios are taken to: the first model, at the same batch size."""
     return next(one for one in runs if one.label == runs[0].label and one.batch == run.batch)
 
 
 def complete_batches(rows: List[int], people: int, batch: int) -> int:
-    """How many of the first bins, of `rows` people each, hold at most `people` and fill every batch: only some
-    backends pay for a short last batch in full."""
+    """How many of the first bins, of `rows` people each, hold at most `people` and fill every batch. A short last batch
+    would be unfair: it costs as much as a full one on some backends only."""
     ends = np.cumsum(rows)
     complete = np.nonzero((ends <= people) & (ends % batch == 0))[0]
     return int(complete[-1]) + 1 if len(complete) else 0
@@ -290,7 +290,7 @@ def published_rates(published: Sequence[Published], figure: str) -> Dict[str, Di
 def time_pipeline(args: argparse.Namespace) -> None:
     if len(args.detector) != len(args.run) or not args.images:
         raise UserError(f"--pipeline: {len(args.run)} --run and {len(args.detector)} --detector, expected one of each "
-                        "for every pair, and --images")
+                        "per pair, and --images")
     pairs = [Pair(parse_run(detector, batch), parse_run(pose, batch)) for batch in args.batch
              for detector, pose in zip(args.detector, args.run)]
     report = bench_pipeline(pairs, args.cfg, args.yolo_cfg, args.images, args.repeat)

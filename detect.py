@@ -2,8 +2,8 @@
 
     python3 detect.py --dataroot ./data/coco --weights models/yolov3-spp.weights --output ./data/coco/detections.json
 
-The output is COCO results JSON, which preprocess.py takes. Beside it, OUTPUT.settings.json says how it was made. Run
-again after an interruption, it continues.
+The output is COCO results JSON, which preprocess.py takes. Beside it, OUTPUT.settings.json says how it was made. After
+an interruption, run the same command again: it continues.
 """
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                                      formatter_class=HelpFormatter)
     parser.add_argument("--dataroot", default="./data/coco", help="folder with val2017/")
     parser.add_argument("--images", help="folder of photos, in place of DATAROOT/val2017")
-    parser.add_argument("--annotations", help="file whose file_name says which photo is which, in place of that of "
-                        "DATAROOT; photos that none names are named by a number, or numbered")
+    parser.add_argument("--annotations", help="annotations file, in place of the one in DATAROOT; its file_name "
+                        "entries give each photo's id. Without entries the id is the number in the photo's name; if no "
+                        "name is a number, photos are numbered from 1 in the order of their names")
     parser.add_argument("--output", default="./detections.json", help="COCO results JSON")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--weights", help="darknet's .weights of --yolo_cfg, for onnxruntime and pytorch")
+    source.add_argument("--weights", help="darknet's .weights for --yolo_cfg; runs on onnxruntime and pytorch")
     source.add_argument("--model", help="model file of the backend, built from what python3 -m detection.export writes")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the weights or model")
-    parser.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0 (default: "
-                        "that called person in the .names file beside the cfg; else 0, of COCO's 80 classes or of one)")
-    parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the network (default: by the suffix of "
-                        "--model; onnxruntime for --weights)")
+    parser.add_argument("--person_class", type=at_least(0), help="class number of people, counted from 0 (default: "
+                        "the class called person in the .names file beside the cfg; without that file 0, if the cfg "
+                        "has COCO's 80 classes or one class)")
+    parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the network (default: chosen by the "
+                        "suffix of --model; onnxruntime for --weights)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 or 0 (default: the backend's)")
     add_flags(parser)
     parser.add_argument("--confidence", type=float, default=Thresholds.confidence, help="least objectness of a person")
@@ -45,7 +47,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=at_least(1), help="photos per batch (default: that of --model, or 1)")
     parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photos, by ascending id")
     parser.add_argument("--replace", action="store_true",
-                        help="remove detections of other settings instead of refusing")
+                        help="remove detections that were made with other settings; without it they are an error")
     parser.add_argument("--skip_unreadable", action="store_true",
                         help="leave out photos that cannot be read and list them at the end")
     return parse(parser, argv)

@@ -1,9 +1,10 @@
-"""Run a model over a folder of bins and write its dumps: `python3 -m ais_bench` for devices that have no ais_bench.
+"""Run a model over a folder of bins and write its dumps, as `python3 -m ais_bench` does, on devices without ais_bench.
 
     python3 infer.py --backend onnxruntime --model models/fast_res50_256x192_bs16.onnx --input ./prep_data \\
         --output ./results --output_dirname bs16
 
-Reads, infers and writes at the same time, a few batches deep. Run again after an interruption, it continues.
+Reads, infers and writes at the same time, with a few batches in flight. After an interruption, run the same command
+again: it continues.
 """
 from __future__ import annotations
 
@@ -40,15 +41,15 @@ DEFAULT_BATCH = 16  # of a model that takes any
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=HelpFormatter)
-    parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the model (default: by the suffix of the "
-                        "model file)")
+    parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the model (default: chosen by the suffix "
+                        "of the model file)")
     parser.add_argument("--model", required=True, help="model file: .onnx, .pth, .engine, .om, ...")
     parser.add_argument("--input", default="./prep_data", help="folder of bins")
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
     parser.add_argument("--output_dirname", required=True, type=folder_name, help="name of the dumps' folder, such as "
                         "bs16")
-    parser.add_argument("--cfg", help="config of the model, or darknet's .cfg (default: what the manifest of the bins "
-                        f"says; without a manifest, and for checkpoints, {DEFAULT_CONFIG})")
+    parser.add_argument("--cfg", help="config of the model, or darknet's .cfg (default: the one in the manifest of the "
+                        f"bins; without a manifest, and for checkpoints, {DEFAULT_CONFIG})")
     parser.add_argument("--batchsize", type=at_least(1), help="people per batch (default: the model's, or "
                         f"{DEFAULT_BATCH})")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1, with one process per device "
@@ -56,7 +57,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     add_flags(parser)
     parser.add_argument("--part", default="0/1", help="K/N: only part K (counted from 0) of N equal parts; for "
                         "several machines that share --output")
-    parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
+    parser.add_argument("--replace", action="store_true", help="remove dumps that were made with other settings; "
+                        "without it they are an error")
     args = parse(parser, argv)
     devices = (args.device or "").split(",")
     if len(set(devices)) < len(devices):
@@ -95,7 +97,7 @@ def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, A
 def infer_on_devices(devices: List[str], dumps: DumpFolder) -> Dict[str, Any]:
     """This command again, in a process for each device and on a part of the batches; the summary of all.
 
-    Dumps have names of their own and appear when they are whole, so all processes write into one folder.
+    All processes write into one folder: each dump has its own name, and appears only when it is complete.
     """
     number, count = map(int, dumps.part.split("/"))
     parts = {device: f"{number * len(devices) + place}/{count * len(devices)}" for place, device in enumerate(devices)}
@@ -107,8 +109,8 @@ def infer_on_devices(devices: List[str], dumps: DumpFolder) -> Dict[str, Any]:
                           for device, part in parts.items()})
     failed = [f"the process of device {device} {describe_exit(code)}" for device, code in codes.items() if code]
     if failed:
-        raise UserError(f"{'; '.join(failed)}. Whole dumps are kept in {dumps.folder}: run the same command again for "
-                        "the rest")
+        raise UserError(f"{'; '.join(failed)}. Complete dumps are kept in {dumps.folder}: run the same command again "
+                        "for the rest")
     summary = dumps.merge(list(parts.values()))
     for path in paths:
         remove_file(path)
@@ -117,7 +119,7 @@ def infer_on_devices(devices: List[str], dumps: DumpFolder) -> Dict[str, Any]:
 
 def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output: Path,
                  batch: int) -> Tuple[List[Span], List[List[float]]]:
-    """Infer the groups of bins while the next are read and the last are written; what it took."""
+    """Infer the groups of bins, while the next ones are read and the last ones written. Returns the times."""
 
     def write(done: Tuple[range, np.ndarray]) -> int:
         group, heatmaps = done

@@ -49,16 +49,17 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=HelpFormatter)
     parser.add_argument("--dataroot", default="./data/coco", help="folder with annotations/")
-    parser.add_argument("--annotations", help="file of annotations, in place of that of DATAROOT")
+    parser.add_argument("--annotations", help="annotations file, in place of the one in DATAROOT")
     parser.add_argument("--no_score", action="store_true", help="only write keypoints.json, for photos without "
                         "annotations")
     parser.add_argument("--dump_dir", required=True, help="dumps of the normal bins")
     parser.add_argument("--dump_dir_flip", help="dumps of the mirrored bins; without them there is no flip test")
     parser.add_argument("--manifest", default="./prep_data/manifest.json", help="what preprocess.py wrote")
-    parser.add_argument("--detections", help="rebuild the manifest of bins that came without one from this file")
+    parser.add_argument("--detections", help="detections file that the bins were made from, if they came without a "
+                        "manifest")
     parser.add_argument("--person_category", type=int, default=PERSON, help="category_id of a person in --detections")
-    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the model, whose published figures stand "
-                        "beside the scores; read with --detections also for the crops")
+    parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the model; its published figures are shown "
+                        "beside the scores, and with --detections it also describes the crops")
     parser.add_argument("--output", help="folder for keypoints.json and metrics.json (default: DUMP_DIR_score)")
     parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean",
                         help="original: AlphaPose's shift as it runs on a CPU, with its overlapping copy")
@@ -72,8 +73,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path, dump_dir_flip: Optional[Path],
                 output: Path, flip_shift: str = "clean", nms: str = "greedy", workers: int = 1) -> Dict[str, Any]:
-    """Decode the dumps of `manifest` and score them; write keypoints.json and metrics.json into `output`; return the
-    latter, whose `metrics` are None where there are no annotations."""
+    """Decode the dumps of `manifest` and score them. Write keypoints.json and metrics.json into `output`, and return
+    the content of metrics.json. Its `metrics` are None without annotations."""
     if truth:
         truth.require_images(manifest["image_id"].tolist(), "detections")
         if manifest.settings["images"] is not None:
@@ -82,7 +83,7 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
     one_pass = spec_of_dumps(readers[0]).decode == KEYPOINTS
     if dump_dir_flip:
         if one_pass:
-            raise UserError(f"{dump_dir}: dumps of a model of one pass, which has mirrored the crops itself. Leave out "
+            raise UserError(f"{dump_dir}: dumps of a one-pass model, which has mirrored the crops itself. Leave out "
                             "--dump_dir_flip")
         readers.append(DumpReader(dump_dir_flip, manifest.mirrored()))
         check_same_run(*readers)
@@ -91,7 +92,8 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
     for reader in readers:
         reader.lock.release()  # the output may be in their folder
     if (keypoints == keypoints[:, :1]).all():
-        note(f"{dump_dir}: all joints of a person lie in one place, of everybody. Is every dump full of one value?")
+        note(f"{dump_dir}: all joints of a person lie in one place, for every person. Does each dump "
+             "hold a single value?")
     results = results_of(manifest, keypoints, scores, nms)
     metrics = {
         "metrics": score(truth, results, manifest.settings["images"]) if truth else None,
@@ -117,7 +119,7 @@ def score(truth: Annotations, results: List[Dict[str, Any]], images: Optional[Li
 
 
 def open_annotations(args: argparse.Namespace) -> Optional[Annotations]:
-    """The annotations to score with, checked; None where there are none, which is said."""
+    """The checked annotations to score with. Without annotations None, and a note says so."""
     path = annotations_path(args.annotations or args.dataroot)
     if args.no_score:
         return None
@@ -128,8 +130,8 @@ def open_annotations(args: argparse.Namespace) -> Optional[Annotations]:
 
 
 def decode_dumps(readers: List[DumpReader], flip_shift: str, workers: int) -> Tuple[np.ndarray, np.ndarray]:
-    """All dumps -> (N, K, 2) keypoints and (N, K) scores; holds the heatmaps of a few people at a time. Keypoints of a
-    model of one pass only need their place in the photo."""
+    """All dumps -> (N, K, 2) keypoints and (N, K) scores. Only the heatmaps of a few people are in memory at a time.
+    Keypoints of a one-pass model only need their place in the photo."""
     manifest, shape, spec = readers[0].manifest, readers[0].shape, spec_of_dumps(readers[0])
     keypoints = np.empty((len(manifest), shape[0], 2), np.float32)
     scores = np.empty(keypoints.shape[:2], np.float32)
@@ -148,7 +150,7 @@ def decode_dumps(readers: List[DumpReader], flip_shift: str, workers: int) -> Tu
 
 
 def check_same_run(normal: DumpReader, mirrored: DumpReader) -> None:
-    """Refuse dumps of two models or of swapped folders, as far as their settings tell; ais_bench leaves none."""
+    """Refuse dumps of two models or of swapped folders, if both have settings. Dumps of ais_bench have none."""
     if normal.settings is None or mirrored.settings is None:
         return
     difference = settings_difference(normal.settings, mirrored.settings, but=("bins", "files"))
@@ -158,7 +160,7 @@ def check_same_run(normal: DumpReader, mirrored: DumpReader) -> None:
 
 def read_speed(dump_dirs: List[Path]) -> Dict[str, float]:
     """What the summaries beside the dumps say: crops per second in the model alone (ais_bench's throughput), and people
-    a second from bins to dumps, each person as often as there are folders. Empty where nothing was timed."""
+    per second from bins to dumps. A person counts once per folder. Empty if nothing was timed."""
     paths = [Path(f"{folder}_summary.json") for folder in dump_dirs]
     model = [_rate(path, "throughput") for path in paths]
     whole = [_rate(path, "end_to_end", "people_per_second") for path in paths]
@@ -171,7 +173,7 @@ def read_speed(dump_dirs: List[Path]) -> Dict[str, float]:
 
 
 def _rate(summary: Path, *keys: str) -> float:
-    """A number of a summary, which another tool may have written; 0 where it has none. What no rate can be is said."""
+    """A number of a summary, which another tool may have written. 0 if it has none. A note names impossible values."""
     value = read_json(summary, "summary") if summary.exists() else None
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
@@ -188,13 +190,13 @@ def open_manifest(args: argparse.Namespace) -> Manifest:
         detections = load_detections(args.detections, args.person_category)
         return build_manifest(detections, sha256_of_file(args.detections), load_spec(args.cfg))
     if not os.path.exists(args.manifest):
-        raise UserError(f"{args.manifest}: no such manifest. Name the --manifest beside the bins, or for bins that "
-                        "came without one the --detections they were made from")
+        raise UserError(f"{args.manifest}: no such manifest. Name the --manifest beside the bins. For bins that came "
+                        "without a manifest, name the --detections that they were made from")
     return load_people(args.manifest)
 
 
 def format_tables(metrics: Dict[str, Any]) -> str:
-    """The ten COCO numbers, where there is a score, and the row of the result table, in Markdown."""
+    """The ten COCO numbers, if there is a score, and the row of the result table, in Markdown."""
     numbers = {name: score_cell(metrics, name) for name in metrics["metrics"] or ()}
     return "\n\n".join(format_table(list(row), [list(row.values())]) for row in (numbers, result_row(metrics)) if row)
 

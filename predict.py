@@ -40,7 +40,7 @@ def predict(args: Namespace) -> None:
     is_live = any(isinstance(source, Video) and source.live for source in sources)
     finder, poser = make_finder(args, is_live), make_poser(args, is_live)
     if args.is_sample and not isinstance(sources[0], Sample):
-        note("the networks that come with the project were trained on drawn people only and find few others. Give "
+        note("the networks that come with the project were trained on drawn people only and find few real ones. Give "
              "--model and --weights for photos")
     results = Results(output, settings_of(args, finder, poser), len(poser.spec.skeleton))
     settings = Settings(make_nms(args, poser.spec.skeleton), args.showbox)

@@ -2,8 +2,9 @@
 
     python3 preprocess.py --dataroot ./data/coco --output ./prep_data --output_flip ./prep_data_flip
 
-One .bin a person, RGB, float32 (3, 256, 192) or with --dtype uint8 (256, 192, 3), in the order of the detections file,
-and beside them a manifest that says who each one is. Run again after an interruption, it continues.
+One .bin per person, RGB, float32 (3, 256, 192) or with --dtype uint8 (256, 192, 3), in the order of the detections
+file. A manifest beside them says which person each bin shows. After an interruption, run the same command again: it
+continues.
 """
 from __future__ import annotations
 
@@ -45,28 +46,29 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                                      formatter_class=HelpFormatter)
     parser.add_argument("--dataroot", default="./data/coco", help="folder with annotations/ and val2017/")
     parser.add_argument("--images", help="folder of photos, in place of DATAROOT/val2017")
-    parser.add_argument("--annotations", help="file of annotations, in place of that of DATAROOT; its file_name says "
-                        "which photo is which")
+    parser.add_argument("--annotations", help="annotations file, in place of the one in DATAROOT; its file_name "
+                        "entries say which photo is which")
     parser.add_argument("--output", default="./prep_data", help="folder for the bins")
     parser.add_argument("--output_flip", default="./prep_data_flip", help="folder for the mirrored bins")
-    parser.add_argument("--no_flip", action="store_true", help="no mirrored bins: for a model of one pass, which "
-                        "mirrors itself, or without a flip test")
+    parser.add_argument("--no_flip", action="store_true", help="write no mirrored bins: for a one-pass model, "
+                        "which mirrors the crops itself, or to score without the flip test")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="AlphaPose's YAML or ours")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--detections", help="COCO results JSON with person boxes; without it people are detected")
     source.add_argument("--gt_boxes", action="store_true", help="take the annotated boxes instead of detections")
-    parser.add_argument("--weights", help=f"detector, in darknet's format (default: {WEIGHTS[0]}, or where AlphaPose "
-                        f"has it, {WEIGHTS[1]})")
+    parser.add_argument("--weights", help=f"detector weights in darknet's format (default: {WEIGHTS[0]}, or "
+                        f"AlphaPose's {WEIGHTS[1]})")
     parser.add_argument("--yolo_cfg", default="configs/yolov3-spp.cfg", help="darknet's cfg of --weights")
-    parser.add_argument("--person_class", type=at_least(0), help="class of people of --weights, counted from 0 "
-                        "(default: that called person in the .names file beside the cfg; else 0, of COCO's 80 classes "
-                        "or of one)")
+    parser.add_argument("--person_class", type=at_least(0), help="class number of people in --weights, counted from "
+                        "0 (default: the class called person in the .names file beside the cfg; without that file 0, "
+                        "if the cfg has COCO's 80 classes or one class)")
     parser.add_argument("--person_category", type=int, default=PERSON, help="category_id of a person in --detections")
     parser.add_argument("--dtype", choices=list(DTYPES), default=FLOAT32, help="float32: normalised (3, H, W); uint8: "
-                        "(H, W, 3), a quarter of the bytes, for models that normalise")
+                        "(H, W, 3), a quarter of the bytes, for models that normalise their input")
     parser.add_argument("--batch", type=at_least(1), default=1, help="people per file; ais_bench needs 1")
     parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photos, by ascending id")
-    parser.add_argument("--replace", action="store_true", help="remove bins of other settings instead of refusing")
+    parser.add_argument("--replace", action="store_true", help="remove bins that were made with other settings; "
+                        "without it they are an error")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that decode and crop")
     args = parse(parser, argv)
     if args.no_flip:
@@ -80,11 +82,11 @@ def preprocess(dataroot: Path, output: Path, output_flip: Optional[Path], config
                detections_file: Optional[Path], batch: int = 1, limit: Optional[int] = None, replace: bool = False,
                workers: int = 1, images: Optional[Path] = None, annotations: Optional[Path] = None,
                person: int = PERSON) -> Manifest:
-    """Write the bins of every person box into `output` and, mirrored, into `output_flip`, unless that is None; a
-    manifest into both.
+    """Write the bins of every person box into `output`. Write the mirrored bins into `output_flip`, unless that is
+    None. Both folders get a manifest.
 
-    `detections_file` None takes the annotated boxes. What is complete and of the same settings is kept. `images` and
-    `annotations` stand in for those of the data root.
+    With `detections_file` None the annotated boxes are used. Complete bins that were made with the same settings are
+    kept. `images` and `annotations` replace those of the data root.
     """
     release, photos = opencv_release(), open_photos(dataroot, images, annotations)
     if detections_file:
@@ -122,7 +124,7 @@ def preprocess(dataroot: Path, output: Path, output_flip: Optional[Path], config
 
 
 def annotated_boxes(annotations_file: Path) -> Detections:
-    """The annotated boxes; who has none to take is counted and shown."""
+    """The annotated boxes. A note says how many people are left out because they have no usable box."""
     annotations = load_annotations(annotations_file)
     boxes = ground_truth_boxes(annotations)
     left_out = len(annotations.people) - len(boxes)
@@ -142,7 +144,7 @@ def fingerprint_photographs(photos: Photos, detections: Detections) -> str:
 
 
 def require_sizes(detections: Detections, photos: Photos, source: Path) -> None:
-    """Refuse boxes of corners, where the annotations tell the sizes of the photos."""
+    """Refuse boxes that are given by their corners, where the annotations hold the sizes of the photos."""
     sizes = np.array([[photos.entries.get(image_id, {}).get(key, np.inf) for key in ("width", "height")]
                       for image_id in detections.image_ids.tolist()], np.float64)
     if are_corners(detections.bbox_xywh, sizes):
@@ -150,7 +152,7 @@ def require_sizes(detections: Detections, photos: Photos, source: Path) -> None:
 
 
 def report_unusual_boxes(detections: Detections) -> None:
-    """Say that boxes of no or negative size are there; they are cropped as AlphaPose crops them."""
+    """Warn of boxes whose size is 0 or negative; they are cropped as AlphaPose crops them."""
     count = int((detections.bbox_xywh[:, 2:] <= 0).any(axis=1).sum())
     if count:
         note(f"{count} boxes have a width or height of 0 or less. A side that is too short for the aspect "
@@ -159,8 +161,8 @@ def report_unusual_boxes(detections: Detections) -> None:
 
 def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders: List[BinFolder], missing: set,
                workers: int) -> None:
-    """Write the bins numbered `missing` into the first folder and, mirrored, into the second where there is one; each
-    photo is decoded once, `workers` at a time."""
+    """Write the bins numbered `missing` into the first folder and, mirrored, into the second if there is one. Each
+    photo is decoded once; `workers` photos are decoded at a time."""
     height, width = config.input_size
     geometry = GEOMETRIES[config.geometry]
     centers, scales = geometry.place(detections.bbox_xyxy, width / height)
@@ -196,7 +198,7 @@ def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders
 def detect_people(args: argparse.Namespace) -> Path:
     """Detections of --weights on the photos of --dataroot, in detections.json beside the --output folder.
 
-    They are kept for the next run, and refused there if their weights, settings or photos are others.
+    They are kept for the next run. That run refuses them if its weights, settings or photos differ.
     """
     weights = args.weights or next(filter(os.path.exists, WEIGHTS), WEIGHTS[0])
     if not os.path.exists(weights):

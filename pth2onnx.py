@@ -3,8 +3,8 @@
     python3 pth2onnx.py configs/256x192_res50_lr1e-3_1x.yaml models/fast_res50_256x192.pth \\
         models/fast_res50_256x192.onnx --batch 1 16
 
-Input `image`, output `output`. Every file is run and compared with torch before it is left on disk; one that is there
-already and was made from the same checkpoint and config is kept.
+Input `image`, output `output`. Every file is run and compared with torch before it gets its name. A file that is
+already there is kept if it was made from the same checkpoint and config.
 
     python3 pth2onnx.py configs/256x192_res50_lr1e-3_1x.yaml models/fast_res50_256x192.pth \\
         models/fast_res50_256x192.onnx --batch 16 --one_pass
@@ -34,22 +34,23 @@ from pose.spec import PoseSpec
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=HelpFormatter)
-    parser.add_argument("config", help="AlphaPose's YAML or ours; that of a ReID model has TASK: reid")
-    parser.add_argument("checkpoint", help="state_dict, such as fast_res50_256x192.pth; with --one_pass also an .onnx "
-                        "of float32 crops that gives heatmaps; its opset is kept, one below 11 becomes 11")
+    parser.add_argument("config", help="AlphaPose's YAML or ours; the YAML of a ReID model has TASK: reid")
+    parser.add_argument("checkpoint", help="state_dict, such as fast_res50_256x192.pth. With --one_pass also an .onnx "
+                        "from float32 crops to heatmaps; its opset is kept, or raised to 11 if it is lower")
     add_arguments(parser)
     parser.add_argument("--dtype", choices=list(DTYPES),
-                        help="of the bins that the files take; those of uint8 normalise, and are named ..._uint8.onnx "
-                        "(default: float32, with --one_pass uint8)")
+                        help="type of the bins that the files take. Files for uint8 normalise their input, and are "
+                        "named ..._uint8.onnx (default: float32, with --one_pass uint8)")
     one_pass = parser.add_argument_group("one pass")
-    one_pass.add_argument("--one_pass", action="store_true", help="files that give keypoints, ..._one_pass.onnx; with "
-                          "--dtype float32, for AIPP of an Ascend NPU, ..._one_pass_float32.onnx")
-    one_pass.add_argument("--no_flip", action="store_true", help="without the mirrored crop: half the work, and less "
-                          "accurate")
+    one_pass.add_argument("--one_pass", action="store_true", help="write files that give keypoints, "
+                          "..._one_pass.onnx; with --dtype float32, which AIPP of an Ascend NPU needs, "
+                          "..._one_pass_float32.onnx")
+    one_pass.add_argument("--no_flip", action="store_true", help="do not use the mirrored crop: half the work, and "
+                          "less accurate")
     one_pass.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean", help="as in postprocess.py")
-    one_pass.add_argument("--also_heatmaps", action="store_true", help="beside each file one that gives the mean "
-                          "heatmaps of the same graph, ..._one_pass_heatmaps.onnx, to find out where two devices "
-                          "begin to differ")
+    one_pass.add_argument("--also_heatmaps", action="store_true", help="beside each file, write a second one that "
+                          "gives the mean heatmaps of the same graph, ..._one_pass_heatmaps.onnx. It helps to find "
+                          "where two devices begin to differ")
     args = parse_export_args(parser, argv)
     given = [f"--{name}" for name in ("no_flip", "also_heatmaps") if getattr(args, name)]
     if given and not args.one_pass:
@@ -62,7 +63,7 @@ def specs_of(spec: Any, args: argparse.Namespace) -> List[Any]:
     if not args.one_pass:
         return [dataclasses.replace(spec, dtype=args.dtype or FLOAT32)]
     if not isinstance(spec, PoseSpec):
-        raise UserError(f"{args.config}: its model finds no joints, so there is no --one_pass of it")
+        raise UserError(f"{args.config}: its model finds no joints, so it cannot be exported with --one_pass")
     flip_shift = None if args.no_flip else args.flip_shift
     return [spec.one_pass(flip_shift, args.dtype or UINT8, heatmaps)
             for heatmaps in ((False, True) if args.also_heatmaps else (False,))]
@@ -72,7 +73,7 @@ def main() -> None:
     args = parse_args()
     spec: Any = load_spec(args.config)
     if spec.network == "darknet":
-        raise UserError(f"{args.config}: is a config of a detector. python3 -m detection.export exports it")
+        raise UserError(f"{args.config}: is the config of a detector. Export it with python3 -m detection.export")
     specs = specs_of(spec, args)
     from networks import one_pass_export, onnx_export  # here, because --help needs no torch
 

@@ -1,4 +1,4 @@
-"""Make an int8 file of a network: calibrate it on crops, keep in float what loses most, say what it costs and wins.
+"""Make an int8 file of a network: calibrate it, keep the layers that lose most in float, measure loss and speed.
 
     python3 quantize.py models/fast_res50_256x192.onnx --input ./prep_data_train
 
@@ -31,31 +31,33 @@ BEST = "best"
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=HelpFormatter)
     parser.add_argument("model", help="float32 .onnx")
-    parser.add_argument("--input", default="./prep_data_train", help="what to calibrate on: a folder of bins, or of "
-                        "photos (see --boxes)")
-    parser.add_argument("--boxes", help="detections file of the people on the photos of --input; a detector takes "
-                        "whole photos and needs none")
+    parser.add_argument("--input", default="./prep_data_train", help="calibration data: a folder of bins, or of photos "
+                        "(see --boxes)")
+    parser.add_argument("--boxes", help="detections file of the people on the photos of --input; not needed for a "
+                        "detector, which takes whole photos")
     parser.add_argument("--output", help="int8 .onnx to write (default: NAME_int8.onnx beside the model)")
     parser.add_argument("--cfg", help="config of the model, for photos and for bins without a manifest")
     parser.add_argument("--people", type=at_least(1), default=256, help="how many crops, spread evenly over --input")
-    parser.add_argument("--method", choices=[BEST, *METHODS], default=BEST, help="how a range is chosen; best: the one "
-                        "that changes the output least")
-    parser.add_argument("--keep", nargs="*", metavar="LAYER", help="keep these layers in float and measure none: "
-                        "names, or the words upsampled, first, last, depthwise; with nothing after it, all become int8 "
-                        "(default: what measuring says)")
-    parser.add_argument("--keep_list", metavar="FILE", help="more of --keep, one per line")
+    parser.add_argument("--method", choices=[BEST, *METHODS], default=BEST, help="how the range of a tensor is chosen; "
+                        "best: the method that changes the output least")
+    parser.add_argument("--keep", nargs="*", metavar="LAYER", help="keep these layers in float, without measuring: "
+                        "names, or the words upsampled, first, last, depthwise. With nothing after it, all layers "
+                        "become int8 (default: measure, and keep the layers that lose most)")
+    parser.add_argument("--keep_list", metavar="FILE", help="file with more layers for --keep, one per line")
     parser.add_argument("--target", choices=("cpu", "tensorrt", "ascend"), default="cpu", help="cpu: ONNX Runtime "
-                        "and OpenVINO; tensorrt: symmetric, on what layers read alone; ascend: convolutions alone, for "
-                        "ascend.quantize and AMCT")
-    parser.add_argument("--validation", help="bins to judge on (default: a few of --input)")
+                        "and OpenVINO; tensorrt: symmetric, only the inputs of layers are quantised; ascend: only "
+                        "convolutions, for ascend.quantize and AMCT")
+    parser.add_argument("--validation", help="bins to measure the loss on (default: a few of --input)")
     parser.add_argument("--dataroot", default="./data/coco", help="folder with the annotations of --validation")
     parser.add_argument("--annotations", help="file of annotations, in place of that of DATAROOT")
     bound = parser.add_mutually_exclusive_group()
-    bound.add_argument("--max_drop", type=float, help="AP points that may be lost on --validation: hundredths of AP")
-    bound.add_argument("--max_drop_oks", type=float, help="OKS with float32's joints that may be lost, such as 0.005")
-    parser.add_argument("--report", metavar="FILE", help="HTML page with the search: tables, drop against speed, and "
-                        "a contact sheet of the crops")
-    parser.add_argument("--replace", action="store_true", help="make it anew where it is there already")
+    bound.add_argument("--max_drop", type=float, help="how many AP points may be lost on --validation; "
+                       "a point is 0.01 AP")
+    bound.add_argument("--max_drop_oks", type=float, help="how much OKS may be lost, compared with float32's "
+                       "joints, such as 0.005")
+    parser.add_argument("--report", metavar="FILE", help="write an HTML page about the search: tables, drop against "
+                        "speed, and a contact sheet of the crops")
+    parser.add_argument("--replace", action="store_true", help="make the file again if it already exists")
     args = parse(parser, argv)
     if args.max_drop is not None and not args.validation:
         parser.error("--max_drop needs --validation: bins whose photos have annotations")
@@ -81,7 +83,7 @@ def open_validation(args: argparse.Namespace) -> Any:
 
 
 def settings_of(args: argparse.Namespace, source: Any) -> Dict[str, Any]:
-    """What decides the file: it is kept where all of this is the same."""
+    """The settings that decide the content of the file. The file is kept if all of them are the same."""
     names = ("people", "method", "keep", "target", "max_drop", "max_drop_oks", "validation")
     return {"data": source.origin(), **{name: getattr(args, name) for name in names}}
 

@@ -3,8 +3,8 @@
     python3 run.py --targets cpu --demo
     python3 run.py --targets cpu Ascend310P3 --batch 1 16 --validate --dataroot ./data/coco
 
-The scripts in scripts/ call it with the batch size in their names. Stages whose inputs have not changed are skipped,
-the others are done anew: each one knows what made its outputs.
+The scripts in scripts/ call it with the batch size in their names. A stage whose inputs have not changed since it
+wrote its outputs is skipped. The others run again.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run ais_bench over a folder of bins: checked before, watched meanwhile, and its dumps verified after.
+"""Run ais_bench over a folder of bins. Check the inputs first, watch the run, and verify its dumps at the end.
 
     python3 -m ascend.ais_bench --model models/fast_res50_256x192_bs16.om --input ./prep_data --output ./results \\
         --output_dirname bs16 --batchsize 16
@@ -44,11 +44,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", default="./results", help="folder for the dumps' folder and its summary")
     parser.add_argument("--output_dirname", required=True, type=folder_name, help="name of the dumps' folder, such as "
                         "bs16")
-    parser.add_argument("--cfg", help="config of the model (default: what the manifest of the bins says; "
+    parser.add_argument("--cfg", help="config of the model (default: the one in the manifest of the bins; "
                         f"without a manifest {DEFAULT_CONFIG})")
     parser.add_argument("--batchsize", type=at_least(1), help="people per batch (default: the model's)")
     parser.add_argument("--device", default="0", help="device id, or several that share the batches, such as 0,1,2,3")
-    parser.add_argument("--replace", action="store_true", help="remove dumps of other settings instead of refusing")
+    parser.add_argument("--replace", action="store_true", help="remove dumps that were made with other settings; "
+                        "without it they are an error")
     args = parse(parser, argv)
     if not re.fullmatch(r"\d+(,\d+)*", args.device) or len(set(args.device.split(","))) < args.device.count(",") + 1:
         parser.error(f"--device is {args.device}, expected different ids, such as 0,1")
@@ -67,12 +68,13 @@ def choose_batch(om: Backend, batchsize: Optional[int], model: str) -> int:
 
 
 def check_bins(bins: BinReader, om: Backend, batch: int) -> None:
-    """Refuse what ais_bench would take silently and get wrong, or fail at after loading the model."""
+    """Refuse inputs that ais_bench would silently get wrong, or that it would refuse only after loading the model."""
     known = set(bins.names)
     strange = sorted(entry.name for entry in os.scandir(bins.folder)
                      if entry.name.endswith(READ_BY_AIS_BENCH) and not (entry.name in known and entry.is_file()))
     if strange:
-        raise UserError(f"{bins.folder / strange[0]}: ais_bench would read it, but it is no bin. Move it away")
+        raise UserError(f"{bins.folder / strange[0]}: ais_bench would read it, but it is no bin. Move it "
+                        "to another folder")
     dotted = [name for name in bins.names if name.count(".") > 1]
     if dotted:
         raise UserError(f"{bins.folder / dotted[0]}: ais_bench names a dump after what comes before the first dot, so "
@@ -103,8 +105,8 @@ def check_places(generation: str, model: str, bins: BinReader, output: Path) -> 
 def check_devices(devices: List[str]) -> None:
     count, largest = call("rt.get_device_count"), max(map(int, devices))
     if largest >= count:
-        raise UserError(f"--device {largest}: this machine has {count}, numbered from 0. NPU ids of npu-smi are "
-                        "others: python3 -m ascend.doctor shows both")
+        raise UserError(f"--device {largest}: this machine has {count}, numbered from 0. npu-smi uses "
+                        "different NPU ids: python3 -m ascend.doctor shows both")
 
 
 def infer(model: str, dumps: DumpFolder, om: Backend, batch: int, devices: List[str]) -> Dict[str, Any]:

@@ -122,7 +122,7 @@ def run_shares(model: str, shares: List[Share], bins: BinReader, batch: int, gea
         reasons = "; ".join(f"ais_bench on device {share.device} {describe_exit(codes[share.device])}: "
                             f"{watches[share.device].complaint()} (all it printed is in {log_of(share)})"
                             for share in failed)
-        raise UserError(f"{reasons}. Whole dumps are kept: run the same command again for the rest")
+        raise UserError(f"{reasons}. Complete dumps are kept: run the same command again for the rest")
     for watch in watches.values():  # an ais_bench whose lines are others
         watch.started, watch.ended = watch.started or start, watch.ended or time.time()
     return watches

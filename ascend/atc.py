@@ -76,8 +76,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         help="how much atc writes into its log folder (default: %(default)s)")
     parser.add_argument("--extra", action="append", default=[], metavar="OPTION",
                         help="one more option for atc, such as --extra=--keep_dtype=FILE")
-    parser.add_argument("--uint8", action="store_true", help="for bins of --uint8: AIPP normalises the uint8 HWC "
-                        "crops on the chip")
+    parser.add_argument("--uint8", action="store_true", help="for bins of preprocess.py --dtype uint8: AIPP "
+                        "normalises the uint8 HWC crops on the chip")
     return parse(parser, argv)
 
 
@@ -173,7 +173,7 @@ def run_atc(command: List[str], scratch: Path) -> None:
 
 
 def read_facts(om: Path, scratch: Path) -> str:
-    """What `atc --mode=6` tells of an .om, also kept in facts.txt; empty when this atc has no such mode.
+    """What `atc --mode=6` prints about an .om; it is also kept in facts.txt. Empty if this atc has no such mode.
 
     Raises UserError when atc cannot read what it wrote.
     """
@@ -196,7 +196,7 @@ def is_kept(output: Path, record: Dict[str, Any]) -> bool:
         return False
     difference = settings_difference(_portable({**record, "om_sha256": sha256_of_file(output)}), _portable(earlier))
     if difference and not shutil.which("atc"):
-        raise UserError(f"{output}: was built in another way ({difference}), and there is no atc here to build it "
+        raise UserError(f"{output}: was built differently ({difference}), and there is no atc here to build it "
                         "again. Bring the .om and its .json from a machine with this CANN, or install the toolkit")
     return not difference
 
@@ -214,7 +214,7 @@ def main() -> None:
     check_precision(soc_version, precision)
     source = read_input(model)
     if source.takes_bytes:
-        raise UserError(f"{model}: normalises bytes itself. Give the ONNX file of float32 and --uint8, and AIPP does "
+        raise UserError(f"{model}: normalises bytes itself. Give the float32 ONNX file and --uint8; then AIPP does "
                         "it")
     sizes = choose_batch(model, source.shape, args.batch, args.gears, soc_version)
     check_opset(model, source.opset, version)

@@ -1,4 +1,4 @@
-"""What is asked of atc, checked against the ONNX file, the chip and CANN before atc is run."""
+"""Checks of atc's options against the ONNX file, the chip and CANN, before atc is run."""
 from __future__ import annotations
 
 import json
@@ -40,8 +40,8 @@ def read_input(model: Path) -> Input:
     """The one input of an ONNX file. Raises UserError when there is not one, or the file is not ONNX."""
     facts = read_facts(model)
     if facts.quantized:
-        raise UserError(f"{model}: is int8 by QuantizeLinear, which atc makes no .om of. python3 -m ascend.quantize "
-                        f"{model} {model.stem}_deploy.onnx makes the form that it takes")
+        raise UserError(f"{model}: is int8 by QuantizeLinear, which atc cannot build. python3 -m ascend.quantize "
+                        f"{model} {model.stem}_deploy.onnx writes the form that atc takes")
     return Input(facts.name, facts.shape, facts.dtype == "UINT8", facts.opset,
                  read_pixel_constants(model, facts.origin.get("pixel_constants")), facts.deployed, facts,
                  facts.decoding)
@@ -91,9 +91,9 @@ def choose_batch(model: Path, shape: Sequence[Optional[int]], batch: Optional[in
 
 
 def check_int8(model: Path, precision: Optional[str], sizes: Sequence[int]) -> None:
-    """What atc does not make of a model of AscendQuant nodes, by AMCT's restrictions."""
+    """Refuse what atc cannot build from a model with AscendQuant nodes, according to AMCT's restrictions."""
     if len(sizes) > 1:
-        raise UserError(f"{model}: is int8, which atc builds for one batch size alone. Give --batch in place of "
+        raise UserError(f"{model}: is int8, which atc builds only for one batch size. Give --batch instead of "
                         "--gears")
     if precision in FLOAT_MODES:
         raise UserError(f"{model}: is int8, and atc does not build that with {precision}. Leave the precision out")

@@ -90,7 +90,7 @@ def home() -> Optional[Path]:
 
 
 def version() -> Optional[str]:
-    """Such as 8.1.RC1; None when no version file tells."""
+    """The version, such as 8.1.RC1. None means that no version file says it."""
     folder = home()
     if folder is None:
         return None

@@ -40,10 +40,10 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--device", default="0", help="device id to use, or several, such as 0,1")
     parser.add_argument("--runner", choices=("ais_bench", "acl"), default="ais_bench",
                         help="what will run the model; acl does not need ais_bench")
-    parser.add_argument("--model", help="an .onnx, to tell what of it atc may not build here")
-    parser.add_argument("--save", metavar="FILE", help="also write what is found into this file, for --diff")
+    parser.add_argument("--model", help="an .onnx; warns of what atc may not build of it here")
+    parser.add_argument("--save", metavar="FILE", help="also write the findings into this file, for --diff")
     parser.add_argument("--diff", nargs=2, metavar="FILE", help="only show what differs between two saved machines; "
-                        "exit code 1 when something does")
+                        "the exit code is 1 if something differs")
     return parser.parse_args(argv)
 
 
@@ -68,7 +68,7 @@ def check_driver() -> Iterator[Finding]:
 
 
 def check_firmware(npu_id: int) -> Finding:
-    """Of one card, and whether its driver says that they fit."""
+    """The firmware of one card, and whether the driver says that it fits."""
     what = f"firmware of NPU {npu_id}"
     try:
         board = parse_board(npu_smi("-t", "board", "-i", str(npu_id)))

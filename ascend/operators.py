@@ -1,4 +1,4 @@
-"""What of an ONNX file atc may not build for a chip, told before atc runs: operators, opset, types, precision.
+"""Warnings, before atc runs, of what it may not build for a chip: operators, opset, types, precision.
 
 The lists are the vendor's: the documents' ONNX operators of CANN 5.0.4 and 8.0, and those that the public sources of
 June 2022 register. Nothing here was tried on a card, so what is in no list is told and not refused: atc has the last

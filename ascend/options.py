@@ -1,4 +1,4 @@
-"""What the room of pyACL runs and needs, and what atc's words for a precision mean."""
+"""The pyACL backend: which files it runs, which packages it needs, and what atc's words for a precision mean."""
 from __future__ import annotations
 
 from contract.room import FP16, FP32, INT8, MIXED, Room

@@ -1,4 +1,4 @@
-"""int8 in the form that atc takes, of an ONNX file with QuantizeLinear and DequantizeLinear pairs.
+"""Turn an int8 ONNX file with QuantizeLinear and DequantizeLinear pairs into the form that atc takes.
 
     python3 -m ascend.quantize models/fast_res50_256x192_bs16_int8.onnx models/fast_res50_256x192_bs16_deploy.onnx
 
@@ -56,7 +56,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def to_deploy(model: ModelProto, path: object) -> Tuple[ModelProto, int]:
     """The model in Huawei's form, and how many convolutions are int8 in it. `path` names the model in errors.
 
-    Raises UserError where none is, and for weights or pairs that the form cannot say.
+    Raises UserError if no convolution is int8, and for weights or pairs that the form cannot express.
     """
     writer = _Writer(model, path)
     return writer.write(), writer.count
@@ -125,7 +125,7 @@ class _Writer:
             return None
         if list(quantize.input[1:]) != list(dequantize.input[1:]):
             raise UserError(f"{self.path}: {dequantize.name or name} has another scale than the QuantizeLinear before "
-                            "it, which Ascend has no form for")
+                            "it. Ascend's form cannot express that")
         return quantize.input[0], scale, zero, False
 
     def _activation(self, name: str) -> Optional[Activation]:

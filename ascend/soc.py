@@ -55,7 +55,7 @@ class Device(NamedTuple):
 
     @property
     def soc_version(self) -> Optional[str]:
-        """None where the table does not tell and the board has to be asked."""
+        """None means that the table does not say it, and the board has to be asked."""
         return None if self.name.startswith(HALF_NAMES) else PREFIX + self.name
 
 
@@ -129,7 +129,7 @@ def board_soc_version(device: Device) -> str:
 
 
 def detect() -> str:
-    """The soc version of this machine. Raises UserError when neither ACL nor npu-smi tells."""
+    """The soc version of this machine. Raises UserError if neither ACL nor npu-smi reports it."""
     name = _acl_soc_name()
     if name:
         return name
@@ -186,7 +186,7 @@ def check_soc_version(name: str, found: Optional[str] = None) -> str:
     near = same or longer or difflib.get_close_matches(PREFIX + full[len(PREFIX):], names, n=3)
     advice = f"Did you mean {', '.join(near)}?" if near else f"Known are {', '.join(names)}."
     raise UserError(f"unknown soc version {name}. {advice} npu-smi info shows it in the column Name, and "
-                    "python3 -m ascend.soc prints it whole")
+                    "python3 -m ascend.soc prints the complete name")
 
 
 def _detected() -> Optional[str]:

@@ -62,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     inputs = parser.add_argument_group("inputs")
     add_inputs(inputs)
     _add_kinds(inputs)
-    _add_target_options(parser.add_argument_group("options of targets; a target that does not take one is left out"))
+    _add_target_options(parser.add_argument_group("options of targets; each applies to the targets that take it"))
     _add_sweep(parser.add_argument_group("the sweep of an NVIDIA GPU"))
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     return parser
@@ -75,10 +75,10 @@ TARGETS_HELP = """targets:
   pytorch           the checkpoint itself on the CPU, which the others are compared with
   gpu               TensorRT on this machine's NVIDIA GPU, or PyTorch where TensorRT is not installed
   Ascend310P3, ...  this Ascend NPU; python3 -m ascend.soc prints its name
-  cpu-int8, ...     any of these but pytorch in int8, beside others in one table
+  cpu-int8, ...     any of these except pytorch, in int8; can be in one table with the others
 
-exit codes: 0 done, and with --validate all agree; 1 one differs; 2 something is missing or wrong, in one line; 130 and
-143 interrupted: the same command continues"""
+exit codes: 0 done, and with --validate all agree; 1 a target differs; 2 something is missing or wrong, explained in one
+line; 130 and 143 interrupted: run the same command again and it continues"""
 
 
 def _add_what_to_do(group: Any) -> None:
@@ -89,53 +89,55 @@ def _add_what_to_do(group: Any) -> None:
     group.add_argument("--validate", action="store_true", help="compare every target with PyTorch, on the same bins; "
                        "the table is also in WORK/validation.md")
     group.add_argument("--check", action="store_true", help="only examine the machine")
-    group.add_argument("--plan", action="store_true", help="only print the stages, what they read and what they leave")
-    group.add_argument("--quiet", action="store_true", help="no progress bars, no lines of stages: only the table")
-    group.add_argument("--setup", action="store_true", help="first install what Python lacks, by scripts/setup.sh")
+    group.add_argument("--plan", action="store_true", help="only print the stages, what they read and what they write")
+    group.add_argument("--quiet", action="store_true", help="print only the table, without progress bars and stages")
+    group.add_argument("--setup", action="store_true", help="first install the missing Python packages with "
+                       "scripts/setup.sh")
 
 
 def add_inputs(group: Any) -> None:
-    """What pack.py takes too."""
-    group.add_argument("--demo", action="store_true", help="synthetic people and the small network that come with "
-                       "this project")
-    group.add_argument("--network", choices=list(OF_NETWORK), default=FASTPOSE, help="whose checkpoint and config are "
-                       "the defaults (default: %(default)s)")
+    """The options that pack.py takes too."""
+    group.add_argument("--demo", action="store_true", help="use the synthetic people and the small network that "
+                       "come with this project")
+    group.add_argument("--network", choices=list(OF_NETWORK), default=FASTPOSE, help="network whose checkpoint and "
+                       "config are the defaults (default: %(default)s)")
     group.add_argument("--dataroot", type=path, metavar="DIR", help="COCO: annotations/ and val2017/"
                        + _default("dataroot"))
-    group.add_argument("--images", type=path, metavar="DIR", help="photos, in place of val2017/ of --dataroot")
-    group.add_argument("--annotations", type=path, metavar="FILE", help="annotations, in place of those of --dataroot")
+    group.add_argument("--images", type=path, metavar="DIR", help="photos to use instead of val2017/ of --dataroot")
+    group.add_argument("--annotations", type=path, metavar="FILE", help="annotations to use instead of those of "
+                       "--dataroot")
     group.add_argument("--checkpoint", type=path, metavar="FILE", help="trained weights" + _default("checkpoint"))
     group.add_argument("--cfg", "--config", type=path, metavar="FILE", help="config of the model" + _default("cfg"))
     group.add_argument("--weights", type=path, metavar="FILE", help="YOLOv3 weights that find the people"
                        + _default("weights"))
     group.add_argument("--yolo_cfg", type=path, metavar="FILE", help="darknet's cfg of these weights"
                        + _default("yolo_cfg"))
-    group.add_argument("--person_class", type=at_least(0), metavar="N", help="class of people of --weights, counted "
-                       "from 0 (default: that called person in the .names file beside --yolo_cfg; else 0)")
+    group.add_argument("--person_class", type=at_least(0), metavar="N", help="class number of people in --weights, "
+                       "counted from 0 (default: the class called person in the .names file beside --yolo_cfg; else 0)")
     group.add_argument("--model", type=path, metavar="FILE", help="run this .onnx, .engine, .om, .xml or .param; "
                        "no checkpoint is needed")
     group.add_argument("--detector_model", type=path, metavar="FILE", help="find people with this .onnx, .engine or "
                        ".om; no weights are needed")
-    group.add_argument("--detections", type=path, metavar="FILE", help="boxes of another detector instead, COCO "
+    group.add_argument("--detections", type=path, metavar="FILE", help="use the boxes of another detector, as COCO "
                        "results JSON")
     group.add_argument("--person_category", type=int, metavar="N", help="category_id of a person in --detections "
                        "(default: 1)")
-    group.add_argument("--gt_boxes", action="store_true", help="annotated boxes instead")
-    group.add_argument("--calibration", type=path, metavar="DIR", help="int8: photos, or bins of preprocess.py, that "
-                       f"are not scored (default: {NOT_SCORED} of --dataroot)")
+    group.add_argument("--gt_boxes", action="store_true", help="use the annotated boxes instead of detecting people")
+    group.add_argument("--calibration", type=path, metavar="DIR", help="int8: photos, or bins of preprocess.py, to "
+                       f"calibrate on; they must not be scored (default: {NOT_SCORED} of --dataroot)")
     group.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photos")
-    group.add_argument("--one_pass", action="store_true", help="a model that takes bytes, mirrors them itself and "
-                       "gives keypoints: no mirrored bins, and 204 bytes per person out")
+    group.add_argument("--one_pass", action="store_true", help="use a model that takes bytes, mirrors them itself and "
+                       "gives keypoints: there are no mirrored bins, and the output is 204 bytes per person")
     group.add_argument("--no_flip", action="store_true", help="no flip test: half the work, and less accurate")
-    group.add_argument("--work", type=path, metavar="DIR", help="bins, models and results (default: runs/NAME, of the "
-                       "checkpoint or model)")
+    group.add_argument("--work", type=path, metavar="DIR", help="folder for bins, models and results (default: "
+                       "runs/NAME, with the name of the checkpoint or model)")
 
 
 def _add_kinds(group: Any) -> None:
-    group.add_argument("--boxes", nargs="+", choices=(ANNOTATED, DETECTED), help="which boxes; both give one table "
-                       f"with the AP of each (default: {DETECTED})")
-    group.add_argument("--uint8", action="store_true", help="bins of bytes, a quarter of the size, which the model "
-                       "normalises")
+    group.add_argument("--boxes", nargs="+", choices=(ANNOTATED, DETECTED), help="which boxes to use; with both, one "
+                       f"table shows the AP of each (default: {DETECTED})")
+    group.add_argument("--uint8", action="store_true", help="use bins of bytes, a quarter of the size; the model "
+                       "normalises them")
 
 
 def _add_target_options(group: Any) -> None:
@@ -146,25 +148,26 @@ def _add_target_options(group: Any) -> None:
     group.add_argument("--precision", metavar="P", help="cpu: fp32, int8 (default: fp32); openvino, ncnn: fp32, bf16, "
                        "fp16, int8 (default: fp32); gpu: fp32, fp16, int8 of TensorRT, bf16 of PyTorch (default: "
                        "fp16); Ascend: int8")
-    group.add_argument("--deploy_cfg", type=path, metavar="FILE", help="ncnn: mmdeploy's config, which says the "
+    group.add_argument("--deploy_cfg", type=path, metavar="FILE", help="ncnn: mmdeploy's config; sets the "
                        "precision")
     group.add_argument("--vulkan", action="store_true", help=argparse.SUPPRESS)  # of mmdeploy's users
-    group.add_argument("--precision_mode", metavar="M", help="Ascend: of atc, such as allow_fp32_to_fp16 (default: "
-                       "atc's own, force_fp16)")
-    group.add_argument("--gears", metavar="LIST", help="Ascend: one .om that takes these batches, such as 1,4,8,16")
+    group.add_argument("--precision_mode", metavar="M", help="Ascend: atc's option of this name, such as "
+                       "allow_fp32_to_fp16 (default: atc's own default, force_fp16)")
+    group.add_argument("--gears", metavar="LIST", help="Ascend: build one .om that takes these batch sizes, such as "
+                       "1,4,8,16")
 
 
 def _add_sweep(group: Any) -> None:
-    group.add_argument("--sweep", action="store_true", help="time TensorRT and PyTorch on the same inputs instead; "
-                       f"--device is then PyTorch's (default: {SWEEP_DEFAULTS['device']}), TensorRT takes GPU 0")
-    group.add_argument("--photographs", type=at_least(1), metavar="N", help="the first N; crops of the annotated "
-                       f"people on them (default: {SWEEP_DEFAULTS['photographs']})")
+    group.add_argument("--sweep", action="store_true", help="only time TensorRT and PyTorch on the same inputs; "
+                       f"--device is then PyTorch's (default: {SWEEP_DEFAULTS['device']}), and TensorRT uses GPU 0")
+    group.add_argument("--photographs", type=at_least(1), metavar="N", help="time crops of the annotated people on the "
+                       f"first N photos (default: {SWEEP_DEFAULTS['photographs']})")
     group.add_argument("--repeat", type=at_least(1), metavar="N", help="interleaved rounds (default: "
                        f"{SWEEP_DEFAULTS['repeat']})")
 
 
 def requirements_of(args: argparse.Namespace) -> str:
-    """The file of the packages that a command needs: torch exports, and is what the target pytorch runs."""
+    """The requirements file of a command. It needs torch to export, and for the target pytorch."""
     if args.sweep:
         return "requirements-bench.txt"
     finds_people = DETECTED in args.boxes and not (args.detections or args.detector_model)
@@ -183,7 +186,7 @@ def _default(name: str) -> str:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises UserError for what does not go together."""
+    """Raises UserError for options that do not go together."""
     given = {name for name, value in vars(args).items() if value is not None and value is not False}
     if args.sweep:
         _refuse(given, NOT_OF_SWEEP, "with --sweep")
@@ -194,8 +197,8 @@ def check(args: argparse.Namespace) -> None:
         for target in args.targets:
             runners_of(target)
     if args.vulkan:
-        raise UserError("--vulkan: ncnn runs on the CPU here; its Vulkan code is not offered, because no machine was "
-                        "there to check it on. Leave the option out")
+        raise UserError("--vulkan: ncnn runs on the CPU here; its Vulkan code is not offered, because it could not be "
+                        "checked on a GPU. Leave the option out")
     if args.demo:
         _refuse(given, (*DEMO, "images", "annotations"), "with --demo, which brings its own")
     for one, other in (("model", "checkpoint"), ("detector_model", "weights"), ("gt_boxes", "detections"),
@@ -207,7 +210,7 @@ def check(args: argparse.Namespace) -> None:
     for one in {"detections", "person_class"} & given if args.boxes and DETECTED not in args.boxes else ():
         raise UserError(f"--{one} and --boxes annotated do not go together")
     if "person_category" in given and not args.detections:
-        raise UserError("--person_category goes with --detections, whose categories it is of")
+        raise UserError("--person_category needs --detections: it names one of the categories of that file")
 
 
 def _refuse(given: set, names: Any, when: str) -> None:
@@ -221,7 +224,7 @@ def batches(args: argparse.Namespace) -> Tuple[int, ...]:
     if not args.batch:
         return SWEEP_BATCHES if args.sweep else (BATCH,)
     if len(args.batch) > 1:
-        raise UserError("--batch is given twice. The scripts run_bs*.sh and run_all_batches.sh say it themselves")
+        raise UserError("--batch is given twice. The scripts run_bs*.sh and run_all_batches.sh already give it")
     words = [word for text in args.batch[0] for word in re.split("[ ,]+", text.strip())]
     if not all(re.fullmatch("[1-9][0-9]*", word) for word in words):
         raise UserError(f"--batch is {' '.join(args.batch[0])}, expected whole numbers of at least 1, such as 1 16")
@@ -246,7 +249,7 @@ def complete(args: argparse.Namespace) -> None:
 
 
 def _data(args: argparse.Namespace) -> List[Tuple[Path, str]]:
-    """The photos, and the annotations where the job cannot do without: keypoints need none, only their score does."""
+    """The photos, and the annotations if the job needs them: keypoints do not, only their score does."""
     needed = [(args.images, "--images") if args.images else (args.dataroot / PHOTOGRAPHS, "--dataroot")]
     if args.annotations:
         needed.append((args.annotations, "--annotations"))
@@ -269,5 +272,5 @@ def check_files(args: argparse.Namespace, root: Path) -> None:
         missing += [f"{folder} ({option})" for folder, option in _data(args) if not (root / folder).exists()]
     if missing:
         raise UserError(f"not there: {', '.join(missing)}. Name them with these options"
-                        + ("" if finds_people is False or args.demo else "; --detections FILE brings people found "
-                           "elsewhere, --demo needs nothing"))
+                        + ("" if finds_people is False or args.demo else "; or give --detections FILE with the boxes "
+                           "of another detector; --demo needs no files"))

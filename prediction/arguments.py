@@ -1,4 +1,4 @@
-"""What predict.py is asked for, also in the words of AlphaPose and AlphaPose_TRT."""
+"""The options of predict.py, including those of AlphaPose and AlphaPose_TRT."""
 from __future__ import annotations
 
 from contract.script import ROOT
@@ -23,16 +23,16 @@ TRACKING_CONFIDENCE = 0.3  # AlphaPose's, of all its trackers
 NMS = ("parametric", "oks", "none")
 TRACKERS = ("motion", "poseflow")
 SHARD = 64  # pictures: seconds of work, so that little is lost with a worker
-# Flags of the tools that people come from which change nothing here, and why.
-IGNORED = {"dll_file": "no plugin is needed", "qsize": "queues have their lengths", "sp": "there is one process",
-           "vis_fast": "there is one way to draw", "debug": "errors are told anyway", "gpus": "--device says where"}
+# Flags of AlphaPose and AlphaPose_TRT that are accepted and ignored, and why.
+IGNORED = {"dll_file": "no plugin is needed", "qsize": "queue lengths are fixed", "sp": "there is one process",
+           "vis_fast": "there is one way to draw", "debug": "errors are always shown", "gpus": "use --device"}
 ALPHAPOSE_INPUTS = ("indir", "image", "video", "webcam")  # and list
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="People in pictures, folders and video: found, posed, tracked and drawn. Without an input and "
-        "without a model, the sample that comes with the project.", allow_abbrev=False)
+        description="Find people in pictures, folders and videos; estimate, track and draw their poses. Without an "
+        "input and without a model, the sample that comes with the project is used.", allow_abbrev=False)
     add_inputs(parser)
     add_networks(parser)
     add_people(parser)
@@ -57,42 +57,44 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("networks")
     group.add_argument("--cfg", help=f"config of the pose model (default: {DEFAULT_CONFIG})")
     group.add_argument("--model", "--checkpoint", "--pose_engine", "--engine", help="pose model: .pth, .onnx, .engine "
-                       "or .om (default: the small one that comes with the project)")
-    group.add_argument("--weights", "--yolo_engine", help="detector: darknet's .weights, or .onnx, .engine or .om made "
-                       f"of what python3 -m detection.export writes (default: {YOLO_WEIGHTS})")
+                       "or .om (default: the small model that comes with the project)")
+    group.add_argument("--weights", "--yolo_engine", help="detector: darknet's .weights, or an .onnx, .engine or .om "
+                       f"made from the output of python3 -m detection.export (default: {YOLO_WEIGHTS})")
     group.add_argument("--yolo_cfg", help=f"darknet's .cfg of the detector (default: {os.path.relpath(SPP_CFG)})")
-    group.add_argument("--person_class", type=at_least(0), help="class of people, counted from 0, of a detector whose "
-                       ".cfg leaves it open")
-    group.add_argument("--detector", choices=("yolo", "yolo_trt"), help="yolo takes the default --weights even where "
+    group.add_argument("--person_class", type=at_least(0), help="class number of people, counted from 0; needed "
+                       "if the detector's .cfg does not make it clear")
+    group.add_argument("--detector", choices=("yolo", "yolo_trt"), help="yolo uses the default --weights even if "
                        "--yolo_engine is given")
-    group.add_argument("--detections", "--detfile", help="boxes of any detector, COCO results JSON, in place of "
-                       "--weights")
+    group.add_argument("--detections", "--detfile", help="boxes of any detector, as COCO results JSON, instead "
+                       "of --weights")
     group.add_argument("--box", type=box, action="append", metavar="X,Y,W,H", help="a box of a person on every "
-                       "picture, in pixels, in place of a detector; may be repeated")
-    group.add_argument("--backend", choices=sorted(ROOMS), help="what runs the pose model (default: by its suffix)")
+                       "picture, in pixels, instead of a detector; may be repeated")
+    group.add_argument("--backend", choices=sorted(ROOMS), help="what runs the pose model (default: chosen by the "
+                       "suffix of the model)")
     group.add_argument("--device", help="cpu, cuda, cuda:1 or 0 (default: the backend's own)")
-    group.add_argument("--detbatch", type=at_least(1), help="images at once in the detector (default: what it was made "
-                       "for, or 2; 1 of a camera)")
-    group.add_argument("--posebatch", type=at_least(1), help="crops at once in the pose model (default: what it was "
-                       "made for, or 8; 1 of a camera)")
+    group.add_argument("--detbatch", type=at_least(1), help="images per batch of the detector (default: the detector's "
+                       "fixed batch, or 2; 1 for a camera)")
+    group.add_argument("--posebatch", type=at_least(1), help="crops per batch of the pose model (default: the model's "
+                       "fixed batch, or 8; 1 for a camera)")
     add_flags(group)
 
 
 def add_people(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("people")
-    group.add_argument("--confidence", type=float, help=f"least score of a box (default: {Thresholds.confidence}, or "
+    group.add_argument("--confidence", type=float, help=f"lowest score of a box (default: {Thresholds.confidence}, or "
                        f"{TRACKING_CONFIDENCE} with --track poseflow)")
-    group.add_argument("--flip", action="store_true", help="use the mirror image of each crop too: slower, more exact")
-    group.add_argument("--nms", choices=NMS, default="parametric", help="poses of one person are joined (parametric, "
-                       "for looking at), the worse of two are dropped (oks, for scoring), or all stay (none); default: "
-                       "%(default)s")
-    group.add_argument("--min_box_area", type=float, default=0, help="leave out people smaller than so many square "
-                       "pixels; of --nms parametric")
-    group.add_argument("--track", nargs="?", choices=TRACKERS, const=TRACKERS[0], help="give each person an id from "
-                       "frame to frame: by motion and pose (motion, also without a word), or by PoseFlow, AlphaPose's "
-                       "tracker (poseflow)")
-    group.add_argument("--reid", help="model for re-identification, with which --track motion knows people again who "
-                       "come back")
+    group.add_argument("--flip", action="store_true", help="use the mirror image of each crop too: slower, but more "
+                       "accurate")
+    group.add_argument("--nms", choices=NMS, default="parametric", help="duplicate poses of one person: parametric "
+                       "merges them (best to look at), oks drops the worse of two (best for scoring), none keeps all; "
+                       "default: %(default)s")
+    group.add_argument("--min_box_area", type=float, default=0, help="with --nms parametric: leave out people whose "
+                       "box has fewer square pixels")
+    group.add_argument("--track", nargs="?", choices=TRACKERS, const=TRACKERS[0], help="give each person an id that "
+                       "stays the same from frame to frame. motion (the default of --track): by motion and pose; "
+                       "poseflow: by PoseFlow, AlphaPose's tracker")
+    group.add_argument("--reid", help="model for re-identification: --track motion then recognises people who come "
+                       "back")
     group.add_argument("--reid_cfg", help="config of the --reid model")
     group.add_argument("--pose_track", action="store_true", help="--track motion, without --nms")
     group.add_argument("--pose_flow", action="store_true", help="--track poseflow")
@@ -102,34 +104,35 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--output", "--outdir", help=f"folder of the results (default: {OUTPUT}, or {ALPHAPOSE_OUTPUT} "
                        "where the input is named by AlphaPose's flags)")
-    group.add_argument("--format", choices=sorted(FORMATS), default="default", help="of alphapose-results.json; "
-                       "default: %(default)s")
-    group.add_argument("--eval", action="store_true", help="name images in it by their numbers")
-    group.add_argument("--sep_json", action="store_true", help="also a file an image, in sep-json/; cmu "
-                       "and open always have them")
+    group.add_argument("--format", choices=sorted(FORMATS), default="default", help="format of "
+                       "alphapose-results.json; default: %(default)s")
+    group.add_argument("--eval", action="store_true", help="in that file, name images by their numbers")
+    group.add_argument("--sep_json", action="store_true", help="also write one file per image, in sep-json/; "
+                       "the formats cmu and open always do")
     group.add_argument("--save_img", action=argparse.BooleanOptionalAction, help="draw pictures, into vis/ (default: "
                        "yes; of a video's frames, no)")
     group.add_argument("--save_video", action=argparse.BooleanOptionalAction, help="draw videos, into vis/ (default: "
                        "yes)")
     group.add_argument("--showbox", action="store_true", help="draw boxes too")
     group.add_argument("--show", "--vis", action="store_true", help="show each image in a window")
-    group.add_argument("--replace", action="store_true", help="begin anew, also where a run can be continued")
-    group.add_argument("--profile", action="store_true", help="say how long each stage was at work")
+    group.add_argument("--replace", action="store_true", help="start again, even if a run can be continued")
+    group.add_argument("--profile", action="store_true", help="print how long each stage worked")
     for name, why in IGNORED.items():
         takes: Dict[str, Any] = {"action": "store_true"} if name in ("sp", "vis_fast", "debug") else {}
-        group.add_argument(f"--{name}", help=f"taken and not needed: {why}", **takes)
+        group.add_argument(f"--{name}", help=f"accepted and ignored: {why}", **takes)
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("many machines, with Ray: see docs/scale.md")
-    group.add_argument("--distributed", choices=("local", "auto"), help="pictures in shards, on this machine (local) "
-                       "or on the Ray cluster that it belongs to (auto); nothing is drawn")
+    group.add_argument("--distributed", choices=("local", "auto"), help="work on shards of pictures in parallel, on "
+                       "this machine (local) or on the Ray cluster that it belongs to (auto); nothing is drawn")
     group.add_argument("--workers", type=at_least(1), help="processes that hold the networks (default: one per NPU or "
                        "GPU if the backend uses them, else one per machine)")
     group.add_argument("--shard", type=at_least(1), default=SHARD, help="pictures per shard; default: %(default)s")
     group.add_argument("--max_failures", type=at_least(0), help="stop if more pictures than this cannot be read "
                        "(default: never)")
-    group.add_argument("--price", type=float, help="of one worker for one hour, for the cost of a million pictures")
+    group.add_argument("--price", type=float, help="price of one worker for one hour; the cost of a million "
+                       "pictures is then printed")
 
 
 def box(text: str) -> Tuple[float, float, float, float]:
@@ -143,7 +146,7 @@ def box(text: str) -> Tuple[float, float, float, float]:
 
 
 def complete(args: argparse.Namespace) -> argparse.Namespace:
-    """Fill in what follows from other arguments; notes for flags that are not needed. Raises UserError."""
+    """Fill in the arguments that depend on others, and note flags that are ignored. Raises UserError."""
     given = [name for name in IGNORED if getattr(args, name)]
     if given:
         note("; ".join(f"--{name}: {IGNORED[name]}" for name in given))

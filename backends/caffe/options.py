@@ -1,4 +1,4 @@
-"""What the room of Caffe runs and needs."""
+"""The Caffe backend: which files it runs and which packages it needs."""
 from __future__ import annotations
 
 from contract.room import FP32, Room

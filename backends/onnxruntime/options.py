@@ -1,4 +1,4 @@
-"""What the room of ONNX Runtime runs, needs and takes."""
+"""The ONNX Runtime backend: which files it runs, which packages it needs, which flags it takes."""
 from __future__ import annotations
 
 from contract.room import FP32, INT8, Room

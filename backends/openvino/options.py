@@ -1,4 +1,4 @@
-"""What the room of OpenVINO runs, needs and takes."""
+"""The OpenVINO backend: which files it runs, which packages it needs, which flags it takes."""
 from __future__ import annotations
 
 from contract.arguments import at_least
@@ -10,9 +10,10 @@ ROOM = Room(
     packages={"openvino": "openvino"},
     install="python3 -m pip install -r requirements-openvino.txt",
     suffixes=(".xml", ".onnx"),
-    flags={"precision": {"choices": (FP32, BF16, FP16), "help": "of what the file does not have in int8 (default: "
-                         "fp32; OpenVINO's own default is bf16 where the CPU has it)"},
-           "threads": {"type": at_least(1), "help": "default: one for each core that the container may use"},
+    flags={"precision": {"choices": (FP32, BF16, FP16), "help": "precision of the layers that are not int8 in the "
+                         "file (default: fp32; OpenVINO's own default is bf16 if the CPU has it)"},
+           "threads": {"type": at_least(1), "help": "CPU threads (default: one for each core that the container may "
+                       "use)"},
            "hint": {"choices": tuple(HINTS), "help": "; ".join(f"{hint}: {what}" for hint, what in HINTS.items()) +
                     " (default: latency, and throughput in infer.py)"},
            "model_cache": {"metavar": "DIR", "help": "keep the compiled model here, to start faster the next time"}},
