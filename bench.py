@@ -127,7 +127,8 @@ def bench(runs: List[Run], bins: Optional[Path], people: int, repeat: int, cfg: 
     make_folder(output)
     write_json(output / "bench.json", report)
     write_file(output / "bench.md", format_report(report).encode())
-    plot(report, spec.published, output)
+    same_network = bool(spec.weights) and any(str(row["settings"]["model"]).startswith(spec.weights) for row in rows)
+    plot(report, spec.published if same_network else (), output)
     return report
 
 
@@ -253,7 +254,8 @@ def _spread(values: Dict[str, float], digits: int = 1) -> str:
 
 
 def plot(report: Dict[str, Any], published: Sequence[Published], output: Path) -> None:
-    """Throughput and time per batch against batch size, with the published figures as marks: SVG and PNG."""
+    """Throughput, from the lowest round to the highest, and time per batch, from the median to the 90th percentile,
+    against batch size; published figures as marks: SVG and PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -263,13 +265,19 @@ def plot(report: Dict[str, Any], published: Sequence[Published], output: Path) -
     for label in dict.fromkeys(row["label"] for row in report["rows"]):
         rows = [row for row in report["rows"] if row["label"] == label]
         batches = [row["batch"] for row in rows]
-        left.plot(batches, [row["rows_per_second"]["median"] for row in rows], "o-", label=label)
-        right.plot(batches, [row["milliseconds"]["median"] for row in rows], "o-", label=label)
+        rates, times = ([row[name] for row in rows] for name in ("rows_per_second", "milliseconds"))
+        left.errorbar(batches, [rate["median"] for rate in rates], fmt="o-", capsize=3, label=label, yerr=[
+            [rate["median"] - rate["lowest"] for rate in rates], [rate["highest"] - rate["median"] for rate in rates]])
+        right.errorbar(batches, [time["median"] for time in times], fmt="o-", capsize=3, label=label, yerr=[
+            [0] * len(times), [time["p90"] - time["median"] for time in times]])
     for where, points in published_rates(published, f"{report['unit']}/s").items():
         left.plot(points.keys(), points.values(), "x", label=f"{where} (published)")
-    for axes, name in ((left, f"{report['unit']}/s in the model"), (right, "ms per batch, median")):
+    figure.suptitle(f"{report['machine']['cpu']}, {report['people']} {report['unit']}, {report['rounds']} rounds")
+    sizes = sorted({row["batch"] for row in report["rows"]})
+    for axes, name in ((left, f"{report['unit']}/s in the model"), (right, "ms per batch, median and 90 %")):
         axes.set(xscale="log", yscale="log", xlabel="batch", ylabel=name)
         axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, list(map(str, sizes)))
         axes.grid(alpha=0.3)
     left.legend(fontsize=8)
     right.legend(fontsize=8)

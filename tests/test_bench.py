@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, done, one_error, patch_model
 from detection_cases import random_weights, tiny_cfg
 
-from bench import Run, complete_batches, interleave, published_rates, reference_of, summarize
+from bench import Run, complete_batches, interleave, plot, published_rates, reference_of, summarize
 from comparison.folders import agree, measure_folders
 from comparison.gates import GATES
 from contract.room import gate_of
@@ -199,3 +199,13 @@ def test_what_each_gate_lets_pass(tmp_path, relative, gates):
     assert {gate for gate in GATES if agree(measured[gate], gate)} == gates
     assert measured["fp16"]["largest"] == pytest.approx(np.abs(noisy - reference).max() / reference.max(), rel=1e-5)
     assert measured["fp16"]["argmax"] == (noisy.reshape(4 * 17, -1).argmax(1) == 8 * 12 + 6).mean()
+
+
+def test_the_plot_has_its_batches_as_ticks_and_says_what_was_timed(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [{"label": "onnxruntime net", "batch": batch, "milliseconds": {"median": batch, "p90": 2 * batch, "p99": 9},
+             "rows_per_second": {"median": 100, "lowest": 90, "highest": 120}} for batch in (1, 4, 64)]
+    plot({"rows": rows, "unit": "crops", "people": 128, "rounds": 5, "machine": {"cpu": "A CPU"}}, (), tmp_path)
+    drawn = (tmp_path / "bench.svg").read_text()  # matplotlib leaves each text as a comment
+    assert "<!-- A CPU, 128 crops, 5 rounds -->" in drawn and "published" not in drawn
+    assert all(drawn.count(f"<!-- {batch} -->") == 2 for batch in (1, 4, 64)) and "<!-- 16 -->" not in drawn

@@ -96,9 +96,17 @@ def test_every_worst_person_is_on_its_photograph(page):
 
 
 def test_without_photographs_the_page_has_numbers_only(inferred, main, tmp_path):
-    folder = inferred / "results" / "all"
-    done(main("compare", folder, folder, "--report", tmp_path / "page.html"))
-    assert "<image" not in (tmp_path / "page.html").read_text()
+    folder = inferred / "results"
+    assert main("compare", folder / "all", folder / "all_flip", "--report", tmp_path / "page.html").returncode == 1
+    page = (tmp_path / "page.html").read_text()
+    assert "<image" not in page and "people who differ" in page
+
+
+def test_results_that_agree_have_no_people_who_differ(inferred, main, prepared, tmp_path):
+    dumps = inferred / "results" / "all"
+    done(main("compare", dumps, f"again={dumps}", "--manifest", prepared / "prep_data/manifest.json", "--report",
+              tmp_path / "page.html"))
+    assert "people who differ" not in (tmp_path / "page.html").read_text()
 
 
 def lengths(figure: str) -> list:

@@ -55,10 +55,13 @@ def comparison_sections(comparison: Comparison, a: Result, b: Result, options: O
     for heading, figures in level_figures(comparison, a, b, options).items():
         parts += [f"<h3>{heading}</h3>", plots(figures)]
     height, width = options.spec.input_size
+    worst = comparison.levels["keypoints"].worst
+    if all(f"{person['input_pixels_max']:.1f}" == "0.0" for person in worst):
+        return parts  # nobody differs
     return [*parts, "<h3>The people who differ most</h3>",
             f'<p class="note"><span class="key"></span> {escape(a.label)} <span class="key b"></span> '
             f"{escape(b.label)}; joints that count in a person's score.</p>",
-            draw_people(dataroot, a.people, b.people, comparison.levels["keypoints"].worst, width / height)]
+            draw_people(dataroot, a.people, b.people, worst, width / height)]
 
 
 def level_figures(comparison: Comparison, a: Result, b: Result, options: Options) -> Figures:
