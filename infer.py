@@ -123,6 +123,7 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
 
     def write(done: Tuple[range, np.ndarray]) -> int:
         group, heatmaps = done
+        assert len(heatmaps) == bins.people(group), f"{len(heatmaps)} outputs of {bins.people(group)} people"
         first = 0
         for number in group:
             rows = bins.rows[number]
@@ -147,8 +148,8 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
 def infer_ahead(backend: Backend, bins: BinReader, groups: List[range], batch: int, reading: Executor,
                 inferring: Executor) -> Iterator[np.ndarray]:
     """The output of each group, in order. A backend that lends its memory has bins read straight into it."""
-    fill = getattr(backend, "infer_from", None)
-    if fill and all(bins.people(group) <= batch for group in groups):
+    most, fill = getattr(backend, "rows_lent", 0), getattr(backend, "infer_from", None)
+    if fill and all(bins.people(group) <= min(batch, most) for group in groups):
         return in_order(inferring, lambda group: fill(bins.people(group), lambda rows: bins.read(group, rows)), groups)
     batches = in_order(reading, bins.read, groups)
     return in_order(inferring, lambda rows: infer_rows(backend, rows, batch), batches)

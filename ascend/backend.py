@@ -134,6 +134,7 @@ class Backend:
                                       self._tensor("output", index).shape
                                       for index in range(mdl.get_num_outputs(description))})
         self.output = self._tensor("output", 0)
+        self.rows_lent = self.input.shape[0]  # the batch, or the largest gear
         # The float16 input of a model for float16 hosts is filled from float32 rows.
         self.input_dtype = np.dtype(np.uint8 if self.input.dtype == np.uint8 else np.float32)
         batch = None if self.gears else self.input.shape[0]
@@ -184,7 +185,7 @@ class Backend:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def infer_from(self, count: int, fill: Callable[[np.ndarray], Any]) -> np.ndarray:
-        """As `infer`, of `count` rows, at most the batch or the largest gear, which `fill` writes into an array (count,
+        """As `infer`, of `count` rows, at most `rows_lent`, which `fill` writes into an array (count,
         ...) of `input_dtype`: pinned memory that the device copies from."""
         def convert(memory: np.ndarray) -> None:
             rows = np.empty(memory.shape, self.input_dtype)

@@ -36,7 +36,7 @@ class Backend(Protocol):
 
     def infer(self, rows: np.ndarray) -> np.ndarray: ...
 
-    # A backend may also have infer_from(count, fill), where `fill` writes `count` rows, at most its batch, straight
+    # A backend may also have infer_from(count, fill), where `fill` writes `count` rows, at most `rows_lent`, straight
     # into memory that the device copies from.
 
     def describe(self) -> dict:

@@ -16,7 +16,7 @@ from jobs.job import FLOAT32, UINT8, Job
 from jobs.plan import missing_packages, people_of
 from jobs.targets import Choice, check_options, choose, room_of, without_int8
 
-ONE_PASS_INT8 = ("cpu", "openvino")  # targets that were seen to run it
+ONE_PASS_INT8 = ("cpu", "openvino")  # targets whose int8 file can be wrapped; run on cpu alone so far
 REFERENCE = "pytorch"  # which the others are compared with
 CALIBRATION_SEED = 18  # of the demo's photos to calibrate on; those that are scored have another
 MMDEPLOY = "backends.ncnn.mmdeploy"  # reads its configs
