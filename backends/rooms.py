@@ -1,4 +1,4 @@
-"""The rooms of backends by name, and how one is opened.
+"""The backends by name, and how one is opened. A backend's folder is called its room here.
 
 A room is a folder: `options.py` says what it runs, needs and takes, and `backend.py` is imported when it is asked for
 and not before, so that no machine needs the packages of another.
@@ -22,12 +22,12 @@ ROOMS = {"onnxruntime": "backends.onnxruntime", "pytorch": "backends.pytorch", "
 
 
 def room(name: str) -> Room:
-    """What the room called `name` says of itself."""
+    """What the backend called `name` declares about itself."""
     return importlib.import_module(f"{ROOMS[name]}.options").ROOM
 
 
 def backend_of(model: PathLike) -> str:
-    """The room that runs a model file, by the file's suffix."""
+    """The backend that runs a model file, chosen by the file's suffix."""
     suffix = Path(model).suffix
     for name in ROOMS:
         if suffix in room(name).suffixes:
@@ -37,7 +37,7 @@ def backend_of(model: PathLike) -> str:
 
 
 def add_flags(parser: Any) -> None:
-    """A flag for every option of any room, in a parser or a group of it; who takes it stands in its help."""
+    """Add a flag for every option of any backend to a parser or a group. Its help names the backends that take it."""
     for flag in _all_flags():
         takers = {name: room(name).flags[flag] for name in ROOMS if flag in room(name).flags}
         first = dict(next(iter(takers.values())))
@@ -48,7 +48,7 @@ def add_flags(parser: Any) -> None:
 
 
 def given_flags(args: argparse.Namespace) -> Dict[str, Any]:
-    """Those of rooms' flags that the user gave."""
+    """The flags of backends that the user gave."""
     return {flag: getattr(args, flag) for flag in _all_flags() if getattr(args, flag) is not None}
 
 

@@ -1,1 +1,1 @@
-"""What stages say to each other: errors, files, bins, dumps, the manifest, ONNX files, and what a backend is."""
+"""What the stages share: errors, files, bins, dumps, the manifest, ONNX files, and the interface of a backend."""

@@ -1,4 +1,4 @@
-"""What several commands say of their arguments in the same words."""
+"""Arguments, help texts and types that several commands share."""
 from __future__ import annotations
 
 import argparse
@@ -14,7 +14,7 @@ DEFAULT_CONFIG = "configs/256x192_res50_lr1e-3_1x.yaml"  # of the network that t
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Ends each help text with its default, except where that says nothing: None, and a flag that is off."""
+    """Ends each help text with its default, unless the default is None or a flag that is off."""
 
     def _get_help_string(self, action: argparse.Action) -> Optional[str]:
         if action.default is None or action.default is False or action.default == []:
@@ -37,7 +37,7 @@ def parse(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> arg
 
 
 def folder_name(text: str) -> str:
-    """A `type` of argparse: the name of a folder in another one, and no way to a third."""
+    """A `type` of argparse: the name of a folder inside another one, without a path separator."""
     if text in ("", ".", "..") or os.path.basename(text) != text:
         raise argparse.ArgumentTypeError(f"{text!r}, expected the name of a folder, without {os.sep}")
     return text

@@ -20,7 +20,7 @@ ModelShape = Tuple[Optional[int], ...]  # batch first; None takes any number
 
 
 class Backend(Protocol):
-    """A loaded model. Shapes are as the model file states them, batch first; a batch of None takes any number.
+    """A loaded model. Shapes are as the model file states them, batch first; a batch of None means any number.
 
     `infer` takes contiguous or strided rows of `input_shape` and `input_dtype`, float32 or uint8, exactly the batch
     where there is one, and returns float32 rows of `output_shape` that are the caller's to keep. `slots` threads may
@@ -50,7 +50,7 @@ DECODED_DETECTOR = {"boxes", "confs"}  # outputs of pytorch-YOLOv4's exports, wh
 
 
 def check_one_output(model: PathLike, outputs: Mapping[str, ModelShape]) -> None:
-    """Refuse a model of several outputs, by their names: which of them is meant cannot be told."""
+    """Refuse a model with several outputs, because it is not clear which one is meant. The error names them."""
     if len(outputs) == 1:
         return
     came = ", ".join(f"{name} ({format_shape(shape)})" for name, shape in outputs.items())
@@ -97,7 +97,7 @@ def pad_rows(rows: np.ndarray, batch: int) -> np.ndarray:
 
 
 def infer_rows(backend: Backend, rows: np.ndarray, batch: int) -> np.ndarray:
-    """Any number of rows through `backend`, `batch` at a time. A short last batch is padded where the model needs it;
+    """Run any number of rows through `backend`, `batch` at a time. A short last batch is padded if the model needs it;
     the padding is not returned."""
     outputs = []
     for start in range(0, len(rows), batch):

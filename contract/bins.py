@@ -1,4 +1,4 @@
-"""Writing and reading folders of bins: only what is missing is written, and only what is whole is read."""
+"""Writing and reading folders of bins: only missing bins are written, and only complete ones are read."""
 from __future__ import annotations
 
 import dataclasses
@@ -35,7 +35,7 @@ LARGEST_VALUE = 1e4  # more than any crop holds: normalised it is about 1
 
 
 class BinFolder:
-    """A folder that is being filled with the bins of one manifest. Its manifest has another name until it is whole."""
+    """A folder that is being filled with the bins of one manifest. The manifest gets its name when it is complete."""
 
     def __init__(self, folder: Path, manifest: Manifest, replace: bool = False):
         """Raises UserError when the folder holds bins of other settings, unless they are to be replaced."""
@@ -93,8 +93,8 @@ class RowWriter:
 
 
 class BinReader:
-    """The bins of a folder, in the order of their names, all there and of the right size. As long as the reader lives
-    no other run replaces them.
+    """The bins of a folder, in the order of their names. All exist and have the right size. No other run can replace
+    them as long as the reader exists.
 
     With a manifest beside them they must be its bins, made for `spec`; without one their order is ais_bench's, and
     their dtype that of `spec`. Where there is a manifest, `spec` may be None. The `spec` of a reader has the dtype of

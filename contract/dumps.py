@@ -1,4 +1,4 @@
-"""Dumps: what a backend leaves for each bin, where it may, and reading them, checked against the manifest.
+"""Dumps: the files that a backend writes for each bin. Writing them, and reading them checked against the manifest.
 
 A dump holds the model's output for each row of its bin, float32 or float16, in C order, under the bin's name with `_0`
 (output number 0), as ais_bench writes it. A missing, extra, short or non-finite dump is an error.
@@ -53,7 +53,7 @@ def find_dumps(folder: PathLike) -> Dict[str, Tuple[str, int]]:
 
 
 def possible_forms(manifest: Manifest) -> List[Tuple[Shape, type]]:
-    """Shape and dtype of a row of dumps about which nothing but the bins is known: the outputs of their model, or of
+    """Shape and dtype of a row of dumps if only the bins are known: the outputs of their model, or of
     one pass of it."""
     usual = first_of(manifest.tensors.outputs)
     one_pass = first_of(outputs_of(manifest.tensors, (usual[0], KEYPOINT_VALUES)))
@@ -78,7 +78,7 @@ def _what_is_there(folder: PathLike) -> str:
 
 
 def folders_like(folder: PathLike) -> List[str]:
-    """Folders near one that holds no dumps which do hold some: beside it, and beside the folder that it is in."""
+    """Folders with dumps near `folder`, which has none: beside it, and beside its parent. For an error message."""
     parent = Path(os.path.abspath(folder)).parent
     found = [inner for place in (parent, *parent.parent.glob("*")) if place.is_dir() and os.access(place, os.R_OK)
              for inner in place.glob("*/") if any(inner.glob("*_0.bin"))]
@@ -86,7 +86,7 @@ def folders_like(folder: PathLike) -> List[str]:
 
 
 def read_settings(folder: PathLike) -> Optional[Dict[str, Any]]:
-    """What made the dumps of `folder`; None where nothing says, as ais_bench does not."""
+    """The settings that made the dumps of `folder`. None if they are not recorded: ais_bench records none."""
     path = Path(folder) / SETTINGS
     if not path.exists():
         return None
@@ -98,7 +98,7 @@ def read_settings(folder: PathLike) -> Optional[Dict[str, Any]]:
 
 
 def summary_of(folder: PathLike, part: str = "0/1") -> Path:
-    """Where the times of a folder of dumps are: beside it, as ais_bench has it. `part` is K/N of a shared run."""
+    """The file with the times of a folder of dumps, beside it, as ais_bench has it. `part` is K/N of a shared run."""
     number, parts = part.split("/")
     return Path(f"{folder}_summary.json" if parts == "1" else f"{folder}.part{number}of{parts}_summary.json")
 
@@ -193,7 +193,7 @@ class DumpFolder:
         return [group for group in groups if not whole.issuperset(group)]
 
     def collect(self, folder: Path) -> None:
-        """Move the dumps of `folder` that are whole into this one."""
+        """Move the complete dumps of `folder` into this one."""
         found = bins_in(folder)
         for number, name in enumerate(map(dump_name, self.bins.names)):
             if found.get(name) == self._bytes(number):

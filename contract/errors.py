@@ -13,7 +13,7 @@ class UserError(ValueError):
 
 
 def note(text: str) -> None:
-    """Tell the user what was put right or left out. On stderr, so that tables can be piped."""
+    """Report to the user what was corrected or left out. On stderr, so that tables can be piped."""
     print(f"note: {printable(text)}", file=sys.stderr)
 
 

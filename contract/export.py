@@ -31,6 +31,6 @@ def parse_export_args(parser: argparse.ArgumentParser, argv: Optional[List[str]]
 
 
 def paths_by_batch(output: PathLike, batches: Iterable[int]) -> Dict[Optional[int], Path]:
-    """The file of each batch size; None is the one that takes any."""
+    """The file of each batch size; None means the one that takes any."""
     output = Path(output)
     return {None: output, **{batch: output.with_name(f"{output.stem}_bs{batch}.onnx") for batch in batches}}

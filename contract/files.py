@@ -1,7 +1,7 @@
-"""Files that are either whole or not there.
+"""Files that are either complete or absent.
 
-Every result is written under a temporary name and renamed when it is whole, so a stage killed at any moment
-leaves nothing that looks whole and is not. Modes are what newer ais_bench releases accept: files 0640, folders 0750.
+Every result is written under a temporary name and renamed when it is complete. So a stage that is killed at any moment
+leaves no file that only looks complete. Modes are what newer ais_bench releases accept: files 0640, folders 0750.
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_folder(path: PathLike) -> Path:
 
 
 def require_writable(folder: PathLike) -> None:
-    """Raises OSError now where hours later nothing could be written into `folder`, which need not be there yet."""
+    """Raises OSError now, instead of hours later, if nothing can be written into `folder`, which may not exist yet."""
     place = Path(os.path.abspath(folder))
     while not place.exists():
         place = place.parent

@@ -132,7 +132,7 @@ METHODS: Dict[str, Callable[[Range], float]] = {"minmax": minmax, "average": ave
 
 
 def threshold(collected: Range, method: str) -> float:
-    """Of METHODS; 1 for a tensor that is always 0, whose int8 is then 0 too."""
+    """The threshold by a method of METHODS. 1 for a tensor that is always 0; its int8 values are then 0 too."""
     value = METHODS[method](collected)
     return value if value > DEAD else 1.0
 

@@ -1,4 +1,4 @@
-"""What a room of a device says of itself where none of the device's packages is installed."""
+"""What a backend declares about itself. It can be read without the packages of its device."""
 from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
@@ -42,5 +42,5 @@ class Room(NamedTuple):
 
 
 def gate_of(precisions: Iterable[str]) -> str:
-    """The name of the limits that two results have to keep: those of the less exact."""
+    """The name of the limits for comparing two results: those of the less exact precision."""
     return max((GATES[precision] for precision in precisions), key=GATES_BY_WIDTH.index)

@@ -5,8 +5,8 @@
     if __name__ == "__main__":
         sys.exit(exit_code(main))
 
-Then a package that is missing is told in one line, and Ctrl-C is silent, while the others are still being imported. It
-needs nothing but Python's own library.
+Then a missing package is reported in one line, and Ctrl-C is silent, even while the other modules are still being
+imported. It needs only Python's own library.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is, as far as files, stages and backends need to know it; each kind of model has a room that says more.
+"""The facts about a model that files, stages and backends need. Each kind of model has a folder with the rest.
 
 A YAML file names its kind with the key TASK. AlphaPose's own files have no such key: they are pose models. darknet's
 .cfg is a detector.

@@ -1,4 +1,4 @@
-"""Work in threads, in order and a few items deep; and how many CPUs there are for it."""
+"""Work in threads, in order and with a few items in flight; and the number of CPUs available for it."""
 from __future__ import annotations
 
 from collections import deque

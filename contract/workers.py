@@ -27,7 +27,7 @@ def start(command: List[str], **options: Any) -> subprocess.Popen:
 
 
 def end(process: subprocess.Popen) -> None:
-    """Kill what `start` has started, and what that has started and perhaps left behind."""
+    """Kill a program that `start` has started, and all programs that it has started itself."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,1 +1,1 @@
-"""The person detector: darknet's files read, an ONNX graph built of them, photos in and boxes out. No torch."""
+"""The person detector: reads darknet's files, builds an ONNX graph of them, finds boxes on photos. No torch."""

@@ -1,4 +1,4 @@
-"""Photos as the detector sees them, one a bin: what infer.py and bench.py read.
+"""Photos as the detector sees them, one per bin: what infer.py and bench.py read.
 
     python3 -m detection.bins ./data/coco/val2017 ./letterboxed --yolo_cfg configs/yolov3-spp.cfg --limit 64
 

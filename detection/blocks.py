@@ -1,4 +1,4 @@
-"""What a darknet network is made of: one frozen spec a block, in the order and with the numbers of its cfg.
+"""The blocks of a darknet network: one frozen spec per block, in the order and with the numbers of its cfg.
 
 Blocks are counted from 0 without [net], as darknet counts them. Shapes are (channels, height, width).
 """

@@ -61,7 +61,8 @@ class Detector:
         return spec
 
     def origin(self) -> Dict[str, Any]:
-        """What its numbers follow from. Not the batch, and not which of several devices: they change nothing."""
+        """The settings that its results depend on. Batch size and device number are not among them, because they do not
+    change results."""
         kind, path = ("weights", self.weights) if self.weights else ("model", self.model)
         if path is None or (self.weights and self.model):
             raise UserError("give the detector either its --weights or a --model file made of them")

@@ -64,7 +64,7 @@ def export_onnx(config: Any, checkpoint: str, output: str, batches: List[int], o
 
 
 def describe(config: Any) -> str:
-    """What a file is of, beside its checkpoint."""
+    """What was exported, apart from the checkpoint."""
     parameters = parameters_of(config) if config.network in NETWORKS else {}
     inside = getattr(config, "inside", None)
     return json.dumps({"network": config.network, **parameters, **config.of_data(), "dtype": config.dtype,
@@ -112,7 +112,7 @@ def simplify(model: Any, config: Any, batch: Optional[int]) -> Any:
 
 
 def check_graph(model: Any, batch: Optional[int]) -> None:
-    """Refuse a per-batch graph that still computes shapes, and any operator that is not of the ONNX standard."""
+    """Refuse a per-batch graph that still computes shapes, and any operator outside the ONNX standard."""
     foreign = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     left = ARITHMETIC_ON_SHAPES.intersection(node.op_type for node in model.graph.node) if batch else set()
     if foreign or left:

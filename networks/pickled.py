@@ -1,4 +1,4 @@
-"""What a checkpoint holds that torch.load does not read: told by its pickle, none of which is run."""
+"""Says what is in a checkpoint that torch.load cannot read. The pickle is read, and nothing in it is run."""
 from __future__ import annotations
 
 import collections
@@ -28,7 +28,7 @@ class Content(NamedTuple):
 
 
 class StandIn:
-    """Takes whatever a pickle does to an object, and does nothing."""
+    """Stands for an object of the pickle. It accepts all calls and does nothing."""
     name = ""
 
     def __new__(cls, *arguments: Any, **named: Any) -> StandIn:
@@ -44,7 +44,7 @@ class StandIn:
 
 
 class Reader(pickle.Unpickler):
-    """Imports nothing and calls nothing of what the pickle names but OrderedDict."""
+    """Of all that the pickle names, imports and calls only OrderedDict."""
 
     def __init__(self, file: io.BufferedIOBase):
         super().__init__(file)

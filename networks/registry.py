@@ -1,4 +1,4 @@
-"""The networks by name, without importing any: what a config may say of each, and the module that builds it.
+"""The networks by name, without importing any: the parameters that a config may set, and the module that builds it.
 
 A network's module has `build(spec)`, a torch module with random weights in eval mode, and `load(spec, checkpoint)`, the
 same with the weights of a file.

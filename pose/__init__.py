@@ -1,1 +1,1 @@
-"""What is true of top-down pose estimation on any device. numpy and OpenCV only; pycocotools in `score.py`."""
+"""Top-down pose estimation, as far as no device matters. numpy and OpenCV only; pycocotools in `score.py`."""

@@ -1,6 +1,6 @@
 """COCO's person annotations, checked once for all who use them: --gt_boxes, scoring, compare.py.
 
-What would give a wrong number is refused by the name of the annotation, or put right and said.
+An entry that would give a wrong number is either refused, with its name in the error, or corrected with a note.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bins of pictures that are crops already, one a bin: what int8 is calibrated on where others' lists of crops are.
+"""Bins of pictures that are already crops, one per bin: for int8 calibration with a given list of crops.
 
     python3 -m pose.crop_bins ./crops ./calib_data --list calib_set.txt --mean 0 --std 1
 

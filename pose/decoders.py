@@ -1,4 +1,4 @@
-"""From a network's output to people's keypoints: what each kind of network needs.
+"""From a network's output to people's keypoints, for each kind of network.
 
 Axes: N people, K joints, h w of a heatmap. Heatmaps are (N, K, h, w) float32; positions are (x, y).
 """

@@ -45,7 +45,7 @@ def load_people(path: PathLike) -> Manifest:
 
 
 def spec_of(manifest: Manifest) -> PoseSpec:
-    """The spec as far as bins and dumps tell; the checkpoint's part is not in it."""
+    """The part of the spec that bins and dumps record. What belongs to the checkpoint is not in it."""
     config = manifest.settings["config"]
     try:
         return spec_of_data(config, manifest.settings["dtype"])

@@ -1,4 +1,4 @@
-"""Photos: which file of a folder is which photo, and opening one whole.
+"""Photos: which file of a folder is which photo, and reading a photo only if it is undamaged.
 
 An annotation file or a detections file names photos by `file_name`. Where neither does, a photo is named by its number:
 1.jpg, 000000000139.png.
@@ -54,7 +54,7 @@ class Photos:
                                 "of its own for each")
 
     def path(self, image_id: int) -> Path:
-        """The file of a photo. Raises UserError when there is none, or two of the same number."""
+        """The file of a photo. Raises UserError if there is none, or if two files have its number."""
         if image_id in self.names:
             path = self._named(self.names[image_id])
             if path is None:
@@ -203,10 +203,10 @@ def _is_whole(content: memoryview) -> bool:
 
 
 class _Decoder:
-    """Decodes photos, several at a time, and hears what libjpeg says of damage.
+    """Decodes photos, several at a time, and reads what libjpeg reports about damage.
 
-    libjpeg says it on the stderr of the process and nowhere else, and names no photo. So every photo that was being
-    decoded when damage was heard is decoded again, alone. What others write there meanwhile is passed on.
+    libjpeg reports it only on the stderr of the process, and does not name the photo. So every photo that was being
+    decoded at that moment is decoded again, alone. All other text on stderr is passed on.
     """
 
     def __init__(self) -> None:

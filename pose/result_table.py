@@ -25,16 +25,16 @@ def is_one_pass(metrics: Dict[str, Any]) -> bool:
 
 
 def unit_of(metrics: Dict[str, Any]) -> str:
-    """What a row of the model's input is: a model of one pass looks at both crops of a person."""
+    """What one row of the model's input is: a person for a one-pass model, which uses both crops of a person."""
     return "people" if is_one_pass(metrics) else "crops"
 
 
 def score_cell(metrics: Dict[str, Any], name: str = "AP") -> str:
-    """A COCO number; photos that nobody has annotated have none."""
+    """A COCO number; photos without annotations have none."""
     return mark(f"{metrics['metrics'][name]:.4f}" if metrics["metrics"] else NOTHING, is_emulated(metrics))
 
 
 def rate_cell(metrics: Dict[str, Any], name: str = "crops_per_second") -> str:
-    """A run that was continued when all dumps were there has timed nothing."""
+    """A speed. A run that was continued after all dumps existed has timed nothing."""
     value = metrics["speed"].get(name)
     return mark(f"{value:.1f}" if value else NOTHING, is_emulated(metrics))

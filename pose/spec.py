@@ -35,7 +35,7 @@ MOST = {"IMAGE_SIZE": 2048, "HEATMAP_SIZE": 2048, "CONV_DIM": 8192, "WIDTH": 8, 
 
 @dataclasses.dataclass(frozen=True)
 class Inside:
-    """What a model of one pass does between the crop and its keypoints.
+    """What a one-pass model does between the crop and its keypoints.
 
     `decode` is a key of DECODERS. `columns` are those of a mirrored crop's heatmap in the order that lays it over the
     crop's, shifted as FLIP_SHIFTS[`flip_shift`] does; without a flip test there are none.

@@ -1,1 +1,1 @@
-"""The rooms of predict.py: what goes in, the stages in between, and what comes out."""
+"""The parts of predict.py: its inputs, its stages and its outputs."""

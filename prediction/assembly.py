@@ -1,4 +1,4 @@
-"""From predict.py's arguments to networks, boxes, NMS and tracker, and the settings that the numbers follow from."""
+"""From predict.py's arguments to networks, boxes, NMS and tracker, and the settings that its results depend on."""
 from __future__ import annotations
 
 from argparse import Namespace
@@ -71,7 +71,7 @@ def make_boxes(args: Namespace) -> Optional[Boxes]:
 
 
 def settings_of(args: Namespace, finder: Optional[Finder], poser: Poser) -> Dict[str, Any]:
-    """What the numbers follow from."""
+    """The settings that the results depend on."""
     return {"model_sha256": sha256_of_model(args.model), "cfg_sha256": sha256_of_file(args.cfg), "backend": poser.room,
             "detector": finder.detector.origin() if finder else None, "box": args.box, "confidence": args.confidence,
             "detections_sha256": sha256_of_file(args.detections) if args.detections else None, "flip": args.flip,

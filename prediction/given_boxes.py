@@ -1,4 +1,4 @@
-"""Boxes of people that were found elsewhere: by any detector, or by hand."""
+"""Boxes of people that are given: found by another detector, or typed by hand."""
 from __future__ import annotations
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""What people look like to a network for re-identification: what a tracker tells them apart by when they come back."""
+"""Re-identification features of people, with which a tracker recognises them when they come back."""
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The two networks of a prediction: the one that finds people, and the one that finds their joints.
+"""The two networks of predict.py: the one that finds people, and the one that finds their joints.
 
 Each is opened, run and closed in one thread, which owns its device's context; what is beside the network, on numpy and
 OpenCV, any thread may do. Batches are fixed and padded, so the numbers of an image do not depend on its neighbours.

@@ -1,4 +1,4 @@
-"""The results of a prediction: a line an image while it runs, and from those lines, at its end, AlphaPose's files.
+"""The results of predict.py: one line per image while it runs, and AlphaPose's files, made from the lines at the end.
 
 OUTPUT/people.jsonl begins with the settings. Then each line is an image: {"image", "bytes", "people": [{"box",
 "box_score", "keypoints", "merged", "id"}]}, written as soon as it is done, so that a program can follow and a run that

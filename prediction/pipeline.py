@@ -31,7 +31,7 @@ Boxes = Callable[[Frame], Tuple[np.ndarray, np.ndarray]]  # (N, 4) corners and (
 
 @dataclasses.dataclass
 class Work:
-    """A frame on its way. What a later stage fills in is None before."""
+    """A frame on its way. A field that a later stage fills in is None until then."""
 
     frame: Frame
     tensor: Any = None  # the detector's input

@@ -44,7 +44,7 @@ class Run:
         self.keys: List[Key] = []  # of the images that the results are about, in order
 
     def pictures(self, source: Union[Pictures, Sample]) -> None:
-        """Those that were not done before."""
+        """The pictures that were not done before."""
         write = self.output.pictures is not False
         drawn = drawn_names(source.names, self.output.folder / VIS) if write else {}
         self.keys += [(name, source.size(name)) for name in source.names]

@@ -39,7 +39,7 @@ class Pictures:
         return list(self.paths)
 
     def size(self, name: str) -> int:
-        """Bytes of its file: a picture that was mended is done again."""
+        """Bytes of its file: a picture that was repaired is done again."""
         return self.paths[name].stat().st_size
 
     def load(self, name: str) -> Frame:
@@ -51,7 +51,7 @@ class Pictures:
 
 
 class Sample:
-    """The picture that comes with the project: rendered when it is asked for."""
+    """The picture that comes with the project: rendered when it is used."""
 
     SEED = (17, 36)
     names = ["sample.jpg"]
@@ -74,7 +74,7 @@ class Video:
 
     @property
     def stem(self) -> str:
-        """What its drawn copy is called."""
+        """The name of its drawn copy."""
         if self.source.isdigit():
             return f"camera{self.source}"
         return re.sub(r"\W+", "_", self.source).strip("_") if self.live else Path(self.source).stem

@@ -1,4 +1,4 @@
-"""How long the two networks of a prediction take together, by batch size, in two protocols.
+"""How long the two networks of predict.py take together, by batch size, in two protocols.
 
 "Sum" is AlphaPose_TRT's: the time of the detector for a batch of images plus that of the pose network for as many
 crops, one person an image, without anything between. "End to end" is the pipeline of predict.py on image files:

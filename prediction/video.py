@@ -38,7 +38,7 @@ def av_module() -> Any:
 
 
 def is_live(source: str) -> bool:
-    """Whether it is a camera or a stream, of which nobody knows the end."""
+    """Whether it is a camera or a stream, whose end is not known."""
     return source.isdigit() or source.startswith(STREAMS)
 
 
@@ -92,7 +92,7 @@ class VideoReader:
 
 
 def packet_is_lost(error: Exception) -> bool:
-    """Whether reading on makes no sense: the source itself failed, and not what it held."""
+    """Whether reading must stop, because the source itself failed and not one damaged packet."""
     return not type(error).__name__.startswith("InvalidData")
 
 
@@ -149,7 +149,7 @@ class VideoWriter:
             raise OSError(error.errno, reason(error), self.path) from None
 
     def close(self) -> None:
-        """Finish the file. Without a frame there is none."""
+        """Finish the file. If no frame was added, no file is written."""
         if self.container is None:
             return
         try:

@@ -48,7 +48,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def read_side(folder: str) -> Tuple[Features, np.ndarray, np.ndarray]:
-    """Features without junk, their people and cameras. Raises UserError where names do not say them."""
+    """Features without junk, their people and cameras. Raises UserError if the names do not contain them."""
     features = read_features(folder)
     known = identities(features.names)
     if known is None:

@@ -132,7 +132,7 @@ def read_spec(args: argparse.Namespace) -> ReidSpec:
 
 
 def settings_of(args: argparse.Namespace, backend: Backend, spec: ReidSpec) -> Dict[str, Any]:
-    """What decides the features; those of other settings must not be mixed with them."""
+    """The settings that decide the features. Features of different settings must not be mixed."""
     return {"model": Path(args.model).name, "model_sha256": sha256_of_model(args.model), "backend": args.backend,
             **backend.describe(), "dtype": spec.dtype, **spec.of_data(), "normalised": not args.raw,
             **given_flags(args)}

@@ -14,7 +14,7 @@ from contract.errors import UserError
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a distance matrix is worth. Means are over the valid queries: those whose person another camera saw."""
+    """The accuracy of a distance matrix. Means are over the valid queries: those whose person another camera saw."""
 
     cmc: np.ndarray  # (max_rank,) share of queries with a right image among the first 1, 2, ...
     first: np.ndarray  # (valid,) whether the nearest image is right

@@ -1,1 +1,1 @@
-"""Who is who from frame to frame: trackers give the people of each frame their ids."""
+"""Trackers: they give each person an id that stays the same from frame to frame."""

@@ -1,4 +1,4 @@
-"""Where a box will be: a Kalman filter of constant velocity on its centre, aspect ratio and height.
+"""The predicted place of a box: a Kalman filter of constant velocity on its centre, aspect ratio and height.
 
 The four numbers move independently of each other, so a filter is arithmetic on arrays of four and inverts no matrix.
 Deviations are those of DeepSORT (Wojke et al., ICIP 2017), in shares of the height, and of its aspect ratio.
@@ -29,7 +29,7 @@ class Motion:
         self.both_var = np.zeros(4)
 
     def predict(self) -> None:
-        """Go on by a frame."""
+        """Predict the next frame."""
         self.place = self.place + self.speed
         self.place[2:] = np.maximum(self.place[2:], 1e-3)
         self.place_var = self.place_var + 2 * self.both_var + self.speed_var + self._deviations(POSITION, ASPECT) ** 2

@@ -1,4 +1,4 @@
-"""Ids by motion, overlap and pose, and by looks where a function gives them."""
+"""Ids by motion, overlap and pose, and by re-identification features if a function gives them."""
 from __future__ import annotations
 
 from typing import Callable, List, Optional, Sequence
