@@ -1,1 +1,1 @@
-"""The room of Ascend NPUs: atc, ais_bench, pyACL."""
+"""The backend of Ascend NPUs: atc, ais_bench, pyACL."""

@@ -1,4 +1,4 @@
-"""The command line of run.py, which the scripts of scripts/ share, and what of it must be there before any work."""
+"""The command line of run.py and of scripts/, and the check that its files exist before any work begins."""
 from __future__ import annotations
 
 import argparse

@@ -63,12 +63,12 @@ class Job:
 
     @property
     def machine(self) -> str:
-        """The target without what its name says of the precision: cpu of cpu-int8."""
+        """The target without the precision in its name: cpu for cpu-int8."""
         return without_int8(self.target)
 
     @property
     def precision(self) -> Optional[str]:
-        """What the user asks for, by the option or by the target's name; None is the target's own."""
+        """The precision that the user asks for, by option or target name. None means the target's default."""
         return INT8 if self.target != self.machine else self.options.get("precision")
 
     @property
@@ -99,7 +99,7 @@ class Job:
 
     @property
     def exported(self) -> Path:
-        """What pth2onnx.py is told, which names its files after it."""
+        """The output path for pth2onnx.py, which names its files after it."""
         return self.work / "models" / f"{self.name}.onnx"
 
     @property
@@ -118,7 +118,7 @@ class Job:
 
     @property
     def found_people(self) -> Path:
-        """Where the target's own detector leaves them."""
+        """The detections file of the target's own detector."""
         return self.work / f"detections_{self.target}.json"
 
     @property
@@ -159,7 +159,7 @@ class Job:
     # The stages that several rooms share; what is different is handed to them.
 
     def export(self, dtype: str = FLOAT32) -> Tuple[Stage, ...]:
-        """None where a `model` was given."""
+        """The export stages; none if a `model` was given."""
         if self.model:
             return ()
         one_pass = ("--one_pass", *(() if self.flip else ("--no_flip",))) if self.one_pass else ()
@@ -168,7 +168,7 @@ class Job:
                       *one_pass, reads=(self.cfg, self.checkpoint), leaves=(onnx,)),)
 
     def export_detector(self) -> Tuple[Stage, ...]:
-        """None where a `detector_model` was given."""
+        """The export stages of the detector; none if a `detector_model` was given."""
         if self.detector_model:
             return ()
         onnx = self.work / "models" / f"{self.weights.stem}.onnx"
@@ -230,11 +230,11 @@ class Job:
                      leaves=(dumps,))
 
     def class_of_people(self) -> Tuple[Any, ...]:
-        """In the weights, where the user names it."""
+        """The options for the class of people in the weights, if the user names it."""
         return ("--person_class", self.person_class) if self.person_class is not None else ()
 
     def photos(self) -> Tuple[Any, ...]:
-        """Where the photos are, and what says which is which."""
+        """The options for the photos and for the file that says which photo is which."""
         return ("--dataroot", self.dataroot, *(("--images", self.images) if self.images else ()), *self.truth())
 
     def truth(self) -> Tuple[Any, ...]:

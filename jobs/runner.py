@@ -25,7 +25,7 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StageFailed(Exception):
-    """A stage has said why it ended; `code` is its exit code."""
+    """A stage failed and has already reported why. `code` is its exit code."""
 
     def __init__(self, code: int):
         super().__init__(code)
@@ -114,7 +114,7 @@ class Runner:
 
 @contextlib.contextmanager
 def at_work(folder: Path, quiet: bool = False) -> Iterator[Runner]:
-    """A runner that alone works in `folder`, which is there. Raises UserError where another run is at work there."""
+    """A runner that is the only one to work in the existing `folder`. Raises UserError if another run works there."""
     lock = Lock(folder)
     lock.alone()
     try:

@@ -43,7 +43,7 @@ def precision_of(deploy_cfg: Path, cfg: Path) -> str:
 
 
 def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
-    """Raises UserError that says all that keeps any of them from running."""
+    """The jobs. Raises UserError that lists every reason why one of them cannot run."""
     jobs = [Job(target=choice.target, runner=choice.runner, batch=batch, dataroot=args.dataroot,
                 checkpoint=args.checkpoint, cfg=args.cfg, weights=args.weights, yolo_cfg=args.yolo_cfg, work=args.work,
                 images=args.images, annotations=args.annotations, detections=args.detections,
@@ -98,7 +98,7 @@ def is_calibrated(job: Job) -> bool:
 
 
 def calibration_problems(job: Job) -> List[str]:
-    """What int8 lacks that is made here."""
+    """What is missing to make int8 in this job."""
     photos = job.calibration
     if not is_calibrated(job) or photos is None:
         return []
@@ -127,7 +127,7 @@ def model_problems(model: Path, job: Job) -> List[str]:
 
 
 def share_people(jobs: List[Job]) -> List[Job]:
-    """The people that the first job finds are everybody's, so that all get the same bytes."""
+    """All jobs use the people that the first job finds, so that all get the same bytes."""
     finders = [job for job in jobs if not job.annotated and not job.detections]
     if len(finders) < 2:
         return jobs
@@ -148,7 +148,7 @@ def render(args: argparse.Namespace, *options: object) -> List[Stage]:
 
 
 def render_calibration(args: argparse.Namespace, jobs: Sequence[Job]) -> List[Stage]:
-    """Other photos of the demo, where int8 is calibrated on them."""
+    """Other photos of the demo, if int8 is calibrated on them."""
     if args.calibration != DEMO_CALIBRATION / PHOTOGRAPHS or not any(map(is_calibrated, jobs)):
         return []
     return [stage("-m", "demo.render", "--output", DEMO_CALIBRATION, "--seed", CALIBRATION_SEED,

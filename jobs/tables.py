@@ -1,4 +1,4 @@
-"""What the jobs of one run have come to, one row a job."""
+"""The results of the jobs of one run, one row per job."""
 from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Sequence
@@ -23,7 +23,7 @@ def results_table(jobs: Sequence[Job], more: Callable[[Job, Dict[str, Any]], Dic
 
 
 def boxes_table(jobs: Sequence[Job], kinds: Sequence[str]) -> str:
-    """The AP with each kind of boxes, a row a target and batch size."""
+    """The AP with each kind of boxes, one row per target and batch size."""
     by_kind = [[job for job in jobs if job.label == f"_{kind}"] for kind in kinds]
     rows = []
     for same in zip(*by_kind):
@@ -50,7 +50,7 @@ def _published(job: Job, metrics: Dict[str, Any]) -> Dict[str, str]:
 
 
 def who_got_options(choices: Sequence[Any]) -> str:
-    """A line for each option of targets, where some take it and others do not; empty where there is none."""
+    """A line for each option that only some of the targets take. Empty if there is no such option."""
     lines = []
     for name in dict.fromkeys(name for choice in choices for name in choice.options):
         takers = [choice for choice in choices if name in choice.options]

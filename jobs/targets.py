@@ -1,4 +1,4 @@
-"""What a job can run on: the room that knows how, and the options that a target takes."""
+"""The targets of a job: the backend that runs each one, and the options that it takes."""
 from __future__ import annotations
 
 import dataclasses
@@ -51,7 +51,7 @@ class Choice:
 
     @property
     def several(self) -> bool:
-        """Whether there was a runner to choose."""
+        """Whether the target has more than one runner."""
         return len(runners_of(self.target)) > 1
 
 

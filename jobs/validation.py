@@ -30,7 +30,7 @@ def by_batch(jobs: Sequence[Job]) -> List[tuple]:
 
 
 def comparison(reference: Job, job: Job) -> Stage:
-    """Photos that nobody has annotated are compared too, without a score."""
+    """The stage that compares two results. Photos without annotations are compared too, without a score."""
     sides = [f"{one.target}={','.join(map(str, one.all_dumps))}" for one in (reference, job)]
     gate = gate_of([room_of(job.target, job.runner).precision(job)])
     scores = ("--dataroot", job.dataroot) if (job.dataroot / ANNOTATIONS).is_file() else ()
@@ -40,7 +40,7 @@ def comparison(reference: Job, job: Job) -> Stage:
 
 
 def forget_verdicts(jobs: Sequence[Job]) -> None:
-    """Of an earlier run: they must not stand beside these results."""
+    """Remove the verdicts of an earlier run: they must not stand beside these results."""
     for job in jobs:
         remove_file(job.verdict)
 

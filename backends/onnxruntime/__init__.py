@@ -1,1 +1,1 @@
-"""The room of ONNX Runtime."""
+"""The ONNX Runtime backend."""

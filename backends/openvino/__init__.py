@@ -1,1 +1,1 @@
-"""The room of OpenVINO: Intel's CPUs, GPUs and NPUs."""
+"""The OpenVINO backend: Intel's CPUs, GPUs and NPUs."""

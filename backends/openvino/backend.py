@@ -1,4 +1,4 @@
-"""OpenVINO on a CPU, or by name on a GPU or NPU of Intel's."""
+"""OpenVINO on a CPU, or on an Intel GPU or NPU that is named."""
 from __future__ import annotations
 
 import os

@@ -1,1 +1,1 @@
-"""The room of PyTorch: the checkpoint itself, the accuracy baseline."""
+"""The PyTorch backend: the checkpoint itself, the accuracy baseline."""

@@ -16,7 +16,7 @@ GPU = "gpu"
 
 
 def options(target: str) -> Dict[str, Sequence[str]]:
-    """On the CPU it is what the others are compared with, in float32."""
+    """The options of the target. The CPU has none: there it is the baseline of all comparisons, in float32."""
     return {"device": (), "precision": PRECISIONS} if target == GPU else {}
 
 
@@ -35,7 +35,7 @@ def check(job: Job) -> List[Stage]:
 
 
 def find_people(job: Job) -> List[Stage]:
-    """On the CPU preprocess.py finds them."""
+    """The stages that find people. On the CPU preprocess.py does it."""
     if job.target != GPU:
         return []
     return [job.detect("pytorch", "--precision", precision(job), "--device",

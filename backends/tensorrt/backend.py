@@ -127,7 +127,7 @@ class Backend:
                     arrived, started, computed, copied, executions)
 
     def infer(self, rows: np.ndarray) -> np.ndarray:
-        """Heatmaps of exactly the batch; with a profile, of any number of rows."""
+        """The output of exactly one batch; with a profile, of any number of rows."""
         if self.input_shape[0] is not None and len(rows) != self.largest:
             raise UserError(f"{self.model}: takes {self.largest} rows at a time, got {len(rows)}")
         parts, times = zip(*(self._infer(rows[start:start + self.largest])
@@ -189,13 +189,13 @@ class Backend:
                 "emulated": self.machine["emulated"]}
 
     def close(self) -> None:
-        """What TensorRT has warned of, from loading the engine on, is then in MODEL.inference.log."""
+        """Release the engine. All warnings of TensorRT, from loading the engine on, are then in MODEL.inference.log."""
         self.opened.close()
         bindings.report(self.logger, f"{self.model}.inference.log")
 
 
 def is_emulated() -> bool:
-    """Whether the GPU here is that of the tests' emulator; not where there is no TensorRT."""
+    """Whether the GPU is that of the tests' emulator. False without TensorRT."""
     try:
         return bindings.is_emulated(bindings.load())
     except UserError:

@@ -1,4 +1,4 @@
-"""TensorRT itself: how it is imported, and a logger that keeps what it says."""
+"""TensorRT itself: how it is imported, and a logger that keeps its messages."""
 from __future__ import annotations
 
 import collections
@@ -37,7 +37,7 @@ def is_emulated(tensorrt: Any) -> bool:
 
 
 def make_runtime(tensorrt: Any, logger: Any) -> tensorrt.Runtime:
-    """Raises UserError where the library gives none."""
+    """A TensorRT runtime. Raises UserError if the library cannot make one."""
     try:
         return tensorrt.Runtime(logger)
     except TypeError:  # how the bindings say so: pybind11 has nothing to construct from

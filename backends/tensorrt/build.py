@@ -70,7 +70,7 @@ def default_output(model: Path, source: Source, sizes: Sizes, precision: str) ->
 
 
 def write_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: argparse.Namespace) -> None:
-    """Write `output` and its record, or keep them where they were made in the same way."""
+    """Write `output` and its record, or keep them if they were made in the same way."""
     cuda.open_device(args.device)  # before anything of TensorRT: without CUDA it may end the process
     tensorrt = bindings.load()
     version, digest = version_of(tensorrt.__version__), sha256_of_model(model)
@@ -106,7 +106,7 @@ def write_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: 
 
 
 def describe_options(recipe: Recipe, args: argparse.Namespace) -> Dict[str, Any]:
-    """What of the engine's record was chosen here."""
+    """The part of the engine's record that was chosen with options."""
     return {"precision": args.precision, "tf32": args.tf32, "builder_flags": list(recipe.flags),
             "strongly_typed": recipe.typed, "autocast": recipe.convert, "workspace": args.workspace,
             "optimization_level": args.optimization_level,
@@ -115,7 +115,7 @@ def describe_options(recipe: Recipe, args: argparse.Namespace) -> Dict[str, Any]
 
 def build_engine(tensorrt: Any, logger: Any, model: Path, source: Source, sizes: Sizes, recipe: Recipe,
                  calibration: Optional[Calibration], args: argparse.Namespace) -> Any:
-    """The engine, which TensorRT itself has read once."""
+    """The engine, after TensorRT has read it once as a check."""
     builder = Builder(tensorrt, logger, recipe)
     builder.parse(model)
     if source.one_pass and recipe.flags:

@@ -105,14 +105,14 @@ class Builder:
         return engine
 
     def check(self, engine: tensorrt.IHostMemory) -> None:
-        """An engine that TensorRT itself does not read is not written."""
+        """Refuse an engine that TensorRT itself cannot read, before it is written."""
         runtime: tensorrt.Runtime = make_runtime(self.tensorrt, self.logger)
         if runtime.deserialize_cuda_engine(engine) is None:
             raise self._failure("cannot read the engine that it has built")
 
 
 def network_flags(tensorrt: Any, recipe: Recipe) -> int:
-    """By the enum's own numbers, which differ between releases."""
+    """The flags, by the enum's own numbers, which differ between releases."""
     flags = 0
     if int(tensorrt.__version__.split(".")[0]) <= IMPLICIT_BATCH_LAST:
         flags |= 1 << int(tensorrt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)

@@ -26,7 +26,7 @@ RANGE_TOLERANCE = 1.01  # a calibrator cuts ranges, and never makes them larger
 
 
 class Calibration(NamedTuple):
-    """What the ranges of int8 come from: the table where it is there, else these bins, of which it is then made."""
+    """What the ranges of int8 come from: the table if it exists, else these bins, from which it is then made."""
 
     table: Path
     method: str
@@ -43,7 +43,7 @@ class Calibration(NamedTuple):
 
 def plan_calibration(args: argparse.Namespace, source: Source, batch: int, output: Path, version: Version,
                      onnx_sha256: str) -> Calibration:
-    """Raises UserError for a table that is of something else, and where there is nothing to calibrate with."""
+    """Raises UserError for a table of another network, and if there is nothing to calibrate with."""
     table = table_of(args, output)
     bins, numbers, origin = None, [], {}
     if args.calibration:
@@ -91,7 +91,7 @@ def table_of(args: argparse.Namespace, output: Path) -> Path:
 
 
 def read_origin(table: Path) -> Optional[Dict[str, Any]]:
-    """What a table was made from; None where TensorRT's other tools made it."""
+    """What a table was made from. None means that another tool of TensorRT made it."""
     return read_record(f"{table}{RECORD}")
 
 
@@ -120,7 +120,7 @@ def batches(bins: BinReader, numbers: List[int], batch: int) -> Iterator[np.ndar
 
 @contextlib.contextmanager
 def open_calibrator(tensorrt: Any, calibration: Calibration, source: Source) -> Iterator[Any]:
-    """What the builder asks for batches and for the table, with device memory for one batch."""
+    """The object that the builder asks for batches and for the table, with device memory for one batch."""
     row_bytes = math.prod(size or 0 for size in source.shape[1:]) * np.dtype(source.dtype).itemsize
     address = cuda.malloc(calibration.batch * row_bytes)
     calibrator = make_calibrator(tensorrt, calibration, address)

@@ -56,7 +56,7 @@ def parse_device(device: Optional[str]) -> int:
 
 
 def open_device(number: int) -> None:
-    """Make this GPU the current one of this thread. Raises UserError where it, or CUDA, is not there."""
+    """Make this GPU the current one of this thread. Raises UserError if it, or CUDA, is not available."""
     try:
         count = call("cudaGetDeviceCount")
     except RuntimeError as error:  # cuda-python 12.2 raises this where there is no driver

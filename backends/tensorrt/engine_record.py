@@ -40,12 +40,12 @@ def describe_machine(tensorrt: Any, device: int) -> Dict[str, Any]:
 
 
 def write(engine: PathLike, facts: Dict[str, Any]) -> None:
-    """Beside an engine that is written already."""
+    """Write the record beside an engine that is already written."""
     write_json(path_of(engine), {**facts, "engine_sha256": sha256_of_file(engine)})
 
 
 def read(engine: PathLike) -> Dict[str, Any]:
-    """Empty where nothing is known of the engine: trtexec writes no such file."""
+    """The record. It is empty if nothing is known about the engine: trtexec writes no such file."""
     path = path_of(engine)
     if not os.path.exists(path):
         return {}

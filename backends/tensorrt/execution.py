@@ -33,7 +33,7 @@ class Execution:
         self.rows, self.runs = rows, 0
 
     def prepare(self, stream: Any) -> None:
-        """Before a run: capture the graph when it is time, and go on without one where that fails."""
+        """Before a run: capture the graph when it is time. If that fails, run without one."""
         if self.graphs and self.runs == 1 and self.graph is None:
             try:
                 self._capture(stream)

@@ -1,4 +1,4 @@
-"""How each precision is asked of each TensorRT, by what it can do and not by what it is called.
+"""How each precision is requested from each TensorRT, by its abilities and not by its version number.
 
 Up to 10 a builder flag lets TensorRT choose float16 for each layer, and a calibrator finds the ranges of int8. 11 has
 neither: there, and wherever a graph says its own precision, the network is strongly typed.
@@ -50,7 +50,7 @@ def abilities_of_version(version: Version) -> Abilities:
 
 
 def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -> Recipe:
-    """Raises UserError where graph, precision and TensorRT do not go together."""
+    """The recipe. Raises UserError if graph, precision and TensorRT do not go together."""
     if source.quantized and precision != "int8":
         raise UserError(f"{model}: holds QuantizeLinear, so it is int8, but --precision is {precision}. Give "
                         "--precision int8, or the .onnx before it was quantized")
@@ -74,7 +74,7 @@ def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -
 
 
 def check_precision(tensorrt: Any, precision: str) -> None:
-    """Raises UserError where this TensorRT needs more than an ONNX of float32 for `precision`, and it is not here."""
+    """Raises UserError if this TensorRT needs more than a float32 ONNX for `precision`, and it is missing."""
     can = abilities_of(tensorrt)
     if precision == "fp16" and not can.half_flag:
         check_autocast(Path("MODEL.onnx"))
@@ -89,7 +89,7 @@ def autocast_command(model: Path, output: Path, one_pass: bool = False) -> List[
 
 
 def check_autocast(model: Path) -> None:
-    """Raises UserError, with the command, where ModelOpt is not installed."""
+    """Raises UserError, with the install command, if ModelOpt is not installed."""
     if importlib.util.find_spec("modelopt") is None:
         command = shlex.join(autocast_command(model, model.with_suffix(".fp16.onnx")))
         raise UserError("this TensorRT takes float16 from the graph alone, and the converter is not installed. pip "

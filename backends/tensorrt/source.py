@@ -1,4 +1,4 @@
-"""What is asked of TensorRT's builder, checked against the ONNX file before TensorRT is loaded."""
+"""Checks of the builder's options against the ONNX file, before TensorRT is loaded."""
 from __future__ import annotations
 
 import json

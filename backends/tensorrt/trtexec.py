@@ -43,7 +43,7 @@ _OLD_TIME = re.compile(r"(min|max|mean|median|percentile): (\S+) ms(?: at (\d+)%
 
 
 class Log(NamedTuple):
-    """Of one run. What the release does not print, or the run did not reach, is not there."""
+    """The log of one run. Values are absent that the release does not print, or that the run did not reach."""
 
     version: Optional[Version]
     passed: bool
@@ -97,7 +97,7 @@ def read_log(text: str, where: PathLike = "trtexec") -> Log:
 
 
 def check_log(log: Log, where: PathLike) -> None:
-    """Raises UserError unless the run passed; the exit code of trtexec does not tell."""
+    """Raises UserError unless the run passed; the exit code of trtexec does not show it."""
     if not log.passed:
         reason = " ".join(log.errors[0].split()) if log.errors else "it did not print PASSED"
         raise UserError(f"{where}: this run of trtexec did not pass: {reason}")

@@ -105,7 +105,7 @@ def check_trtexec(version: Version, table: Optional[Path]) -> None:
 
 
 def check_existing(table: Path, version: Version) -> None:
-    """Without a table that it takes trtexec calibrates on noise, and says nothing."""
+    """Refuse a table that is missing, or that trtexec would not take: it would silently calibrate on noise."""
     if not table.exists():
         raise UserError(f"{table}: no such CalibrationTable, and trtexec does not take bins. Build once without "
                         "--trtexec, which makes it")
