@@ -17,7 +17,7 @@ from backends.rooms import open_backend
 from contract.backend import infer_rows
 
 Pairs = Dict[str, Callable[[World], np.ndarray]]
-LEVELS = {"no": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
+LEVELS = {"basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
 
 
 def benign_pairs(folder: Path, checkpoint: Optional[str]) -> Pairs:
@@ -31,7 +31,6 @@ def benign_pairs(folder: Path, checkpoint: Optional[str]) -> Pairs:
     pairs.update({f"{threads} threads": partial(by_session, intra_op_num_threads=threads) for threads in (1, 4)})
     pairs.update({f"{name} optimisations": partial(by_session, level=level) for name, level in LEVELS.items()})
     pairs["the file that ONNX Runtime optimised"] = partial(optimised, folder=folder)
-    pairs["another opset"] = partial(other_opset, folder=folder)
     pairs["weights in a file beside"] = partial(external, folder=folder)
     pairs.update({f"noise of {size:g} of the largest value": partial(noisy, size=size) for size in (1e-6, 1e-5, 1e-4)})
     if importlib.util.find_spec("openvino"):
@@ -81,14 +80,6 @@ def optimised(w: World, folder: Path) -> np.ndarray:
     onnxruntime.InferenceSession(str(w.model), session_options(optimized_model_filepath=str(folder / "optimised.onnx")),
                                  providers=["CPUExecutionProvider"])
     return by_session(w._replace(model=folder / "optimised.onnx"))
-
-
-def other_opset(w: World, folder: Path) -> np.ndarray:
-    import onnx
-    from onnx import version_converter
-
-    onnx.save(version_converter.convert_version(onnx.load(w.model), 17), folder / "opset.onnx")
-    return w.infer(w.crops, folder / "opset.onnx")
 
 
 def external(w: World, folder: Path) -> np.ndarray:

@@ -328,18 +328,24 @@ def _add_models(add: Add, folder: Path, rng: np.random.Generator) -> None:
 
 
 def _add_pairs(add: Add) -> None:
-    """Two at once, of which no one may be found alone."""
+    """Two at once: both are found, or nothing."""
+
+    def add_pair(name: str, causes: Tuple[str, str], plant: Callable[[World], np.ndarray]) -> None:
+        add(name, causes, plant, pair=True)
 
     def bgr(w: World) -> np.ndarray:
         return w.coloured(lambda v: v[:, ::-1])
 
-    add("BGR and files shifted", NONE, lambda w: np.roll(bgr(w), 1, axis=0))
-    add("BGR and left and right exchanged", NONE, lambda w: bgr(w)[:, COCO17.mirrored])
-    add("not normalised and files shifted", NONE, lambda w: np.roll(w.infer(w.colours), 1, axis=0))
-    add("BGR and scaled", NONE, lambda w: bgr(w) * np.float32(0.8))
-    add("transposed and files shifted", NONE, lambda w: np.roll(
+    add_pair("BGR and files shifted", ("bgr", "file_order"), lambda w: np.roll(bgr(w), 1, axis=0))
+    add_pair("BGR and left and right exchanged", ("bgr", "left_right"), lambda w: bgr(w)[:, COCO17.mirrored])
+    add_pair("not normalised and files shifted", ("normalisation", "file_order"), lambda w: np.roll(
+        w.infer(w.colours), 1, axis=0))
+    add_pair("BGR and scaled", ("bgr", "scaled"), lambda w: bgr(w) * np.float32(0.8))
+    add_pair("transposed and files shifted", ("transposed", "file_order"), lambda w: np.roll(
         w.dumps.transpose(0, 1, 3, 2).reshape(w.dumps.shape), 1, axis=0))
-    add("left and right exchanged and scaled", NONE, lambda w: w.dumps[:, COCO17.mirrored] * np.float32(0.8))
-    add("files shifted and scaled", NONE, lambda w: np.roll(w.dumps, 1, axis=0) * np.float32(0.5))
-    add("values 0..255 and one column off", NONE, lambda w: moved(
+    add_pair("left and right exchanged and scaled", ("left_right", "scaled"), lambda w: w.dumps[
+        :, COCO17.mirrored] * np.float32(0.8))
+    add_pair("files shifted and scaled", ("file_order", "scaled"), lambda w: np.roll(
+        w.dumps, 1, axis=0) * np.float32(0.5))
+    add_pair("values 0..255 and one column off", ("uint8", "offset"), lambda w: moved(
         w.infer(np.rint(w.colours * 255)), 1, 0, cv2.BORDER_REPLICATE))

@@ -46,6 +46,7 @@ from contract.manifest import load_manifest  # noqa: E402
 from contract.progress import Progress  # noqa: E402
 from contract.tables import format_table  # noqa: E402
 from pose.people import spec_of  # noqa: E402
+from pose.spec import load_spec  # noqa: E402
 
 RIGHT, EQUAL, HONEST, INSIDE, REFUSED, FALSE = OUTCOMES = (
     "named rightly", "by its equal", "none of the causes tried", "inside the gate", "refused", "FALSE")
@@ -176,9 +177,10 @@ def run_world(given: List[str], args: argparse.Namespace, work: Path, outcomes: 
         result = outcomes.of(f"{name}: {fault}", lambda one=one: campaign.outcome(one))
         rows.append(Row(name, group, fault, (" and " if one.pair else " or ").join(one.causes) or "-", *(
             ", ".join(result[key]) or "-" for key in ("found", "partly")), result["outcome"]))
+    of_checkpoint = world._replace(spec=load_spec(given[1]))  # with what the network is, which bins do not say
     pairs = benign_pairs(folder, checkpoint[0] if checkpoint else None) if not args.only else {}
     for pair, make in Progress(list(pairs.items()), unit="pair", desc=f"{name}, benign"):
-        comparison = campaign.compare(campaign.reference, campaign.write("planted", make(world), world.flipped))
+        comparison = campaign.compare(campaign.reference, campaign.write("planted", make(of_checkpoint), world.flipped))
         agree = comparison and "not tested" in comparison.conclusion
         rows.append(Row(name, "benign", pair, "-", "-", "-", INSIDE if agree else FALSE))
     return rows

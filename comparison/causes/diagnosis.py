@@ -11,11 +11,10 @@ from comparison.causes.case import Case, case_of_dumps, case_of_keypoints
 from comparison.causes.features import FeatureRerun, try_features
 from comparison.causes.pairs import find_pair
 from comparison.causes.rerun import Rerun
-from comparison.finding import CONSISTENT, FOUND, NOT_TESTED, RULED_OUT, STATUSES, Finding, best_of, name_rows
+from comparison.finding import FOUND, NOT_TESTED, RULED_OUT, STATUSES, Finding, best_of, name_rows
 from comparison.results import Options, Result
 
 EXACT = 1e-3  # of the difference is left, at most
-BETTER = 1 / 3  # of what the best cause alone leaves is left by a pair, or its second cause only trims the first
 
 
 def diagnose(a: Result, b: Result, options: Options, broken: Set[str],
@@ -35,10 +34,7 @@ def diagnose(a: Result, b: Result, options: Options, broken: Set[str],
         findings.append(Finding(name, RULED_OUT, f"{found.title} accounts for the difference") if found else
                         cause.test(case))
     if not any(map(is_found, findings)):
-        alone = min((finding.unexplained for finding in findings
-                     if finding.status == CONSISTENT and finding.unexplained is not None), default=1.0)
-        both = {finding.cause: finding for finding in find_pair(case)
-                if finding.unexplained is not None and finding.unexplained < BETTER * alone}
+        both = {finding.cause: finding for finding in find_pair(case)}
         return in_order([both.get(finding.cause, finding) for finding in findings])
     return [name_people(finding, case) for finding in conclude(findings)]
 

@@ -15,6 +15,7 @@ from comparison.causes.offset import move_planes
 from comparison.finding import FOUND, REPRODUCED, Finding, Gap
 from comparison.readings import reread
 
+BETTER = 1 / 3  # of what either cause leaves alone is left by both, at most, or one of them only trims the other
 PROMISING = 0.1  # of one person's difference; where more is left the others are not looked at
 
 Name = Tuple[str, str]  # cause, and what it did
@@ -47,13 +48,19 @@ class Pair(NamedTuple):
     def left(self) -> float:
         return self.target.left_by(self.step, self.heatmaps)
 
+    @property
+    def left_by_one(self) -> float:
+        """What is left by the better of both alone."""
+        target = self.target
+        return min(target.all.left(self.heatmaps), target.all.left(self.step(target.right, target.wrong)))
+
 
 def find_pair(case: Case) -> List[Finding]:
     """The two causes that together reproduce the difference best, both found; or none."""
     if case.heatmaps is None or case.few:
         return []
     least, best = min(((pair.left, pair) for pair in pairs(case)), key=lambda one: one[0])
-    if least >= REPRODUCED:
+    if least >= REPRODUCED or best.step is not unchanged and least > BETTER * best.left_by_one:
         return []
     text = f"{best.first[1]}, and {best.second[1]}, together leave {100 * least:.3g} % of the difference"
     return [Finding(cause, FOUND, text, least) for cause, _ in (best.first, best.second)]
