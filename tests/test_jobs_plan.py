@@ -271,7 +271,7 @@ def test_the_table_says_who_got_an_option():
     (["--targets", "cpu", "--gt_boxes", "--detections", "x"], "do not go together"),
     (["--targets", "cpu", "--person_class", "0", "--detections", "x"], "do not go together"),
     (["--targets", "cpu", "--person_class", "0", "--boxes", "annotated"], "do not go together"),
-    (["--targets", "cpu", "--person_category", "0"], "goes with --detections"),
+    (["--targets", "cpu", "--person_category", "0"], "needs --detections"),
     (["--targets", "gpu", "--device", "0,0"], "different ids"), (["--targets", "gpu", "--device", "one"], "ids"),
     (["--targets", "Ascend310P3", "--gears", "1,4"], "none for a batch of 16"),
     (["--targets", "Ascend310P3-int8", "--gears", "1,16", *CALIBRATED], "int8 is built for one batch size"),
