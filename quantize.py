@@ -34,7 +34,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", default="./prep_data_train", help="calibration data: a folder of bins, or of photos "
                         "(see --boxes)")
     parser.add_argument("--boxes", help="detections file of the people on the photos of --input; not needed for a "
-                        "detector, which takes whole photos")
+                        "detector or a ReID network, which take whole photos")
     parser.add_argument("--output", help="int8 .onnx to write (default: NAME_int8.onnx beside the model)")
     parser.add_argument("--cfg", help="config of the model, for photos and for bins without a manifest")
     parser.add_argument("--people", type=at_least(1), default=256, help="how many crops, spread evenly over --input")

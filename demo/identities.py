@@ -47,14 +47,14 @@ def render_person(person: Sequence[int], view: Sequence[int], camera: Sequence[i
     return image[max(int(top), 0):max(int(bottom), int(top) + 8), max(int(left), 0):max(int(right), int(left) + 8)]
 
 
-def write_people(output: Path, people: int) -> None:
+def write_people(output: Path, people: int, seed: int = TEST_SEED) -> None:
     """One crop of each person and camera to query, the others to the gallery, as Market-1501 has them."""
     for folder in ("query", "bounding_box_test"):
         make_folder(output / folder)
     for person in Progress(range(people), desc="people", unit="person"):
         for camera in range(1, CAMERAS + 1):
             for view in range(VIEWS):
-                image = render_person([TEST_SEED, person], [TEST_SEED, person, camera, view], [TEST_SEED, camera])
+                image = render_person([seed, person], [seed, person, camera, view], [seed, camera])
                 name = f"{person + 1:04d}_c{camera}s1_{view:06d}_00.png"
                 encoded = cv2.imencode(".png", image[..., ::-1])[1]
                 write_file(output / ("bounding_box_test" if view else "query") / name, encoded)
@@ -65,12 +65,14 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
                                      formatter_class=HelpFormatter)
     parser.add_argument("--output", type=Path, default="data/demo_reid", help="of query/ and bounding_box_test/")
     parser.add_argument("--people", type=at_least(2), default=50, help="how many")
+    parser.add_argument("--seed", type=at_least(0), default=TEST_SEED, help="another seed gives other people, such as "
+                        "those to calibrate int8 on")
     return parser.parse_args(argv)
 
 
 def main() -> None:
     args = parse_args()
-    write_people(args.output, args.people)
+    write_people(args.output, args.people, args.seed)
     print(f"{args.output}: {args.people} people by {CAMERAS} cameras")
 
 

@@ -16,8 +16,10 @@ from detection.spec import DetectorSpec
 from pose.coco import load_detections
 from pose.crops import Normalizer
 from pose.geometry import GEOMETRIES
-from pose.photos import Photos
+from pose.photos import Photos, read_photograph
 from pose.spec import PoseSpec
+from reid.crops import RESIZES, to_row
+from reid.spec import ReidSpec
 
 TRIED = 16  # rows that int8 is tried on while methods and layers are chosen
 FEW = 32  # crops: with fewer the ranges are those of a few people
@@ -56,7 +58,7 @@ class BoxRows:
 class PhotoRows:
     """A row for each photo of a folder, letterboxed as a detector takes it."""
 
-    def __init__(self, folder: PathLike, spec: DetectorSpec):
+    def __init__(self, folder: PathLike, spec: Any):
         self.folder, self.spec, self.photos = Path(folder), spec, find_photographs(folder)
         self.rows = [1] * len(self.photos)
 
@@ -72,19 +74,35 @@ class PhotoRows:
         return {"photos": sha256_of_rows((photo.path.name, photo.path.stat().st_size) for photo in self.photos)}
 
 
+class PersonRows(PhotoRows):
+    """A row for each image of a folder, one person's crop, resized as a ReID network takes it."""
+
+    def read(self, numbers: range) -> np.ndarray:
+        """(n, 3, H, W) float32 rows of these images, or (n, H, W, 3) uint8."""
+        spec, resize = self.spec, RESIZES[self.spec.geometry]
+        return np.stack([to_row(resize(read_photograph(self.photos[number].path), spec.input_size), spec.dtype,
+                                spec.mean, spec.std) for number in numbers])
+
+    def origin(self) -> Dict[str, Any]:
+        return {**super().origin(), "config": self.spec.of_data()}
+
+
 Source = Union[BinReader, BoxRows, PhotoRows]
 
 
 def open_source(folder: PathLike, cfg: Optional[PathLike], boxes: Optional[PathLike]) -> Source:
-    """Bins where the folder holds some, else photos: of a detector whole, of a pose network with `boxes`."""
+    """Bins where the folder holds some, else photos: of a detector or a ReID network whole, of a pose network with
+    `boxes`."""
     if boxes is None and (cfg is None or any(Path(folder).glob("*.bin"))):
         return open_bins(Path(folder), cfg)
     spec = load_spec(cfg) if cfg else None
     if isinstance(spec, DetectorSpec):
         return PhotoRows(folder, spec)
+    if isinstance(spec, ReidSpec):
+        return PersonRows(folder, spec)
     if boxes is None or not isinstance(spec, PoseSpec):
-        raise UserError(f"{folder}: holds no bins. Photos need the --cfg of a detector, or that of a pose network and "
-                        "--boxes, a detections file")
+        raise UserError(f"{folder}: holds no bins. Photos need the --cfg of a detector or of a ReID network, or "
+                        "that of a pose network and --boxes, a detections file")
     return BoxRows(folder, boxes, spec)
 
 

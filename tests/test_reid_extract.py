@@ -180,6 +180,16 @@ def test_fastreids_gate_is_numpys_allclose_and_nothing_else(reference, main, tmp
     assert finished.returncode == 1 and "allclose | 0.0003906" in finished.stdout
 
 
+def test_allclose_is_scaled_by_the_second_as_numpys(reference, main, tmp_path):
+    large = 1e4 * features(reference)  # off by less than 1e-3 of the larger, by more of the smaller
+    larger, smaller = (write(tmp_path / str(factor), reference, large * factor) for factor in (1, 0.9990005))
+    failing = ~np.isclose(features(larger), features(smaller), rtol=1e-3, atol=1e-6)
+    assert failing.mean() > 0.5
+    finished = main("compare", str(larger), str(smaller), "--gate", "fastreid")
+    assert finished.returncode == 1 and f"| allclose | {failing.mean():.6g} |" in finished.stdout
+    assert main("compare", str(smaller), str(larger), "--gate", "fastreid").returncode == 0
+
+
 @pytest.mark.parametrize("fault, cause", [
     ("length", "not of length 1"), ("order", "features of other people"), ("bgr", "B, G, R"), ("flip", "mirrored"),
     ("resize", "resized in another way"), ("normalisation", "normalised otherwise"), ("epsilon", "another epsilon")])

@@ -19,10 +19,10 @@ INTERVAL = (2.5, 97.5)  # percent
 
 @dataclasses.dataclass
 class Features:
-    """`mismatched`: share of elements beyond atol + rtol |reference|, numpy's allclose; the rest compares features of
-    length 1. `distance`: largest difference between the two cosine distances of a pair. `neighbours`: share of people
-    whose nearest is the same. `scores`: rank-1 and mAP of both and their difference with its interval, where names are
-    of Market-1501's form."""
+    """`mismatched`: share of elements beyond atol + rtol |candidate|, as numpy's assert_allclose(reference, candidate)
+    scales it; the rest compares features of length 1. `distance`: largest difference between the two cosine distances
+    of a pair. `neighbours`: share of people whose nearest is the same. `scores`: rank-1 and mAP of both and their
+    difference with its interval, where names are of Market-1501's form."""
 
     people: int
     dimension: int
@@ -62,7 +62,7 @@ def measure(a: Result, b: Result, options: Options) -> Optional[Features]:
     if ours.shape != theirs.shape:
         raise UserError(f"{a.label} has features of {ours.shape[1]} numbers, and {b.label} of {theirs.shape[1]}: they "
                         "are of two models")
-    off = np.abs(theirs - ours) > options.limits["atol"] + options.limits["rtol"] * np.abs(ours)
+    off = np.abs(theirs - ours) > options.limits["atol"] + options.limits["rtol"] * np.abs(theirs)
     cosines = 1 - np.array([cosine_distance(x[None], y[None])[0, 0] for x, y in zip(ours, theirs)])
     distance, same = _distances(ours, theirs)
     return Features(len(names), ours.shape[1], float(np.abs(ours - theirs).max()), float(off.mean()),
