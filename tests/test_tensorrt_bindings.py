@@ -21,6 +21,8 @@ SOURCES = sorted((ROOT / "backends" / "tensorrt").glob("*.py"))
 # What backends/tensorrt/ asks for with hasattr, or reaches only after it -> the releases that lack it, by their majors.
 MAY_BE_ABSENT = {("", "IInt8EntropyCalibrator2"): {11}, ("", "IInt8MinMaxCalibrator"): {11},
                  ("PreviewFeature", "PROFILE_SHARING_0806"): {11},
+                 ("ILayer", "precision"): {11}, ("ILayer", "set_output_type"): {11},
+                 ("BuilderFlag", "OBEY_PRECISION_CONSTRAINTS"): {11},
                  ("IBuilderConfig", "int8_calibrator"): {11}, ("IBuilderConfig", "set_calibration_profile"): {11},
                  ("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH"): {11},
                  ("NetworkDefinitionCreationFlag", "STRONGLY_TYPED"): {8}}

@@ -135,7 +135,7 @@ def test_a_failure_in_the_middle_leaves_the_slot_to_the_next(engines):
             ThreadPoolExecutor(backend.slots) as pool:
         jobs = [pool.submit(backend.infer, rows(4, number)) for number in range(20)]
         failed = [job for job in jobs if job.exception() is not None]
-        assert machine.counts["cudaStreamBeginCapture"] == SLOTS == machine.counts["cudaGraphInstantiate"]
+        assert machine.counts["cudaStreamBeginCapture"] == machine.counts["cudaGraphInstantiate"] <= SLOTS
         assert len(failed) == 1 and "cudaMemcpyAsync" in str(failed.pop().exception())
         for number, job in enumerate(jobs):
             if job.exception() is None:

@@ -47,7 +47,8 @@ class Builder:
     def keep_float32(self, start: str) -> None:
         """Layers of nodes whose names begin so compute in float32, where flags would allow less."""
         kind = self.tensorrt.DataType.FLOAT
-        for layer in map(self.network.get_layer, range(self.network.num_layers)):
+        for place in range(self.network.num_layers):
+            layer: tensorrt.ILayer = self.network.get_layer(place)
             outputs = range(layer.num_outputs)
             if layer.name.startswith(start) and all(layer.get_output(number).dtype == kind for number in outputs):
                 layer.precision = kind
