@@ -127,7 +127,8 @@ def bench(runs: List[Run], bins: Optional[Path], people: int, repeat: int, cfg: 
     make_folder(output)
     write_json(output / "bench.json", report)
     write_file(output / "bench.md", format_report(report).encode())
-    same_network = bool(spec.weights) and any(str(row["settings"]["model"]).startswith(spec.weights) for row in rows)
+    weights = spec.weights
+    same_network = weights and any(str(row["settings"]["model"]).startswith(weights) for row in rows)
     plot(report, spec.published if same_network else (), output)
     return report
 

@@ -76,7 +76,7 @@ def require_finite(reader: DumpReader, workers: int) -> None:
         broken = list(pool.map(broken_values, reader.names))
     names = [name for name, count in zip(reader.names, broken) if count]
     if names:
-        worst = np.fromfile(Path(reader.folder) / reader.names[int(np.argmax(broken))], reader.dtype)
+        worst: np.ndarray = np.fromfile(Path(reader.folder) / reader.names[int(np.argmax(broken))], reader.dtype)
         reading = sensible_reading(worst[None]) if reader.dtype == np.float32 else ""
         why = ("Either something overflowed, in float16 beyond 65504, and the layers before it must be kept in "
                "float32; or the network was given other bytes than those of images: look at the bins")

@@ -34,10 +34,10 @@ def choose_limits(gate: str, overrides: List[str], atol: Optional[float], rtol: 
         if name not in LIMITS:
             raise UserError(f"--limit {text}: no such limit. Known are {', '.join(LIMITS)}")
     limits.update({name: value for name, value in (("atol", atol), ("rtol", rtol)) if value is not None})
-    for name, value in limits.items():
+    for name, limit in limits.items():
         least = 0 if name in ("atol", "rtol") else -math.inf
-        if not math.isfinite(value) or value < least:
-            raise UserError(f"{name} is {value}, expected a finite number" + (" of at least 0" if least == 0 else ""))
+        if not math.isfinite(limit) or limit < least:
+            raise UserError(f"{name} is {limit}, expected a finite number" + (" of at least 0" if least == 0 else ""))
     return limits
 
 

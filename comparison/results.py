@@ -207,7 +207,8 @@ def load_keypoints(path: Path) -> List[Dict[str, Any]]:
     for number, person in enumerate(people):
         try:
             complete = np.shape(person["keypoints"]) == (3 * len(COCO17),) and np.shape(person["bbox"]) == (4,)
-            finite = np.isfinite([*person["keypoints"], *person["bbox"], person["score"], person["image_id"]]).all()
+            finite = bool(np.isfinite([*person["keypoints"], *person["bbox"], person["score"],
+                                       person["image_id"]]).all())
         except (KeyError, TypeError, ValueError):
             complete = finite = False
         if not complete or not finite:

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from comparison.causes.rerun import Change, Reproduction, Rerun, reproduce
+from comparison.causes.rerun import Change, Rerun, reproduce
 from comparison.decoded import read_people
 from comparison.finding import NOT_TESTED, RULED_OUT, Finding, Gap, judge_trial
 from comparison.people import match_people
@@ -45,11 +45,11 @@ class Case:
     rest: float
     fingerprints: Both
     folder: int = 0
-    sample: Optional[np.ndarray] = None
-    heatmaps: Optional[Both] = None
-    model: Optional[Reproduction] = None
-    joints: Optional[Both] = None
-    pixels: Optional[np.ndarray] = None
+    sample: Any = None  # np.ndarray
+    heatmaps: Any = None  # Both
+    model: Any = None  # Reproduction
+    joints: Any = None  # Both
+    pixels: Any = None  # np.ndarray
     joints_differ: bool = True
 
     @property
@@ -124,7 +124,8 @@ def case_of_dumps(a: Result, b: Result, options: Options, rerun: Optional[Rerun]
     heatmaps = read_people(a.readers[folder], sample), read_people(b.readers[folder], sample)
     peaks = a.decoded.peaks[folder], b.decoded.peaks[folder]
     few = neighbours(len(sample), RUN)
-    model = reproduce(rerun, sample[few], *(each[few] for each in heatmaps), folder == 1) if rerun else None
+    a_few, b_few = (each[few] for each in heatmaps)
+    model = reproduce(rerun, sample[few], a_few, b_few, folder == 1) if rerun else None
     return Case(a, b, options, wrong, np.arange(len(sums)), _rest(np.sqrt(sums[:, DD]), wrong), peaks, folder, sample,
                 heatmaps, model)
 

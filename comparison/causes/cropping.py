@@ -40,6 +40,7 @@ def test(case: Case) -> Finding:
 
 def read_as_stored(path: Path) -> np.ndarray:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    assert image is not None  # it was read before
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -21,8 +21,8 @@ def diagnose(a: Result, b: Result, options: Options, broken: Set[str],
              rerun: Union[Rerun, FeatureRerun, None]) -> List[Finding]:
     """One finding for every cause, those found first. `broken` are the levels at which the two differ."""
     if a.features and b.features:
-        findings = try_features(a.features, b.features, broken, rerun if isinstance(rerun, FeatureRerun) else None)
-        return conclude(findings)
+        features = rerun if isinstance(rerun, FeatureRerun) else None
+        return conclude(try_features(a.features, b.features, broken, features))
     rerun = rerun if isinstance(rerun, Rerun) else None
     if not broken:
         return [Finding(cause, NOT_TESTED, "the results agree") for cause in CAUSES]

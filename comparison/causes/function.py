@@ -27,5 +27,5 @@ def curve(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     starts = np.unique(np.concatenate([np.linspace(0, len(x), KNOTS // 2, endpoint=False).astype(int), np.searchsorted(
         x, np.linspace(x[0], x[-1], KNOTS // 2, endpoint=False))]))
     counts = np.diff([*starts, len(x)])
-    means = [np.add.reduceat(each, starts, dtype=np.float64) / counts for each in (x, y)]
-    return np.interp(values, *means)
+    mean_x, mean_y = (np.add.reduceat(each, starts, dtype=np.float64) / counts for each in (x, y))
+    return np.interp(values, mean_x, mean_y)

@@ -14,7 +14,8 @@ TITLE = "joints in another order or one for another, or x and y exchanged"
 
 def test(case: Case) -> Finding:
     if case.heatmaps is not None:
-        return explain(*case.heatmaps, case.options.spec.skeleton)
+        a, b = case.heatmaps
+        return explain(a, b, case.options.spec.skeleton)
     a, b = case.joints
     return best_of([explain(a, b, case.options.spec.skeleton),
                     judge_trial("joint_order", "exchanging x and y", remainder(a[..., ::-1], a, b))])

@@ -31,4 +31,4 @@ def test(case: Case) -> Finding:
 def compressed(image: np.ndarray, quality: int) -> np.ndarray:
     """(H, W, 3) uint8 RGB, written and read again."""
     encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))[..., ::-1]

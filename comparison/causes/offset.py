@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Tuple
+from typing import Dict, Tuple
 
 import cv2
 import numpy as np
 
 from comparison.causes.case import Case
+from comparison.causes.rerun import Change
 from comparison.causes.resampling import estimate
 from comparison.finding import FOUND, RULED_OUT, Finding, best_of, judge_trial, remainder
 
@@ -21,8 +22,8 @@ def test(case: Case) -> Finding:
     if case.heatmaps is None:
         a, b = case.joints
         return best_of([explain_keypoints(a, b, "photo"),
-                        explain_keypoints(*(values * case.pixels[:, None, None] for values in (a, b)), "input")])
-    moves = {f"moving the crop by {dx:+g}, {dy:+g} pixels{words}": functools.partial(
+                        explain_keypoints(a * case.pixels[:, None, None], b * case.pixels[:, None, None], "input")])
+    moves: Dict[str, Change] = {f"moving the crop by {dx:+g}, {dy:+g} pixels{words}": functools.partial(
         move_planes, dx=dx, dy=dy, border=border) for dx in (-0.5, 0.5) for dy in (-0.5, 0.5)
         for words, border in (("", cv2.BORDER_REPLICATE), (" with zeros beyond it", cv2.BORDER_CONSTANT))}
     by_heatmaps = explain_heatmaps(*case.heatmaps)

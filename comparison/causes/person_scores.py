@@ -11,11 +11,11 @@ TITLE = "the scores of people differ"
 
 
 def test(case: Case) -> Finding:
-    people = case.a.people, case.b.people
-    rows = match_people(*people)
-    if people[0].person_scores is None or people[1].person_scores is None:
+    rows = match_people(case.a.people, case.b.people)
+    scores_a, scores_b = case.a.people.person_scores, case.b.people.person_scores
+    if scores_a is None or scores_b is None:
         return Finding("person_scores", NOT_TESTED, "needs two keypoints files")
-    a, b = (each.person_scores[mine] for each, mine in zip(people, rows))
+    a, b = scores_a[rows[0]], scores_b[rows[1]]
     off, most = np.abs(a - b), case.options.limits["person_scores_p95"]
     if np.percentile(off, 95) <= most * max(np.abs(a).mean(), 1e-30) or case.joints_differ:
         return Finding("person_scores", RULED_OUT, f"people's scores differ by {off.mean():.3g} (mean)")

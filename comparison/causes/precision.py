@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import TYPE_CHECKING, Callable, Dict, List
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from comparison.causes.case import Case
 from comparison.causes.rerun import Change
 from comparison.causes.storage import ROUNDINGS
 from comparison.finding import Finding, best_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 TITLE = "computed with fewer bits: float16, bfloat16, TF32 or int8"
 
@@ -51,7 +54,7 @@ def model_trials(case: Case) -> List[Finding]:
             for words, changed in trials.items()]
 
 
-def with_weights(model: object, rounding: Change) -> object:
+def with_weights(model: ModelProto, rounding: Change) -> ModelProto:
     """A copy with all weights of two axes or more rounded."""
     import onnx
 
@@ -74,7 +77,7 @@ def per_channel(weights: np.ndarray, bits: int) -> np.ndarray:
     return np.stack([to_bits(channel, bits) for channel in weights])
 
 
-def in_float16(model: object, path: str) -> object:
+def in_float16(model: ModelProto, path: str) -> ModelProto:
     from layers.graphs import find_layers
     from layers.low_precision import emulate_float16
     from layers.net import Net

@@ -12,6 +12,7 @@ from comparison.finding import REPRODUCED, Finding, judge_trial, remainder
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader
 from contract.pixels import FLOAT32, UINT8
+from contract.spec import Tensors
 from pose.annotations import open_photos
 from pose.crops import Normalizer, mirror
 from pose.photos import Photos
@@ -38,6 +39,7 @@ class Rerun:
     def crops(self, rows: np.ndarray) -> np.ndarray:
         """The network's input, (rows, 3, H, W) float32."""
         batch, spec = max(self.bins.rows), self.bins.spec
+        assert not isinstance(spec, Tensors)  # open_rerun gives a whole one
         crops = [self.bins.read(range(row // batch, row // batch + 1))[row % batch] for row in rows.tolist()]
         return np.stack(list(map(Normalizer(spec.mean, spec.std), crops)) if spec.dtype == UINT8 else crops)
 

@@ -44,7 +44,7 @@ def explain_each(a: np.ndarray, b: np.ndarray) -> Finding:
 
 def explain_scores(a: np.ndarray, b: np.ndarray) -> Finding:
     flat_a, flat_b = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
-    scale = float(flat_a @ flat_b / max(flat_a @ flat_a, 1e-30))
+    scale = float(flat_a @ flat_b) / max(float(flat_a @ flat_a), 1e-30)
     if abs(scale - 1) < SCALE_LEAST:
         return Finding("scaled", RULED_OUT, f"b's scores are {scale:.4g} times a's")
     return judge_trial("scaled", f"scores of b = {scale:.4g} times a's", remainder(scale * flat_a, flat_a, flat_b))

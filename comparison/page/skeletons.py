@@ -36,7 +36,7 @@ def draw_person(photos: Photos, a: People, b: People, person: Dict[str, Any], as
         scores = np.minimum(shown(people.scores[row]), most)
         draw_skeleton(picture, (people.keypoints[row] - low) * scale, scores, palette)
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    data = base64.b64encode(encoded).decode()
+    data = base64.b64encode(encoded.tobytes()).decode()
     return (f'<svg viewBox="0 0 {PICTURE} {height}" role="img" aria-label="photograph {person["image_id"]} with both '
             f'skeletons"><image width="{PICTURE}" height="{height}" href="data:image/jpeg;base64,{data}"/></svg>')
 
