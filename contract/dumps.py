@@ -244,20 +244,23 @@ class DumpFolder:
 
 
 def _end_to_end(spans: List[Span]) -> Optional[Dict[str, float]]:
-    """From the first one's start to the last one's end; None when nobody was left to do."""
+    """From the first one's start to the last one's end. None when nobody was left to do, or when another program's
+    start and end were heard at once, as on a busy machine."""
     people = sum(span[0] for span in spans)
-    if not people:
+    started = min((span[1] for span in spans), default=0.0)
+    seconds = max((span[2] for span in spans), default=0.0) - started
+    if not people or seconds <= 0:
         return None
-    started = min(span[1] for span in spans)
-    seconds = max(span[2] for span in spans) - started
     return {"people": people, "started": started, "seconds": seconds, "people_per_second": people / seconds}
 
 
 def describe_speed(summary: Dict[str, Any], batch: int, outputs: Mapping[str, Shape]) -> str:
     """A line for the user. A row of a model of one pass is a person, and not one of two crops."""
     end, unit = summary["end_to_end"], "people" if KEYPOINTS in outputs else "crops"
-    if end is None:  # the run before this one was stopped between its last dump and its summary
+    if end is None and not summary["throughput"]:  # the run before was stopped between its last dump and its summary
         return "every dump was there already, so nothing was timed"
+    if end is None:
+        return f"model alone {summary['throughput']:.1f} {unit}/s at batch {batch}; reading and writing were not timed"
     return (f"model alone {summary['throughput']:.1f} {unit}/s at batch {batch}; read, infer and write "
             f"{end['people_per_second']:.1f} {unit}/s, {end['people']} in {end['seconds']:.1f} s")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bin_cases import CONFIG, heatmaps_in, manifest_of
 
-from contract.dumps import DumpReader, dump_name
+from contract.dumps import DumpReader, _end_to_end, describe_speed, dump_name
 from contract.errors import UserError
 from contract.files import write_json
 
@@ -108,3 +108,11 @@ def test_settings_that_nothing_wrote_are_refused(tmp_path, text):
 
 def test_dump_names_are_those_of_ais_bench():
     assert dump_name("000000000007.bin") == "000000000007_0.bin"
+
+
+def test_a_start_and_an_end_that_were_heard_at_once_give_no_speed():
+    """As of an ais_bench on a busy machine, all of whose lines come together."""
+    assert _end_to_end([(12, 5.0, 5.0)]) is None and _end_to_end([(0, 5.0, 7.0)]) is None
+    assert _end_to_end([(12, 5.0, 7.0), (4, 6.0, 9.0)])["people_per_second"] == 4
+    line = describe_speed({"end_to_end": None, "throughput": 80.0}, 4, {"output": (17, 64, 48)})
+    assert line == "model alone 80.0 crops/s at batch 4; reading and writing were not timed"
