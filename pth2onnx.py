@@ -59,7 +59,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def specs_of(spec: Any, args: argparse.Namespace) -> List[Any]:
-    """What is exported: the network as it is, or the model of one pass and perhaps its heatmaps."""
+    """The models to export: the network unchanged, or the one-pass model and, on request, one of its heatmaps."""
     if not args.one_pass:
         return [dataclasses.replace(spec, dtype=args.dtype or FLOAT32)]
     if not isinstance(spec, PoseSpec):

@@ -5,7 +5,7 @@
 
 A way is a target of run.py that runs on a CPU, one of its precisions, and two folders of bins or one pass. What it
 needs is built once. Then every round runs preprocess.py, infer.py and postprocess.py of each way as processes, with
-their starts, and every other round backwards. Each way is held against the first by compare.py, within the gate of its
+their starts, and every other round backwards. Each way is compared with the first by compare.py, within the gate of its
 precision; the fastest of those that agree is named.
 """
 from __future__ import annotations

@@ -164,7 +164,7 @@ def join(args: Namespace, output: Store, shards: List[Shard], settings: Dict[str
 
 
 def write_parquet(path: Path, lines: Path) -> None:
-    """A row a person: image, box (4), box_score, keypoints (K x 3)."""
+    """One row per person: image, box (4), box_score, keypoints (K x 3)."""
     import pyarrow
     from pyarrow import parquet
 

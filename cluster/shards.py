@@ -39,9 +39,8 @@ def is_done(shard: Shard, output: Store, settings: Dict[str, Any]) -> bool:
 def lines_of(shard: Shard, output: Store) -> Iterator[Tuple[Image, bytes, str]]:
     """(picture, its line, problem or "") of a shard that is done."""
     for image, line in zip(shard.images, output.read(shard.file).splitlines(keepends=True)[1:]):
-        problem = line.startswith(problem_line(image)[:-3])
-        yield image, line, json.loads(line)["problem"] if problem else ""
+        yield image, line, json.loads(line).get("problem", "")
 
 
-def problem_line(image: Image, problem: str = "") -> bytes:
+def problem_line(image: Image, problem: str) -> bytes:
     return json.dumps({"image": image.name, "bytes": image.size, "problem": problem}).encode() + b"\n"

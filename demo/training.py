@@ -1,6 +1,7 @@
 """A training that can be stopped at any moment and continues when it is run again: what the demo's networks share."""
 from __future__ import annotations
 
+import argparse
 import io
 import math
 import time
@@ -70,3 +71,11 @@ def save_whole(path: PathLike, value: object) -> None:
     buffer = io.BytesIO()
     torch.save(value, buffer)
     write_file(path, buffer.getbuffer())
+
+
+def add_flags(parser: argparse.ArgumentParser, output: str, steps: int, pace: str, state: str, workers: int) -> None:
+    """The flags of every training program with its defaults; `pace` says how long the steps take."""
+    parser.add_argument("--output", type=Path, default=output, help="file of the trained weights to write")
+    parser.add_argument("--steps", type=int, default=steps, help=f"batches; {pace}")
+    parser.add_argument("--state", type=Path, default=state, help="where an interrupted run continues")
+    parser.add_argument("--workers", type=int, default=workers, help="processes that render")

@@ -103,6 +103,14 @@ def main(monkeypatch, capsys):
     return run
 
 
+def run_onnx(path: Path, rows: np.ndarray) -> np.ndarray:
+    """The model's output by ONNX Runtime itself, without this project's backend."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: rows})[0]
+
+
 def one_error(finished) -> str:
     """The one line that a script shows for bad input; fails when it shows anything else."""
     lines = [line for line in re.split(r"[\r\n]+", finished.stderr) if "error: " in line]

@@ -73,7 +73,7 @@ def rows_of(output: str) -> list:
 
 
 def test_the_tables_on_a_stand_in(stand_in, main, tmp_path):
-    """2 ms a crop is 500 a second, whatever the batch; two crops are a person, or one row of one pass."""
+    """2 ms per crop are 500 crops per second at any batch. A person is two crops, or one row of a one-pass model."""
     from networks.registry import build_network
 
     cfg = write_config(tmp_path / "small.yaml", (64, 32), (16, 8), "TYPE: FastPose, NUM_LAYERS: 50, WIDTH: 0.05")

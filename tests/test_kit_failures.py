@@ -1,4 +1,4 @@
-"""What can go wrong on the way of a kit: one clear line each, and nothing lost. The kit is of the smallest model."""
+"""What can go wrong with a kit on its way: each gives one clear line and loses nothing. The smallest model is used."""
 from __future__ import annotations
 
 import hashlib

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import done, one_error, patch_model
+from conftest import done, one_error, patch_model, run_onnx
 from detection_cases import random_weights, tiny_cfg
 from test_hourglass import damp
 
@@ -25,11 +25,6 @@ from backends.ncnn.backend import Backend, Net  # noqa: E402
 from backends.ncnn.build import build  # noqa: E402
 from backends.ncnn.model_file import bin_of, read_param, read_weights  # noqa: E402
 from backends.ncnn.quantize import quantize  # noqa: E402
-
-
-def run_onnx(path: Path, rows: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: rows})[0]
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

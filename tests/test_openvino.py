@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import done, patch_heatmaps, patch_model
+from conftest import done, patch_heatmaps, patch_model, run_onnx
 from detection_cases import random_weights, tiny_cfg
 from test_hourglass import damp
 
@@ -21,11 +21,6 @@ onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from backends.openvino.backend import Backend, SharedClock  # noqa: E402
-
-
-def run_onnx(path: Path, rows: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: rows})[0]
 
 
 def error(came: np.ndarray, expected: np.ndarray) -> float:

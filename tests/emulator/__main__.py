@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 
 from contract.arguments import HelpFormatter
 from tests.emulator import CANN, environment
+from tests.rehearsal import rehearse
 
 BANNER = """
 *** EMULATION *** There is no NPU in this run: atc, npu-smi, ais_bench and acl are programs of tests/emulator, models
@@ -31,16 +31,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    if not command:
-        print("error: no command after --", file=sys.stderr)
-        return 2
-    env = environment(ais_bench=None if args.ais_bench == "absent" else args.ais_bench, package=args.package,
-                      soc=args.soc, devices=args.devices, cann=args.cann, **json.loads(args.config))
-    print(BANNER, file=sys.stderr, flush=True)
-    code = subprocess.run(command, env=env).returncode
-    print(BANNER, file=sys.stderr, flush=True)
-    return code
+    return rehearse(BANNER, args.command, lambda: environment(
+        ais_bench=None if args.ais_bench == "absent" else args.ais_bench, package=args.package, soc=args.soc,
+        devices=args.devices, cann=args.cann, **json.loads(args.config)))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 
 from contract.arguments import HelpFormatter
+from tests.rehearsal import rehearse
 from tests.tensorrt_emulator import environment
 
 BANNER = """
@@ -27,15 +27,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    if not command:
-        print("error: no command after --", file=sys.stderr)
-        return 2
-    print(BANNER, file=sys.stderr, flush=True)
-    code = subprocess.run(command, env=environment(tensorrt=args.tensorrt, devices=args.devices,
-                                                   **json.loads(args.config))).returncode
-    print(BANNER, file=sys.stderr, flush=True)
-    return code
+    return rehearse(BANNER, args.command, lambda: environment(tensorrt=args.tensorrt, devices=args.devices,
+                                                              **json.loads(args.config)))
 
 
 if __name__ == "__main__":
