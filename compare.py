@@ -102,10 +102,10 @@ def open_manifest(args: argparse.Namespace, results: List[Result]) -> Optional[M
 def check_kind(results: List[Result], args: argparse.Namespace) -> None:
     """Refuse flags that are of the other kind of results."""
     if all(result.features for result in results) and (args.report or args.manifest or args.dataroot):
-        raise UserError("ReID features have no photos and no score of COCO: leave out --report, --manifest and "
+        raise UserError("ReID features have no photos and no COCO score: leave out --report, --manifest and "
                         "--dataroot")
     if args.gate == FASTREID and not results[0].features:
-        raise UserError(f"--gate {FASTREID} is of ReID features, which python3 -m reid.extract writes")
+        raise UserError(f"--gate {FASTREID} is for ReID features, which python3 -m reid.extract writes")
 
 
 def open_model_of(results: List[Result], args: argparse.Namespace, spec: PoseSpec,

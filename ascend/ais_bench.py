@@ -95,7 +95,7 @@ def check_places(generation: str, model: str, bins: BinReader, output: Path) -> 
     """The path rules of each generation."""
     named = (model, bins.folder, output.parent, output)
     if "," in os.fspath(bins.folder):
-        raise UserError(f"{bins.folder}: ais_bench takes a comma for the end of a path. Rename the folder, or use "
+        raise UserError(f"{bins.folder}: ais_bench reads a comma as the end of a path. Rename the folder, or use "
                         "--runner acl")
     if generation == NEW:
         check_paths(path for path in named if os.path.lexists(path))

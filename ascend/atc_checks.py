@@ -24,7 +24,7 @@ class Input(NamedTuple):
     """Of an ONNX file: name, shape with None for a symbolic size, whether it takes bytes, and the opset of ai.onnx.
 
     `pixel_constants` are how bytes become its float32, where pth2onnx.py has left them. `is_int8`: in Huawei's form.
-    `facts` are all that was read, `decoding` the names of the nodes that read heatmaps, of a model of one pass."""
+    `facts` are all that was read, `decoding` the names of the nodes that read heatmaps, of a one-pass model."""
 
     name: str
     shape: Tuple[Optional[int], ...]

@@ -37,7 +37,7 @@ def check_paths(paths: Iterable[PathLike]) -> None:
     for path in [os.fspath(path) for path in paths]:
         problem = _problem(path, os.lstat(path), groups)
         if problem:
-            raise UserError(f"{path}: this ais_bench refuses it: {problem}, or use --runner acl, which does not mind")
+            raise UserError(f"{path}: this ais_bench refuses it: {problem}, or use --runner acl, which accepts it")
 
 
 def _problem(path: str, status: os.stat_result, groups: set) -> Optional[str]:

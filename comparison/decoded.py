@@ -24,7 +24,7 @@ Readers = List[DumpReader]  # of one result: dumps of the normal and perhaps of 
 
 @dataclasses.dataclass
 class Decoded:
-    """Of one result's F folders of heatmaps, none of a model of one pass: (F, N, K) highest cells and their values;
+    """Of one result's F folders of heatmaps, none of a one-pass model: (F, N, K) highest cells and their values;
     (N, K, 2) keypoints in photo pixels and (N, K) scores; `sums`, (F, N, K, 5), compare it with the first
     result."""
 

@@ -68,7 +68,7 @@ class Result:
 
     @property
     def holds_heatmaps(self) -> bool:
-        """Not where there are no dumps, or those of a model of one pass."""
+        """Not where there are no dumps, or those of a one-pass model."""
         return bool(self.readers) and spec_of_dumps(self.readers[0]).decode != KEYPOINTS
 
     @property
@@ -125,11 +125,11 @@ def open_results(results: List[Result], manifest: Optional[Manifest]) -> None:
 
 
 def open_dumps(results: List[Result], manifest: Manifest) -> None:
-    """The readers of all folders. A model of one pass has mirrored the crops itself and has one."""
+    """The readers of all folders. A one-pass model has mirrored the crops itself and has one."""
     for result in results:
         result.readers = [DumpReader(result.folders[0], manifest)]
         if len(result.folders) > 1 and not result.holds_heatmaps:
-            raise UserError(f"{result.folders[0]}: dumps of a model of one pass, which has mirrored the crops itself. "
+            raise UserError(f"{result.folders[0]}: dumps of a one-pass model, which has mirrored the crops itself. "
                             "Name this folder alone")
     if len({len(result.folders) for result in results if result.holds_heatmaps}) > 1:
         raise UserError("some results have dumps of mirrored bins and some have not. Give both folders of each, as "

@@ -157,8 +157,8 @@ class BinReader:
         with np.errstate(invalid="ignore"):
             fits = (np.abs(self.read(range(1))) < LARGEST_VALUE).all()
         if not fits:
-            raise UserError(f"{self.folder / self.names[0]}: its values are no crop's: some are NaN or beyond "
-                            f"{LARGEST_VALUE:g}. Is it float64 or big-endian? Write little-endian float32 "
+            raise UserError(f"{self.folder / self.names[0]}: its values are not those of a crop: some are NaN or "
+                            f"beyond {LARGEST_VALUE:g}. Is it float64 or big-endian? Write little-endian float32 "
                             "(numpy's astype('<f4').tofile)")
 
     def _rows(self, number: int, size: int) -> int:

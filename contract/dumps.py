@@ -130,7 +130,7 @@ class DumpFolder:
         """`settings` are what decides the numbers, `dtype` is that of the dumps: float32 or float16. `part` is K/N:
         this run is one of N, and does part K, from 0."""
         self.folder, self.bins, self.replace, self.part = folder, bins, replace, part
-        outputs = settings.get("outputs", bins.spec.outputs)  # those of a model of one pass are not its bins'
+        outputs = settings.get("outputs", bins.spec.outputs)  # those of a one-pass model are not its bins'
         self.row_bytes = row_bytes(first_of(outputs), dtype)
         self.settings = {"format": FORMAT, **settings,
                          "outputs": {name: list(shape) for name, shape in outputs.items()}}
@@ -255,7 +255,7 @@ def _end_to_end(spans: List[Span]) -> Optional[Dict[str, float]]:
 
 
 def describe_speed(summary: Dict[str, Any], batch: int, outputs: Mapping[str, Shape]) -> str:
-    """A line for the user. A row of a model of one pass is a person, and not one of two crops."""
+    """A line for the user. A row of a one-pass model is a person, and not one of two crops."""
     end, unit = summary["end_to_end"], "people" if KEYPOINTS in outputs else "crops"
     if end is None and not summary["throughput"]:  # the run before was stopped between its last dump and its summary
         return "every dump was there already, so nothing was timed"
@@ -318,8 +318,8 @@ class DumpReader:
         likely = [name for name, read in values.items()
                   if _looks_like_output(read) and (not name or np.isfinite(read).all())]
         if likely and likely[0]:
-            raise UserError(f"{path}: its values are no output's. Are they {' or '.join(likely)}? Write little-endian "
-                            "float32 or float16 (numpy's astype('<f4').tofile)")
+            raise UserError(f"{path}: its values are not those of an output. Are they {' or '.join(likely)}? Write "
+                            "little-endian float32 or float16 (numpy's astype('<f4').tofile)")
 
     def read_all(self, numbers: range) -> np.ndarray:
         """The rows of consecutive dumps, (rows, *shape) float32, such as (rows, K, h, w)."""
@@ -333,7 +333,7 @@ class DumpReader:
 
     def _form(self, size: int) -> Tuple[Shape, type]:
         """Shape of a row and dtype, by the bytes of the first dump. ais_bench leaves no settings, and then the dumps
-        may be those of a model of one pass."""
+        may be those of a one-pass model."""
         forms = [(first_of(self.settings["outputs"]), dtype) for dtype in DTYPES] if self.settings else \
             possible_forms(self.manifest)
         return next((form for form in forms if size == self.manifest.rows(0) * row_bytes(*form)), forms[0])

@@ -11,7 +11,7 @@ from contract.files import PathLike
 # IR version that was current with each opset: an older reader refuses a newer one, even if the graph does not need it.
 IR_VERSIONS = {11: 6, 13: 7, 17: 8}
 MAX_RELATIVE_ERROR = 1e-5  # of the largest value, ONNX Runtime against torch, both float32
-# Start of the names of the nodes that read heatmaps in a model of one pass. In float16 they would read rounded values.
+# Start of the names of the nodes that read heatmaps in a one-pass model. In float16 they would read rounded values.
 DECODING_NODES = "one_pass/decode"
 MAX_EMBEDDING_ERROR = 1e-4  # the same of features, where a norm behind the mean of each map multiplies what differs
 

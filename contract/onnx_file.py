@@ -32,7 +32,7 @@ class OnnxFacts(NamedTuple):
     quantized: bool  # holds QuantizeLinear nodes: int8
     half: bool  # holds float16 weights
     deployed: bool = False  # holds AscendQuant nodes: int8 in the form that atc takes
-    decoding: Tuple[str, ...] = ()  # names of the nodes that read heatmaps, of a model of one pass
+    decoding: Tuple[str, ...] = ()  # names of the nodes that read heatmaps, of a one-pass model
     operators: Sequence[str] = ()  # each once, as DOMAIN::NAME where it is not ai.onnx's; DepthToSpace with its mode
 
 

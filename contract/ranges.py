@@ -38,8 +38,8 @@ class Range:
         low, high = (float(one) for one in (values.min(initial=0), values.max(initial=0)))
         peak = max(-low, high)
         if not np.isfinite(peak):
-            raise UserError("calibration: the network gives values that are not finite. Is the model whole, and are "
-                            "the bins its own?")
+            raise UserError("calibration: the network gives values that are not finite. Is the model complete, "
+                            "and were the bins made for it?")
         self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
         self.peaks, self.images = self.peaks + peak, self.images + 1
         zeros = values.size - int(np.count_nonzero(values))

@@ -57,7 +57,7 @@ class Detector:
         if self.model is None:
             return dataclasses.replace(spec, layers=spec.layers.of_person(self.person_class))
         if self.person_class is not None:
-            raise UserError("--person_class goes with --weights; a --model has that of its export")
+            raise UserError("--person_class goes with --weights; a --model keeps the one that it was exported with")
         return spec
 
     def origin(self) -> Dict[str, Any]:

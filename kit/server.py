@@ -58,7 +58,7 @@ FORMAT = 1
 def kit_of(folder: Path) -> Dict[str, Any]:
     kit = read_json(folder / KIT, "kit")
     if not isinstance(kit, dict) or kit.get("format") != FORMAT:
-        raise UserError(f"{folder / KIT}: not of a kit of this version. Pack it again with pack.py")
+        raise UserError(f"{folder / KIT}: was not packed by this version. Pack it again with pack.py")
     return kit
 
 
@@ -206,7 +206,7 @@ def peaks_of(dumps: Sequence[Path], manifest: Manifest) -> List[Tuple[np.ndarray
 
 
 def peaks(dumps: Path, manifest: Manifest) -> Tuple[np.ndarray, np.ndarray]:
-    """Of each person's joints: (N, K, 2) x and y of the peak in its heatmap, and (N, K) its value. A model of one pass
+    """Of each person's joints: (N, K, 2) x and y of the peak in its heatmap, and (N, K) its value. A one-pass model
     gives them in pixels of the crop, (height, width, 3) bytes."""
     reader = DumpReader(dumps, manifest)
     came = reader.read_all(range(len(reader.names)))

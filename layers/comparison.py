@@ -165,7 +165,8 @@ def _run_both(a: ModelProto, b: ModelProto, pairs: Dict[str, str], names: tuple,
 
 def common_batch(a: Net, b: Net) -> Optional[int]:
     if None not in (a.batch, b.batch) and a.batch != b.batch:
-        raise UserError(f"{a.name} is of batch {a.batch}, {b.name} of {b.batch}. Export both of one batch, or of any")
+        raise UserError(f"{a.name} has batch {a.batch}, {b.name} has {b.batch}. Export both with the same batch, or "
+                        "both with a symbolic one")
     return a.batch or b.batch
 
 

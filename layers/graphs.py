@@ -71,7 +71,7 @@ def sort_nodes(model: ModelProto) -> None:
             else:
                 left.append(node)
         if len(left) == len(waiting):
-            raise UserError(f"the graph has a circle at {left[0].name or left[0].op_type}")
+            raise UserError(f"the graph has a cycle at {left[0].name or left[0].op_type}")
         waiting = left
     del model.graph.node[:]
     model.graph.node.extend(ordered)

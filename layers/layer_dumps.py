@@ -30,10 +30,10 @@ def open_dumps(folder: Path, layers: List[Layer]) -> Dict[str, np.ndarray]:
     for path in sorted(folder.glob("*.npy")):
         named = layers_named(path.name[:-len(".npy")], layers)
         if len(named) > 1:
-            raise UserError(f"{path}: may be of {' or of '.join(sorted(named))}. Rename it to one of these")
+            raise UserError(f"{path}: could belong to {' or '.join(sorted(named))}. Rename it to one of these")
         for tensor in named:
             if tensor in found:
-                raise UserError(f"{folder}: {found[tensor].name} and {path.name} are both of {tensor}. Remove one")
+                raise UserError(f"{folder}: {found[tensor].name} and {path.name} both belong to {tensor}. Remove one")
             found[tensor] = path
     if not found:
         raise UserError(f"{folder}: no .npy file there is named after a layer, such as {layers[0].tensor} or "

@@ -20,7 +20,7 @@ def opencv_release() -> str:
     """
     release = cv2.__version__.split(".")[0]
     if int(release) >= 5:
-        raise UserError(f"this is OpenCV {cv2.__version__}, whose crops are others than those of OpenCV 4. Run "
+        raise UserError(f"this is OpenCV {cv2.__version__}, which computes other crops than OpenCV 4. Run "
                         "pip install 'opencv-python-headless>=4.5.5,<5'")
     return release
 

@@ -32,7 +32,7 @@ def decode_regression(both: Sequence[np.ndarray], norm: str) -> Tuple[np.ndarray
 
 
 def decode_keypoints(both: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
-    """[(N, K, 3) x, y and score from a model of one pass] -> (N, K, 2) float32 positions, (N, K) float32 scores."""
+    """[(N, K, 3) x, y and score from a one-pass model] -> (N, K, 2) float32 positions, (N, K) float32 scores."""
     return both[0][..., :2], both[0][..., 2]
 
 
@@ -72,7 +72,7 @@ DECODERS: Dict[str, Decoder] = {
 def heatmaps_to_keypoints(heatmaps: np.ndarray, heatmaps_flip: Optional[np.ndarray], crop_xyxy: np.ndarray,
                           spec: PoseSpec, flip_shift: str = "clean") -> Tuple[np.ndarray, np.ndarray]:
     """(N, K, h, w) heatmaps of crops, and of the mirrored crops or None -> (N, K, 2) keypoints in photo pixels
-    and (N, K) scores, both float32. Of a model of one pass `heatmaps` are its (N, K, 3) keypoints."""
+    and (N, K) scores, both float32. Of a one-pass model `heatmaps` are its (N, K, 3) keypoints."""
     both: List[np.ndarray] = [heatmaps]
     if heatmaps_flip is not None:
         both.append(FLIP_SHIFTS[flip_shift](flip_back(heatmaps_flip, spec.skeleton)))

@@ -55,6 +55,6 @@ def spec_of(manifest: Manifest) -> PoseSpec:
 
 
 def spec_of_dumps(reader: DumpReader) -> PoseSpec:
-    """As `spec_of`, and how these dumps are decoded: those of a model of one pass hold keypoints."""
+    """As `spec_of`, and how these dumps are decoded: those of a one-pass model hold keypoints."""
     spec = spec_of(reader.manifest)
     return spec if reader.shape == first_of(spec.outputs) else dataclasses.replace(spec, decode=KEYPOINTS)

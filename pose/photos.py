@@ -155,8 +155,8 @@ def read_photograph(path: PathLike) -> np.ndarray:
     image, damage = _DECODER.decode(encoded)
     if image is None or damage or not _is_whole(content):
         said = f" (libjpeg: {damage})" if damage else ""
-        raise UserError(f"{path}: {len(encoded)} bytes that OpenCV cannot decode as a whole photo{said}. Fetch it "
-                        "again, or save it anew if it looks right")
+        raise UserError(f"{path}: {len(encoded)} bytes that OpenCV cannot decode as a whole photo{said}. Get it "
+                        "again, or open it and save it again if it looks right")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 

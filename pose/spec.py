@@ -52,7 +52,7 @@ class PoseSpec:
 
     `network` is a key of NETWORKS, or another name for a network that only its model file describes; `parameters` are
     what the YAML's MODEL section says of it. `geometry` and `decode` are keys of GEOMETRIES and DECODERS. `weights` is
-    how the file begins that the `published` figures are of. `inside` is of a model of one pass.
+    how the file begins that the `published` figures are of. `inside` is of a one-pass model.
     """
 
     input_size: Tuple[int, int] = (256, 192)

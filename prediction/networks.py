@@ -71,7 +71,7 @@ class Finder:
 class Poser:
     """A pose network: images and boxes to joints. With `flip`, the mean over each crop and its mirror image.
 
-    A model of one pass mirrors the crops itself. `batch` crops at once; None is what the model was made for, or
+    A one-pass model mirrors the crops itself. `batch` crops at once; None is what the model was made for, or
     `usual_batch` of one that takes any.
     """
 

@@ -38,7 +38,7 @@ def _add(collected: Range, values: np.ndarray, name: str, path: PathLike) -> Non
             collected.add(row)
     except UserError:
         raise UserError(f"{path}: {name} holds values that are not finite (NaN or infinite) on these bins. Is the "
-                        "model whole, and are the bins its own?") from None
+                        "model complete, and were the bins made for it?") from None
 
 
 def dead_tensors(ranges: Mapping[str, Range]) -> List[str]:

@@ -21,7 +21,7 @@ from pose.people import spec_of
 
 ROWS_AT_ONCE = 16
 COMPARED_ROWS = 256  # whose outputs are held, 54 MB of FastPose's; keypoints are held of all
-HEATMAPS = 4  # axes; a model of one pass gives keypoints (N, K, 3)
+HEATMAPS = 4  # axes; a one-pass model gives keypoints (N, K, 3)
 REPLICATES, SEED = 500, 0
 Infer = Callable[[np.ndarray], np.ndarray]
 

@@ -77,12 +77,12 @@ def test_a_name_that_may_mean_two_layers_is_refused(tmp_path):
     layers = [named("a/b", "one"), named("a_b", "two")]
     assert layers_named("a_b", layers) == {"a_b"}  # exactly a tensor's name
     np.save(tmp_path / "a.b.npy", np.zeros((1, 2), np.float32))
-    with pytest.raises(UserError, match=r"may be of a/b or of a_b. Rename"):
+    with pytest.raises(UserError, match=r"could belong to a/b or a_b. Rename"):
         open_dumps(tmp_path, layers)
 
 
 @pytest.mark.parametrize("damage, message", [
-    (lambda folder: np.save(folder / "stem.0.npy", np.zeros((4, 2), np.float32)), "are both of s0"),
+    (lambda folder: np.save(folder / "stem.0.npy", np.zeros((4, 2), np.float32)), "both belong to s0"),
     (lambda folder: np.save(folder / "s.npy", np.load(folder / "s.npy")[:2]), "holds 2 people, but"),
     (lambda folder: (folder / "s.npy").write_bytes(b"none"), "cannot be read as .npy"),
     (lambda folder: np.save(folder / "s.npy", np.zeros(4, np.int32)), "expected floats"),

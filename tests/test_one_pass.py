@@ -106,7 +106,7 @@ def test_the_columns_are_those_of_the_reference():
 
 @pytest.fixture(scope="module")
 def work(coco, script, tmp_path_factory) -> SimpleNamespace:
-    """Bins of bytes, a heatmap model of random weights, its models of one pass, and the dumps of both ways."""
+    """Bins of bytes, a heatmap model of random weights, its one-pass models, and the dumps of both ways."""
     folder = tmp_path_factory.mktemp("one_pass")
     cfg = write_config(folder / "small.yaml")
     patch_model(folder / "m.onnx")

@@ -95,7 +95,7 @@ def test_a_link_to_nowhere_is_one_missing_dump(work, postprocess, dumps):
 def test_dumps_of_other_numbers_are_named(work, postprocess, dumps, kind, word):
     for path in dumps:
         (100 * np.fromfile(path, "<f4")).astype(kind).tofile(path)
-    assert f"its values are no output's. Are they {word}?" in one_error(postprocess())
+    assert f"its values are not those of an output. Are they {word}?" in one_error(postprocess())
 
 
 def test_dumps_full_of_one_value_are_said(work, postprocess, dumps):

@@ -210,7 +210,7 @@ def test_changes_are_measured_from_the_same_people(prepared, coco):
     other = validation.judge(lambda crops: infer(crops)[..., ::-1])
     assert other.moved > 0.9 and other.drop_oks > 0.1 and other.cosine < 0.99 and other.oks[1] > 0
 
-    keypoints = rng.uniform(1, 40, (12, 17, 3)).astype(np.float32)  # of a model of one pass
+    keypoints = rng.uniform(1, 40, (12, 17, 3)).astype(np.float32)  # of a one-pass model
     validation = Validation(bins, None, lambda crops: keypoints[[rows[crop.tobytes()] for crop in crops]])
     same = validation.judge(lambda crops: keypoints[[rows[crop.tobytes()] for crop in crops]])
     assert (same.moved, same.drop_oks, same.oks) == (None, 0, None)

@@ -1,6 +1,7 @@
 """Every command that the documentation shows exists, with the flags it shows; both languages show the same ones."""
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import os
@@ -64,6 +65,20 @@ def test_links_lead_to_files():
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_messages_of_troubleshooting_are_printed_somewhere():
+    """The parts of a message between its names and numbers stand in some string of the code, or of a script."""
+    sources = [path for path in [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/**/*.py")] if "tests" not in path.parts]
+    texts = ["".join(piece.value if isinstance(piece, ast.Constant) else "\0" for piece in node.values)
+             if isinstance(node, ast.JoinedStr) else node.value
+             for path in sources for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(node, ast.JoinedStr) or isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    texts += [path.read_text(encoding="utf-8") for path in ROOT.glob("scripts/*.sh")]
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    for message in re.findall(r"^\| `(.+?)` [|o]", page, re.M):
+        pieces = re.split(r"\.\.\.|\d[\d.]*|<\S+|>=\S+|cpu$|COCO's", message)
+        assert any(all(piece.strip(" ,") in text for piece in pieces) for text in texts), message
 
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess:

@@ -75,7 +75,7 @@ def test_every_joint_set_fits_together():
 
 def test_decoders_say_what_they_read():
     for name, decoder in DECODERS.items():
-        if name == KEYPOINTS:  # of a model of one pass, which has found the joints
+        if name == KEYPOINTS:  # of a one-pass model, which has found the joints
             assert decoder.outputs(PoseSpec()) == {"keypoints": (17, 3)} and decoder.levels == ("keypoints", "score")
         else:
             assert decoder.outputs(PoseSpec()) == {"output": (17, 64, 48)} and decoder.levels[0] == "tensors"

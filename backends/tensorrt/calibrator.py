@@ -57,14 +57,15 @@ def plan_calibration(args: argparse.Namespace, source: Source, batch: int, outpu
         remove_file(table)
         remove_file(f"{table}{RECORD}")
     elif earlier is not None and earlier.get("onnx_sha256") != onnx_sha256:
-        raise UserError(f"{table}: made from another ONNX than this one. Give --calibration a folder of bins to make "
-                        "it anew, or name another --calibration_table")
+        raise UserError(f"{table}: made from another ONNX file. Give --calibration a folder of bins to make "
+                        "it again, or name another --calibration_table")
     if table.exists():
         check_table(table, version, args.calibration_method)
         check_tensors(table, Path(args.model), source)
         if bins is not None and earlier is None:
-            raise UserError(f"{table}: is there already, and is not known to be of these bins and this ONNX. Leave "
-                            "--calibration out to use it unchanged, or name another --calibration_table")
+            raise UserError(f"{table}: is there already, and is not known to be made from these bins and this "
+                            "ONNX file. Leave --calibration out to use it unchanged, or name another "
+                            "--calibration_table")
     elif bins is None:
         raise UserError(f"{table}: no such CalibrationTable. Give --calibration a folder of bins to make it, "
                         "--calibration_table one that is there, or build an ONNX file with QuantizeLinear")

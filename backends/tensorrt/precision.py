@@ -69,8 +69,8 @@ def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -
                         "outside")
     if source.quantized or can.calibrators:
         return Recipe(flags=("INT8", "FP16"), calibrate=not source.quantized)
-    raise UserError(f"{model}: this TensorRT takes int8 from the graph alone. Quantize it first: python3 quantize.py "
-                    f"{model} --target tensorrt --input BINS")
+    raise UserError(f"{model}: this TensorRT builds int8 only from a graph with QuantizeLinear. Quantize it "
+                    f"first: python3 quantize.py {model} --target tensorrt --input BINS")
 
 
 def check_precision(tensorrt: Any, precision: str) -> None:
@@ -92,8 +92,9 @@ def check_autocast(model: Path) -> None:
     """Raises UserError, with the install command, if ModelOpt is not installed."""
     if importlib.util.find_spec("modelopt") is None:
         command = shlex.join(autocast_command(model, model.with_suffix(".fp16.onnx")))
-        raise UserError("this TensorRT takes float16 from the graph alone, and the converter is not installed. pip "
-                        f"install nvidia-modelopt[onnx], or run elsewhere: {command}, then build that file")
+        raise UserError("this TensorRT builds float16 only from a graph in float16, and the converter is not "
+                        f"installed. pip install nvidia-modelopt[onnx], or run elsewhere: {command}, then build that "
+                        "file")
 
 
 def autocast(model: Path, folder: Path, one_pass: bool) -> Path:

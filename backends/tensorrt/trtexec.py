@@ -104,7 +104,7 @@ def check_log(log: Log, where: PathLike) -> None:
     percentiles = [(name, value) for times in log.times.values() for name, value in times.items()]
     for name, value in [*log.facts.items(), *percentiles]:
         if not value >= 0 or value == math.inf and name in log.facts:  # of few queries, a percentile is printed as inf
-            raise UserError(f"{where}: {name} is {value}, which no measured number can be. Run trtexec again")
+            raise UserError(f"{where}: {name} is {value}, which cannot have been measured. Run trtexec again")
 
 
 def _number(text: str) -> float:
@@ -157,7 +157,7 @@ def table_row(name: str, log: Log, batch: Optional[int]) -> List[Any]:
                         "Leave --batch out")
     people = batch or log.batch
     if not people:
-        raise UserError(f"{name}: its command line names no --shapes, so a query is of an unknown batch. Give --batch")
+        raise UserError(f"{name}: its command line names no --shapes, so the batch of a query is unknown. Give --batch")
     if "qps" not in log.facts:
         raise UserError(f"{name}: holds no line Throughput. Run trtexec without --skipInference")
     gpu, rate = log.times.get("GPU Compute Time", {}), log.facts["qps"] * (1 if log.implicit else people)

@@ -32,10 +32,10 @@ def build_command(version: Version, model: Path, engine: Path, source: Source, s
                   table: Optional[Path], args: argparse.Namespace) -> List[str]:
     """Builds the engine that backends.tensorrt.build builds, then times it, with the same switches in every release."""
     if version < OLDEST:
-        raise UserError(f"trtexec is of TensorRT {dotted(version)}, expected {dotted(OLDEST)} or newer")
+        raise UserError(f"trtexec belongs to TensorRT {dotted(version)}, expected {dotted(OLDEST)} or newer")
     if source.one_pass and recipe.flags:
-        raise UserError(f"{model}: finds joints in the model, whose layers for that must stay float32. trtexec is not "
-                        "told which; build without --trtexec")
+        raise UserError(f"{model}: is a one-pass model, whose decoding layers must stay float32, and trtexec cannot be "
+                        "told that. Build without --trtexec")
     command = ["trtexec", f"--onnx={model}", f"--saveEngine={engine}"]
     command += [f"--device={args.device}"] if args.device else []
     if source.shape[0] is None:
@@ -98,7 +98,7 @@ def check_trtexec(version: Version, table: Optional[Path]) -> None:
     """Refuse a trtexec whose engines the Python package would not load, and a table that it would not take."""
     own = own_version()
     if own != version:
-        raise UserError(f"trtexec on PATH is of TensorRT {dotted(own)}, but the Python package tensorrt is "
+        raise UserError(f"trtexec on PATH belongs to TensorRT {dotted(own)}, but the Python package tensorrt is "
                         f"{dotted(version)} and would not load its engine. Put the matching trtexec on PATH")
     if table:
         check_existing(table, version)

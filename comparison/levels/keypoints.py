@@ -60,8 +60,8 @@ def measure(a: Result, b: Result, options: Options) -> Optional[Keypoints]:
     alone = (len(a.people.keys) - len(rows_a), len(b.people.keys) - len(rows_b))
     counted = sum(alone) if a.keypoints is not None and b.keypoints is not None else 0
     if not len(rows_a):
-        raise UserError(f"none of {len(a.people.keys)} and {len(b.people.keys)} people is in both: they are told by "
-                        "photograph and bbox. Were both made from the same detections?")
+        raise UserError(f"no person is in both results ({len(a.people.keys)} and {len(b.people.keys)} people), which "
+                        "are matched by photo and bbox. Were both made from the same detections?")
     distances, inputs = both_distances(a, b, rows_a, rows_b, options.spec)
     similar = oks_between(a.people.keypoints[rows_a], b.people.keypoints[rows_b], a.people.areas[rows_a])
     scores = a.people.scores[rows_a].astype(np.float64)
