@@ -39,7 +39,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                       "another soc version, gpu, cpu")
     what.add_argument("--batch", action="append", nargs="+", metavar="N", help=f"batch sizes, such as 1 16 (default: "
                       f"{BATCH})")
-    what.add_argument("--output", type=path, default="kit.tar", metavar="FILE", help="the kit")
+    what.add_argument("--output", type=path, default=path("kit.tar"), metavar="FILE", help="the kit "
+                      "(default: kit.tar)")
     what.add_argument("--split", type=size, metavar="SIZE", help="cut the kit into parts of this size, such as "
                       "700MB or 4GB, for sticks and mail; a file beside them says how to join them")
     what.add_argument("--dtype", choices=DTYPES, default=UINT8, help="of the bins: uint8 is a quarter of the bytes, "
