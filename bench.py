@@ -5,9 +5,9 @@
 
 Rounds are interleaved, and every other one runs backwards, so that warming up or slowing down affects all runs alike. A
 ratio is taken within each round, and the median and range of these are printed, where the outputs agree: within 1e-3 of
-the largest value in float32, within compare.py's gate fp16 or int8 where one of the two runs is of that precision.
-Writes bench.md, bench.json, bench.svg and bench.png into --output. With --pipeline, a detector and a pose model are
-timed together, and pipeline.md is written.
+the largest value in float32, within compare.py's gate fp16 or int8 where one of the two runs is of that precision. What
+each round has timed is held against the outputs that are compared. Writes bench.md, bench.json, bench.svg and bench.png
+into --output. With --pipeline, a detector and a pose model are timed together, and pipeline.md is written.
 """
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from contract.script import exit_code
 import argparse
 import dataclasses
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -30,14 +29,16 @@ import numpy as np
 from comparison.folders import agree, measure_folders
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.bins import BinReader
-from contract.dumps import read_settings
+from contract.dumps import read_settings, read_summary, summary_of
 from contract.errors import UserError
-from contract.files import make_folder, read_json, write_file, write_json
+from contract.files import make_folder, write_file, write_json
+from contract.machine import describe_machine
 from contract.manifest import save_manifest
 from contract.progress import Progress
 from contract.published import Published
 from contract.records import is_emulated
 from contract.room import gate_of
+from contract.run_record import find_mismatch, remarks, wrong_outputs
 from contract.spec import Spec, load_spec
 from contract.tables import format_table, mark
 from contract.workers import end, start
@@ -45,6 +46,7 @@ from detection.detector import SPP_CFG
 from prediction.timing import Pair, bench_pipeline
 
 LIBRARIES = ("onnxruntime", "openvino", "tensorrt", "torch")  # names under which a backend gives its version
+AGAIN = "_again"  # ends the name of the dumps of later rounds
 COLUMNS = ("run", "batch", "ms per batch: median, p90, p99", "{unit}/s in the model", "ratio",
            "{unit}/s read, infer, write", "peak MiB", "largest difference")
 
@@ -120,7 +122,8 @@ def bench(runs: List[Run], bins: Optional[Path], people: int, repeat: int, cfg: 
         people = copy_bins(reader, count, work / "bins")
         rounds: Dict[Run, List[Dict[str, Any]]] = {run: [] for run in runs}
         for run in Progress(interleave(runs, repeat), unit="run", desc="bench"):
-            rounds[run].append(time_run(run, work, cfg))
+            rounds[run].append(time_run(run, work, cfg, again=bool(rounds[run])))
+            check_round(run, work, rounds[run], spec)
         rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0], spec) for run in runs]
     report = {"rows": rows, "people": people, "rounds": repeat, "machine": describe_machine(),
               "unit": "crops" if "keypoints" in spec.levels else "photos"}
@@ -169,12 +172,14 @@ def copy_bins(source: BinReader, count: int, target: Path) -> int:
     return sum(source.rows[:count])
 
 
-def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:
-    """One process of infer.py, which warms up before it times; its summary and its peak memory in MiB."""
+def time_run(run: Run, work: Path, cfg: str, again: bool) -> Dict[str, Any]:
+    """One process of infer.py, which warms up before it times; its summary and its peak memory in MiB. The dumps of the
+    first round stay, to be compared."""
+    dumps = f"{run.dumps}{AGAIN if again else ''}"
     command = [sys.executable, "infer.py", "--backend", run.backend, "--model", run.model, "--cfg", cfg, "--input",
-               str(work / "bins"), "--output", str(work), "--output_dirname", run.dumps, "--batchsize", str(run.batch)]
+               str(work / "bins"), "--output", str(work), "--output_dirname", dumps, "--batchsize", str(run.batch)]
     command += [*run.options, *(["--device", run.device] if run.device else [])]
-    shutil.rmtree(work / run.dumps, ignore_errors=True)
+    shutil.rmtree(work / dumps, ignore_errors=True)
     process = start(command, cwd=Path(__file__).parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None  # it is a pipe
@@ -187,8 +192,25 @@ def time_run(run: Run, work: Path, cfg: str) -> Dict[str, Any]:
     if process.returncode:
         reason = errors.splitlines()[-1] if errors else f"exit code {process.returncode}"
         raise UserError(f"{run.label} at batch {run.batch}: {reason.replace('error: ', '', 1)}")
-    summary = read_json(work / f"{run.dumps}_summary.json", "summary")
-    return {**summary, "settings": read_settings(work / run.dumps), "peak_mib": usage.ru_maxrss / 1024}
+    summary, settings = read_summary(summary_of(work / dumps)), read_settings(work / dumps)
+    assert settings is not None  # infer.py has written them
+    mismatch = find_mismatch(work / dumps, summary, settings)
+    if mismatch:
+        raise UserError(f"{run.label} at batch {run.batch}: its summary is not of this run: {mismatch}")
+    return {**summary, "settings": settings, "peak_mib": usage.ru_maxrss / 1024}
+
+
+def check_round(run: Run, work: Path, rounds: List[Dict[str, Any]], spec: Spec) -> None:
+    """Raises UserError when the last round timed other outputs than those of the first, which are compared. Not every
+    device gives the same bytes twice: what differs must lie within the gate of the run's own precision."""
+    if len(rounds) == 1 or not wrong_outputs(work / run.dumps, rounds[-1]):
+        return
+    gate = gate_of([rounds[-1]["settings"]["precision"]])
+    measured = measure_folders(work / f"{run.dumps}{AGAIN}", work / run.dumps, spec, gate)
+    if not agree(measured, gate):
+        raise UserError(f"{run.label} at batch {run.batch}: round {len(rounds)} gave other outputs than the first "
+                        f"(largest difference {measured['largest']:.1e}). A time is of one computation: does the model "
+                        "or the device give the same twice?")
 
 
 def summarize(run: Run, rounds: List[Dict[str, Any]], base: List[Dict[str, Any]], work: Path, first: Run,
@@ -209,7 +231,7 @@ def summarize(run: Run, rounds: List[Dict[str, Any]], base: List[Dict[str, Any]]
         "rows_per_second": describe_spread([run.batch / one for one in batch_seconds(rounds)]),
         "ratio": describe_spread(ratios) if agree(measured, gate) else None,
         "end_to_end": describe_spread([one["end_to_end"]["people_per_second"] for one in rounds]),
-        "peak_mib": max(one["peak_mib"] for one in rounds),
+        "peak_mib": max(one["peak_mib"] for one in rounds), "remarks": remarks(rounds),
         "gate": gate, "difference": measured, "settings": settings,
     }
 
@@ -221,12 +243,6 @@ def batch_seconds(rounds: List[Dict[str, Any]]) -> List[float]:
 
 def describe_spread(values: List[float]) -> Dict[str, float]:
     return {"median": float(np.median(values)), "lowest": min(values), "highest": max(values)}
-
-
-def describe_machine() -> Dict[str, Any]:
-    cpu = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")), platform.processor()) if os.path.exists("/proc/cpuinfo") else ""
-    return {"cpu": cpu, "threads": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__}
 
 
 def format_report(report: Dict[str, Any]) -> str:
@@ -244,10 +260,14 @@ def format_report(report: Dict[str, Any]) -> str:
 
 def report_cells(row: Dict[str, Any]) -> List[Any]:
     """A row under COLUMNS."""
-    figures = [", ".join(f"{value:.1f}" for value in row["milliseconds"].values()), _spread(row["rows_per_second"]),
-               _spread(row["ratio"], 2) if row["ratio"] else "outputs differ", _spread(row["end_to_end"]),
-               f"{row['peak_mib']:.0f}", f"{row['difference']['largest']:.1e}"]
-    return [row["label"], row["batch"], *(mark(figure, is_emulated(row["settings"])) for figure in figures)]
+    remarks = row["remarks"]
+    figures = [(", ".join(f"{value:.1f}" for value in row["milliseconds"].values()), []),
+               (_spread(row["rows_per_second"]), remarks),
+               (_spread(row["ratio"], 2), remarks) if row["ratio"] else ("outputs differ", []),
+               (_spread(row["end_to_end"]), []), (f"{row['peak_mib']:.0f}", []),
+               (f"{row['difference']['largest']:.1e}", [])]
+    return [row["label"], row["batch"], *(mark(figure, is_emulated(row["settings"]), *words)
+                                          for figure, words in figures)]
 
 
 def _spread(values: Dict[str, float], digits: int = 1) -> str:

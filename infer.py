@@ -25,9 +25,9 @@ from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_model
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, folder_name, parse
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, open_bins, share_of
-from contract.dumps import DumpFolder, Span, describe_speed, dump_name, read_summary, summary_of
+from contract.dumps import DumpFolder, Span, describe_speed, read_summary, summary_of
 from contract.errors import UserError
-from contract.files import remove_file, write_file
+from contract.files import remove_file
 from contract.locks import reading
 from contract.onnx_file import sha256_of_model
 from contract.progress import Progress
@@ -74,7 +74,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return args
 
 
-def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, Any], batch: int,
+def infer(backend: Backend, model: str, bins: BinReader, output: Path, settings: Dict[str, Any], batch: int,
           devices: List[str], part: str = "0/1", replace: bool = False) -> Dict[str, Any]:
     """Write a dump into `output` for each of `bins`, and a summary beside `output`, which is returned.
 
@@ -89,9 +89,9 @@ def infer(backend: Backend, bins: BinReader, output: Path, settings: Dict[str, A
         remove_file(dumps.summary_path)  # of an earlier run; it must not describe this one
         if len(devices) > 1:
             backend.close()  # each process opens its own
+            dumps.start(model, groups)
             return infer_on_devices(devices, dumps)
-        spans, times = infer_groups(backend, bins, groups, output, batch)
-        return dumps.finish(batch, times, spans)
+        return dumps.finish(batch, *infer_groups(backend, dumps, groups, batch, model, devices[0]))
 
 
 def infer_on_devices(devices: List[str], dumps: DumpFolder) -> Dict[str, Any]:
@@ -117,9 +117,10 @@ def infer_on_devices(devices: List[str], dumps: DumpFolder) -> Dict[str, Any]:
     return summary
 
 
-def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output: Path,
-                 batch: int) -> Tuple[List[Span], List[List[float]]]:
+def infer_groups(backend: Backend, dumps: DumpFolder, groups: List[range], batch: int, model: str,
+                 device: str) -> Tuple[List[List[float]], List[Span]]:
     """Infer the groups of bins, while the next ones are read and the last ones written. Returns the times."""
+    bins = dumps.bins
 
     def write(done: Tuple[range, np.ndarray]) -> int:
         group, heatmaps = done
@@ -127,7 +128,7 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
         first = 0
         for number in group:
             rows = bins.rows[number]
-            write_file(output / dump_name(bins.names[number]), heatmaps[first:first + rows])
+            dumps.write(number, heatmaps[first:first + rows])
             first += rows
         return first
 
@@ -136,13 +137,14 @@ def infer_groups(backend: Backend, bins: BinReader, groups: List[range], output:
         for _ in range(2 * backend.slots):  # warm-up of each: a second run captures what the first has set up
             infer_rows(backend, rows, batch)
     backend.times.clear()
+    dumps.start(model, groups, device)
     total, start = sum(map(bins.people, groups)), time.time()
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(backend.slots) as inferring, \
             ThreadPoolExecutor(1) as writing, Progress(total=total, unit="person", desc="infer") as bar:
         heatmaps = infer_ahead(backend, bins, groups, batch, reading, inferring)
         for people in in_order(writing, write, zip(groups, heatmaps)):
             bar.update(people)
-    return [(total, start, time.time())], [backend.times]
+    return [backend.times], [(total, start, time.time())]
 
 
 def infer_ahead(backend: Backend, bins: BinReader, groups: List[range], batch: int, reading: Executor,
@@ -176,8 +178,8 @@ def main() -> None:
                     "processes": len(devices) * int(args.part.split("/")[1]),
                     "outputs": outputs_of(bins.spec, backend.output_shape[1:]),
                     **bins.origin()}
-        summary = infer(backend, bins, Path(args.output) / args.output_dirname, settings, batch, devices, args.part,
-                        args.replace)
+        summary = infer(backend, args.model, bins, Path(args.output) / args.output_dirname, settings, batch, devices,
+                        args.part, args.replace)
     print(describe_speed(summary, batch, settings["outputs"]))
 
 

@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
-from contract.dumps import DumpReader
+from contract.dumps import DumpReader, summary_of
 from contract.errors import UserError, note
 from contract.files import make_folder, read_json, remove_file, require_writable, sha256_of_file, write_file, write_json
 from contract.locks import hold
@@ -29,6 +29,7 @@ from contract.measures import is_measure
 from contract.progress import Progress
 from contract.published import expectations
 from contract.records import is_emulated
+from contract.run_record import find_mismatch, remarks
 from contract.spec import KEYPOINTS
 from contract.tables import format_table
 from pose.annotations import Annotations, annotations_path, load_annotations
@@ -102,7 +103,7 @@ def postprocess(truth: Optional[Annotations], manifest: Manifest, dump_dir: Path
         "settings": {"flip_test": dump_dir_flip is not None, "flip_shift": flip_shift, "nms": nms, "one_pass": one_pass,
                      "boxes": manifest.settings["boxes"], "config": manifest.settings["config"]},
         "dumps": [reader.settings for reader in readers],
-        "speed": read_speed([reader.folder for reader in readers]),
+        "speed": read_speed(readers),
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
     with hold(make_folder(output)):
@@ -158,29 +159,36 @@ def check_same_run(normal: DumpReader, mirrored: DumpReader) -> None:
         raise UserError(f"{normal.folder} and {mirrored.folder}: dumps of two runs ({difference})")
 
 
-def read_speed(dump_dirs: List[Path]) -> Dict[str, float]:
-    """What the summaries beside the dumps say: crops per second in the model alone (ais_bench's throughput), and people
-    per second from bins to dumps. A person counts once per folder. Empty if nothing was timed."""
-    paths = [Path(f"{folder}_summary.json") for folder in dump_dirs]
-    model = [_rate(path, "throughput") for path in paths]
-    whole = [_rate(path, "end_to_end", "people_per_second") for path in paths]
-    speed = {}
+def read_speed(readers: List[DumpReader]) -> Dict[str, Any]:
+    """What the summaries beside the dumps say: crops per second in the model alone (ais_bench's throughput), people per
+    second from bins to dumps, and remarks on both. A person counts once per folder. Empty if nothing was timed;
+    `refused` in place of speeds, and a note, where a summary is not of the run that made the dumps."""
+    paths = [summary_of(reader.folder) for reader in readers]
+    summaries = [read_json(path, "summary") if path.exists() else None for path in paths]
+    model = [_rate(path, summary, "throughput") for path, summary in zip(paths, summaries)]
+    whole = [_rate(path, summary, "end_to_end", "people_per_second") for path, summary in zip(paths, summaries)]
+    speed: Dict[str, Any] = {}
     if all(model):
         speed["crops_per_second"] = float(np.mean(model))
     if all(whole):
         speed["people_per_second"] = 1 / sum(1 / rate for rate in whole)
-    return speed
+    for path, summary, reader in zip(paths, summaries, readers) if speed else ():
+        mismatch = reader.settings and find_mismatch(reader.folder, summary, reader.settings)
+        if mismatch:
+            note(f"{path}: {mismatch}. No speed is given")
+            return {"refused": f"{path}: {mismatch}"}
+    return {**speed, "remarks": remarks(summaries)} if speed else {}
 
 
-def _rate(summary: Path, *keys: str) -> float:
+def _rate(path: Path, summary: Any, *keys: str) -> float:
     """A number of a summary, which another tool may have written. 0 if it has none. A note names impossible values."""
-    value = read_json(summary, "summary") if summary.exists() else None
+    value = summary
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     if value is None:
         return 0
     if not is_measure(value) or not value:
-        note(f"{summary}: {' '.join(keys)} is {value!r:.40}, expected a number above 0. No speed is given")
+        note(f"{path}: {' '.join(keys)} is {value!r:.40}, expected a number above 0. No speed is given")
         return 0
     return value
 

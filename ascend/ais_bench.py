@@ -132,6 +132,7 @@ def infer(model: str, dumps: DumpFolder, om: Backend, batch: int, devices: List[
         shares = share_out(bins, groups, devices, parts)
     else:
         shares = [Share(devices[0], bins.folder, list(range(len(bins))), output.parent, output.name)]
+    dumps.start(model, groups)
     summary = run_and_check(model, shares, dumps, batch, bool(om.gears))
     shutil.rmtree(parts, ignore_errors=True)
     return summary

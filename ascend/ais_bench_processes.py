@@ -146,7 +146,7 @@ def read_times(share: Share, watch: Watch) -> List[float]:
         if mean is None:
             raise UserError(f"ais_bench on device {share.device} left neither {path} nor a line NPU_compute_time. "
                             f"Read {log_of(share)}")
-        return _checked([_number(mean.group(1))], log_of(share))
+        return _checked([_number(mean.group(1))] * (len(watch.people) - 1), log_of(share))
     summary = read_json(path, "summary")
     try:
         for files in summary["filesinfo"].values():

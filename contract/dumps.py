@@ -6,6 +6,7 @@ A dump holds the model's output for each row of its bin, float32 or float16, in 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import sys
@@ -16,11 +17,22 @@ import numpy as np
 
 from contract.bins import BinReader
 from contract.errors import UserError
-from contract.files import PathLike, make_folder, read_json, remove_file, remove_leftovers, write_json
+from contract.files import (
+    PathLike,
+    make_folder,
+    read_json,
+    remove_file,
+    remove_leftovers,
+    sha256_of_file,
+    write_file,
+    write_json,
+)
 from contract.locks import NAME, Lock, read_as_long_as
+from contract.machine import MachineWatch
 from contract.manifest import FORMAT, Manifest, bins_in, check_format, remove_bins, settings_difference
 from contract.measures import is_measure
 from contract.records import EMULATED, is_emulated, protect
+from contract.run_record import RECORD, draw, list_of, merged, sealed
 from contract.spec import KEYPOINT_VALUES, KEYPOINTS, Shape, first_of, outputs_of, row_bytes
 
 SETTINGS = "settings.json"  # beside the dumps: what made them; infer.py writes it, ais_bench does not
@@ -135,6 +147,10 @@ class DumpFolder:
         self.settings = {"format": FORMAT, **settings,
                          "outputs": {name: list(shape) for name, shape in outputs.items()}}
         self.summary_path = summary_of(folder, part)
+        self.watch: Optional[MachineWatch] = None
+        self.todo: List[range] = []  # what this run does, and digests of some of its bins and dumps
+        self.inputs: Dict[int, str] = {}
+        self.outputs: Dict[int, str] = {}
 
     def __enter__(self) -> DumpFolder:
         """Raises UserError when the folder holds dumps of another run, unless they are to be replaced, and when a run
@@ -192,6 +208,19 @@ class DumpFolder:
         whole = self.whole()
         return [group for group in groups if not whole.issuperset(group)]
 
+    def start(self, model: PathLike, groups: List[range], device: str = "") -> None:
+        """What is timed starts now: `groups` of bins by `model`, on the `device` that the user has named."""
+        self.model, self.todo = os.path.abspath(model), groups
+        drawn = draw([number for group in groups for number in group])
+        self.inputs = {number: sha256_of_file(self.bins.folder / self.bins.names[number]) for number in drawn}
+        self.watch = MachineWatch(str(self.settings.get("device")), device)
+
+    def write(self, number: int, rows: np.ndarray) -> None:
+        """Write the dump of a bin. Some are hashed as they come from the model."""
+        write_file(self.folder / dump_name(self.bins.names[number]), rows)
+        if number in self.inputs:
+            self.outputs[number] = hashlib.sha256(rows.data).hexdigest()
+
     def collect(self, folder: Path) -> None:
         """Move the complete dumps of `folder` into this one."""
         found = bins_in(folder)
@@ -207,7 +236,23 @@ class DumpFolder:
         device. `throughput` is ais_bench's: 1000 * batch / mean milliseconds of the model alone, padding counted as
         people; of several devices it is the sum."""
         throughput = sum(1000 * batch / float(np.mean(device)) for device in times if device)
-        return self._write_summary([one for device in times for one in device], throughput, spans)
+        return self._write_summary([one for device in times for one in device], throughput, spans,
+                                   self._record(batch, list(map(len, times))))
+
+    def _record(self, batch: int, calls: List[int]) -> Dict[str, Any]:
+        """The record of what was done since `start`, with the number of `calls` of each device. Dumps that another
+        program has written are hashed as they lie there."""
+        assert self.watch is not None  # `start` made it
+        machine = self.watch.stop()
+        names = {number: (self.bins.names[number], dump_name(self.bins.names[number])) for number in self.inputs}
+        samples = [{"bin": name, "dump": dump, "input": self.inputs[number],
+                    "output": self.outputs.get(number) or sha256_of_file(self.folder / dump)}
+                   for number, (name, dump) in names.items()]
+        people = list(map(self.bins.people, self.todo))
+        return {"settings": self.settings, "model": self.model, "bins": os.path.abspath(self.bins.folder),
+                "bins_list": list_of(self.bins.folder), "crops": sum(people), "of": sum(self.bins.rows),
+                "files": sum(map(len, self.todo)), "batches": sum(-(-one // batch) for one in people), "calls": calls,
+                "samples": samples, "machines": [machine]}
 
     def merge(self, parts: List[str]) -> Dict[str, Any]:
         """As `finish`, for a run whose work was done as `parts`, which have summaries of their own."""
@@ -215,13 +260,16 @@ class DumpFolder:
         ends = [summary["end_to_end"] for summary in summaries if summary["end_to_end"]]
         return self._write_summary([one for summary in summaries for one in summary["npu_compute_time_list"]],
                                    sum(summary["throughput"] or 0 for summary in summaries),
-                                   [(end["people"], end["started"], end["started"] + end["seconds"]) for end in ends])
+                                   [(end["people"], end["started"], end["started"] + end["seconds"]) for end in ends],
+                                   merged([summary[RECORD] for summary in summaries],
+                                          self.watch.stop() if self.watch else None))
 
-    def _write_summary(self, times: List[float], throughput: float, spans: List[Span]) -> Dict[str, Any]:
+    def _write_summary(self, times: List[float], throughput: float, spans: List[Span],
+                       record: Dict[str, Any]) -> Dict[str, Any]:
         """The keys of ais_bench's summary, and what a person costs from file to file. After the last part of several
         the summary of all is written too."""
         folder, bins = self.folder, self.bins
-        summary = {
+        summary = sealed({
             "filesinfo": {str(number): {"infiles": [str(bins.folder / name)],
                                         "outfiles": [str(folder / dump_name(name))]}
                           for number, name in enumerate(bins.names)},
@@ -234,7 +282,8 @@ class DumpFolder:
             "pid": os.getpid(),
             "end_to_end": _end_to_end(spans),
             EMULATED: is_emulated(self.settings),
-        }
+            RECORD: record,
+        })
         write_json(self.summary_path, summary)
         count = int(self.part.split("/")[1])
         parts = [f"{number}/{count}" for number in range(count)]

@@ -11,9 +11,10 @@ def format_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(map(format_row, (head, ["---"] * len(head), *rows)))
 
 
-def mark(cell: str, emulated: bool) -> str:
-    """A figure that an emulated device gave says so in its cell."""
-    return f"{cell} (emulated)" if emulated and cell != "-" else cell
+def mark(cell: str, emulated: bool, *remarks: str) -> str:
+    """A figure that an emulated device gave says so in its cell, and what else must be known of it."""
+    words = [*(["emulated"] if emulated else []), *remarks]
+    return f"{cell} ({'; '.join(words)})" if words and cell != "-" else cell
 
 
 def format_row(cells: Iterable[Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Dict
 from contract.records import is_emulated
 from contract.tables import mark
 
-NOTHING = "-"
+NOTHING, REFUSED = "-", "refused"
 
 
 def result_row(metrics: Dict[str, Any]) -> Dict[str, Any]:
@@ -35,6 +35,10 @@ def score_cell(metrics: Dict[str, Any], name: str = "AP") -> str:
 
 
 def rate_cell(metrics: Dict[str, Any], name: str = "crops_per_second") -> str:
-    """A speed. A run that was continued after all dumps existed has timed nothing."""
-    value = metrics["speed"].get(name)
-    return mark(f"{value:.1f}" if value else NOTHING, is_emulated(metrics))
+    """A speed with what must be known of it. A run that was continued after all dumps existed has timed nothing, and a
+    speed that is not of the run which made the dumps is refused."""
+    speed = metrics["speed"]
+    if "refused" in speed:
+        return REFUSED
+    value = speed.get(name)
+    return mark(f"{value:.1f}" if value else NOTHING, is_emulated(metrics), *speed.get("remarks", ()))

@@ -15,6 +15,8 @@ import pytest
 from ascend_cases import alive, models, row, run, wait_for  # noqa: F401
 from conftest import ROOT, done, one_error, patch_model
 
+from contract.dumps import read_settings
+from contract.run_record import find_mismatch
 from tests.emulator import environment
 
 PEOPLE = 12
@@ -54,7 +56,10 @@ def stage(models, small_cfg, bins, tmp_path):  # noqa: F811
 
 
 def summary_in(tmp_path: Path) -> dict:
-    return json.loads((tmp_path / "results" / "bs4_summary.json").read_text())
+    """The summary, whose record is that of the dumps."""
+    dumps, summary = tmp_path / "results" / "bs4", json.loads((tmp_path / "results" / "bs4_summary.json").read_text())
+    assert find_mismatch(dumps, summary, read_settings(dumps)) is None
+    return summary
 
 
 @BOTH

@@ -44,7 +44,7 @@ def test_every_record_says_so(rehearsal):
 
 def test_every_figure_of_a_table_says_so_in_its_cell(rehearsal):
     cells = re.findall(r"\d+\.\d+[^|]*", (rehearsal / "score.md").read_text())
-    assert len(cells) == 15 and all(cell.endswith(" (emulated) ") for cell in cells)
+    assert len(cells) == 15 and all(" (emulated" in cell for cell in cells)
 
 
 def test_a_comparison_and_its_page_say_so(rehearsal, inferred, main, prepared, tmp_path):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, List
@@ -11,9 +12,13 @@ from conftest import ROOT, done, one_error, patch_model, tree
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
+from ascend_cases import wait_for  # noqa: E402
 from tensorrt_cases import build_engine  # noqa: E402
 
 from backends.tensorrt.backend import SLOTS  # noqa: E402
+from contract import machine  # noqa: E402
+from contract.dumps import read_settings  # noqa: E402
+from contract.run_record import find_mismatch, remarks  # noqa: E402
 from demo.render import render  # noqa: E402
 from detection.darknet import read_cfg, read_weights  # noqa: E402
 from detection.onnx_graph import build_onnx  # noqa: E402
@@ -110,6 +115,40 @@ def test_the_summary_has_a_time_a_batch(infer, models, tmp_path):
     done(infer("a", "--backend", "tensorrt", "--model", engine, "--batchsize", 4, env=environment()))
     summary = json.loads((tmp_path / "results" / "a_summary.json").read_text())
     assert len(summary["npu_compute_time_list"]) == 3  # batches of 4 in chunks of 2: a time for each 4
+
+
+CLOCKS = [({"clocks": [1095]}, "clocks locked, 1095 MHz"),
+          ({"clocks": [1410]}, "clocks not locked, 1410 MHz"),
+          ({"clocks": [1410, 1305], "throttled": 0x4}, "clocks not locked, 1305 to 1410 MHz, power cap"),
+          ({"clocks": [1095], "throttled": 0x20}, "clocks not locked, 1095 MHz, heat (software)"),
+          ({"clocks": ["[N/A]"]}, "clocks unknown"), ({"devices": 0}, None)]
+
+
+@pytest.mark.parametrize("config, expected", CLOCKS)
+def test_what_nvidia_smi_tells_of_a_run(monkeypatch, config, expected):
+    """Locked is only what stands still below the highest clock while nothing holds it down."""
+    for name in ("NVIDIA_EMULATOR", "NVIDIA_EMULATOR_CONFIG", "PATH"):
+        monkeypatch.setenv(name, environment(watts=200.0, **config)[name])
+    monkeypatch.setattr(machine, "SAMPLES_APART", 20)
+    watch = machine.MachineWatch("NVIDIA A100-SXM4-40GB", "cuda:0")
+    wait_for(lambda: watch.gpu.process.poll() is not None or os.fstat(watch.gpu.file.fileno()).st_size > 400)
+    found = watch.stop()
+    words = remarks([{"record": {"machines": [{**found, "busy_with_others": 0, "cpu_joules": None}], "crops": 10,
+                                 "of": 10}}])
+    if expected is None:
+        assert words == [] and found["gpus"] == []
+        return
+    assert words == [expected, f"{200 * found['monotonic_s'] / 10:.2f} J per crop"]
+    assert machine.MachineWatch("NVIDIA T4", "0").stop()["gpus"] == []  # CUDA and nvidia-smi count in two orders
+
+
+def test_a_speed_of_a_gpu_says_whether_its_clocks_were_locked(infer, models, tmp_path):
+    engine = build_engine(models.static, tmp_path / "m.engine")
+    done(infer("a", "--backend", "tensorrt", "--model", engine, env=environment(clocks=[1200, 900])))
+    folder, summary = tmp_path / "results" / "a", json.loads((tmp_path / "results" / "a_summary.json").read_text())
+    assert find_mismatch(folder, summary, read_settings(folder)) is None
+    assert any(word.startswith("clocks not locked, ") for word in remarks([summary]))
+    assert summary["record"]["machines"][0]["gpus"][0]["power_limit_w"] == 400
 
 
 def test_a_kernel_that_fails_ends_the_run_in_one_line_and_it_continues(infer, models, tmp_path):

@@ -54,7 +54,7 @@ def test_the_table_has_the_score_of_each_and_the_verdicts(validated):
         for target in ("pytorch", "cpu"):
             score = read_score(validated / "results" / f"{target}_bs{batch}_score")
             assert values[f"{target} AP"] == f"{score.metrics['AP']:.4f}"
-            assert values[f"{target} crops/s"] == f"{score.speed['crops_per_second']:.1f}"
+            assert values[f"{target} crops/s"].split(" (")[0] == f"{score.speed['crops_per_second']:.1f}"
         assert "cpu" in (validated / f"validation_cpu_bs{batch}.html").read_text()
     settings = [json.loads((validated / "results" / f"{target}_bs4" / "settings.json").read_text())
                 for target in ("pytorch", "cpu")]

@@ -28,6 +28,7 @@ def environment(base: Optional[Dict[str, str]] = None, layout: str = "new", **co
     env = dict(os.environ if base is None else base)
     env[SWITCH], env[CONFIG] = "1", json.dumps(config)
     env["PYTHONPATH"] = os.pathsep.join([*_folders(layout), *filter(None, [env.get("PYTHONPATH")])])
+    env["PATH"] = os.pathsep.join([str(HERE / "bin"), *filter(None, [env.get("PATH")])])
     return env
 
 

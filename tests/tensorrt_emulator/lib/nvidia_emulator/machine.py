@@ -41,6 +41,7 @@ class Machine:
     schedule, seed: when asynchronous work is done: late, eager or shuffle, see device.py.
     memory_mb: of each device. profile_sharing: whether contexts may share a profile; None is what the version does.
     warnings: what a build says that goes well.
+    clocks, highest_clock, watts, throttled: what nvidia-smi tells, in MHz and as NVML's bits; the clocks in turn.
     trace: a file; when the process ends a line of JSON says what is open, what was called and what was done wrong.
     """
 
@@ -58,6 +59,10 @@ class Machine:
     errors: List[Fault] = dataclasses.field(default_factory=list)
     warnings: List[str] = dataclasses.field(default_factory=list)
     trace: str = ""
+    clocks: Tuple[int, ...] = (1410,)
+    highest_clock: int = 1410
+    watts: float = 250.0
+    throttled: int = 0
 
     def __post_init__(self) -> None:
         self.compute_capability = tuple(self.compute_capability)
