@@ -171,6 +171,8 @@ class DumpFolder:
 
     def __exit__(self, *error: Any) -> None:
         self.lock.release()
+        if self.watch:
+            self.watch.end()
 
     def _difference(self) -> Optional[str]:
         """Why what the folder holds is of another run; None when it is of this one, or there is nothing."""
@@ -255,17 +257,19 @@ class DumpFolder:
                 "samples": samples, "machines": [machine]}
 
     def merge(self, parts: List[str]) -> Dict[str, Any]:
-        """As `finish`, for a run whose work was done as `parts`, which have summaries of their own."""
+        """As `finish`, for a run whose work was done as `parts`, which have summaries of their own. Those of earlier
+        versions have no record."""
         summaries = [read_summary(summary_of(self.folder, part)) for part in parts]
+        records = [summary[RECORD] for summary in summaries if RECORD in summary]
         ends = [summary["end_to_end"] for summary in summaries if summary["end_to_end"]]
         return self._write_summary([one for summary in summaries for one in summary["npu_compute_time_list"]],
                                    sum(summary["throughput"] or 0 for summary in summaries),
                                    [(end["people"], end["started"], end["started"] + end["seconds"]) for end in ends],
-                                   merged([summary[RECORD] for summary in summaries],
-                                          self.watch.stop() if self.watch else None))
+                                   merged(records, self.watch.stop() if self.watch else None)
+                                   if len(records) == len(parts) else None)
 
     def _write_summary(self, times: List[float], throughput: float, spans: List[Span],
-                       record: Dict[str, Any]) -> Dict[str, Any]:
+                       record: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         """The keys of ais_bench's summary, and what a person costs from file to file. After the last part of several
         the summary of all is written too."""
         folder, bins = self.folder, self.bins

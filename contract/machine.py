@@ -69,6 +69,11 @@ class MachineWatch:
                 "load_average": load, "busy_with_others": _share(others, monotonic),
                 "cpu_joules": _joules(self.joules, _rapl()), "gpus": self.gpu.stop(monotonic) if self.gpu else []}
 
+    def end(self) -> None:
+        """Leave nothing running, of a run that failed too."""
+        if self.gpu and self.gpu.process.returncode is None:
+            end(self.gpu.process)
+
 
 def _cpu_seconds() -> Dict[str, float]:
     """Seconds of CPU until now: of all processes, and of this one with its children that have ended."""
@@ -125,7 +130,7 @@ class GpuWatch:
 
 
 def _gpu(samples: List[List[str]], device: str, index: str, seconds: float) -> List[Dict[str, Any]]:
-    """None where nvidia-smi did not answer, or means another GPU: CUDA may count in another order.
+    """Nothing where nvidia-smi did not answer, or means another GPU: CUDA may count in another order.
 
     A clock is called locked where it never moved, is below the highest one and nothing held it down: nvidia-smi does
     not tell whether -lgc was given, and a clock that is free goes to the highest or to a limit.

@@ -63,7 +63,7 @@ def find_mismatch(folder: Path, summary: Any, settings: Dict[str, Any]) -> Optio
     `settings` these are. None where all agrees. The model file and the bins are looked at where they still exist, on
     the machine of the run."""
     try:
-        if RECORD not in summary:
+        if not summary.get(RECORD):
             return "it has no record of the run, as those of earlier versions. Run the inference again with --replace"
         if summary.get(SEAL) != seal_of(summary):
             return "it was changed after the run"
@@ -72,6 +72,8 @@ def find_mismatch(folder: Path, summary: Any, settings: Dict[str, Any]) -> Optio
         if difference:
             return f"it is of a run with other settings ({difference})"
         return _wrong_figures(summary, record) or wrong_outputs(folder, summary) or _wrong_files(record)
+    except PermissionError:  # another user's model or bins, which come last
+        return None
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
         return f"its record is none that this project writes ({type(error).__name__}: {error})"
 
@@ -103,7 +105,7 @@ def _wrong_end(end: Optional[Dict[str, float]], record: Dict[str, Any]) -> Optio
         return f"{end['people']} crops in {end['seconds']:.3g} s are not {end['people_per_second']:.1f} a second"
     started = min(machine["started"] for machine in record["machines"])
     ended = max(machine["ended"] for machine in record["machines"])
-    if end["started"] < started - CLOSE or end["started"] + end["seconds"] > ended + CLOSE:
+    if end["started"] < started - CLOCK_SECONDS or end["started"] + end["seconds"] > ended + CLOCK_SECONDS:
         return "its crops were not timed within the run"
     return None
 
