@@ -1,6 +1,6 @@
 """Would a sequential test of AP be right, by simulation: how often it errs, and how much of the photos it needs.
 
-    python3 benchmarks/enough_photos.py [--campaigns 10000]
+    python3 benchmarks/enough_photos.py [--campaigns 1000]
 
 A campaign looks at some of the photos, then at more, and ends when AP of the other side is decided to lie within
 MARGIN of the reference's, or outside; else it looks at all, which decides without error. Two ways to choose photos:
@@ -138,7 +138,7 @@ def campaigns(planted: Planted, way: Callable, grid: float, seed: int) -> np.nda
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=HelpFormatter)
-    parser.add_argument("--campaigns", type=at_least(AT_ONCE), default=10000, help="of each row")
+    parser.add_argument("--campaigns", type=at_least(AT_ONCE), default=1000, help="of each row")
     args = parse(parser, None)
     population = make_population(PHOTOS, 11, 0.0, 0.0)
     ways = {"evenly": (evenly, 0.0), "evenly, and the grid": (evenly, GRID),

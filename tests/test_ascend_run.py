@@ -63,7 +63,7 @@ def test_a_card_gives_the_keypoints_of_the_cpu(job, cpu, batch, machine, options
     assert keypoints(job.results / f"{SOC}_bs{batch}_score") == cpu(batch)
     cells = [cell.strip() for cell in output.strip().splitlines()[-1].strip("|").split(" | ")]
     assert cells[0].endswith(".om") and cells[1] == str(batch)
-    assert all(cell.endswith(" (emulated)") for cell in cells[2:])
+    assert all(" (emulated" in cell for cell in cells[2:])
     assert all(float(cell.split()[0]) > 0 for cell in cells[-2:])  # in the model, and from bins to dumps
     assert output.index("set_env.sh") < output.index("ATC") if "ATC" in output else "kept" in output  # doctor first
     assert ("runner: acl" in output) == ("acl" in options or machine == {"ais_bench": None})
