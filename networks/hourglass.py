@@ -71,9 +71,9 @@ class Backbone(nn.Module):
         self.hourglass_modules = nn.ModuleList(Level(channels, blocks) for _ in range(stacks))
         # Between stacks. mmpose makes one block where there is one stack as well: it is in the checkpoint, and not run.
         self.inters = chain(outer, outer, max(stacks - 1, 1))
-        self.conv1x1s, self.remap_convs = (
-            nn.ModuleList(ConvModule(outer, outer, 1, activate=False) for _ in range(stacks - 1)) for _ in range(2))
+        self.conv1x1s = nn.ModuleList(ConvModule(outer, outer, 1, activate=False) for _ in range(stacks - 1))
         self.out_convs = nn.ModuleList(ConvModule(outer, outer, 3) for _ in range(stacks))
+        self.remap_convs = nn.ModuleList(ConvModule(outer, outer, 1, activate=False) for _ in range(stacks - 1))
 
     def forward(self, crops: Tensor) -> Tensor:
         x = self.stem(crops)

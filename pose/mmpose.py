@@ -28,7 +28,7 @@ def box_to_center_scale_0x(bbox_xyxy: np.ndarray, aspect_ratio: float) -> Tuple[
     x, y, right, bottom = np.asarray(bbox_xyxy, np.float64).reshape(-1, 4).T
     width, height = right - x, bottom - y
     center = np.stack([x + width * 0.5, y + height * 0.5], axis=1).astype(np.float32)
-    size = (_widen(width, height, aspect_ratio) / STANDARD_PERSON).astype(np.float32)
+    size = _widen(width, height, aspect_ratio).astype(np.float32) / STANDARD_PERSON
     return center, size * np.float32(BOX_PADDING) * STANDARD_PERSON
 
 

@@ -100,7 +100,7 @@ def _network(backbone: Mapping[str, Any]) -> Dict[str, Any]:
         came = backbone.get(field, value)
         if (tuple(came) if isinstance(came, list) else came) != value:
             raise UserError(f"model.backbone.{field} is {came}, expected mmpose's default {value}")
-    return {"TYPE": "Hourglass", "STACKS": backbone.get("num_stacks", 1)}
+    return {"TYPE": "Hourglass", "STACKS": backbone.get("num_stacks", 2)}  # mmpose's default
 
 
 def _steps(content: Mapping[str, Any], names: Tuple[str, ...]) -> Dict[str, Mapping[str, Any]]:

@@ -64,6 +64,10 @@ def test_hourglass_of_0x_is_what_our_own_yaml_says(tmp_path):
     assert theirs.geometry == theirs.decode == "mmpose-0.x"
 
 
+def test_without_its_number_there_are_two_stacks_as_in_mmpose(tmp_path):
+    assert load_spec(written(tmp_path, HOURGLASS_0X, (", num_stacks=1)", ")"))).parameters["STACKS"] == 2
+
+
 def test_another_network_of_1x_has_its_crops_and_decoding(tmp_path):
     """Its ONNX file can be run with the config as it is; sizes are turned to (height, width)."""
     spec = load_spec(written(tmp_path, HRNET_1X))
