@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import done, one_error
-from reid_cases import damped_network
+from golden.weights import fill
 
 from contract.errors import UserError
 
@@ -108,14 +108,14 @@ def test_channels_last_in_depth_to_space(tmp_path):
 def fastpose(tmp_path_factory):
     from networks.fastpose import FastPose
 
-    return export(damped_network(FastPose(width=0.25)), (3, 64, 64), tmp_path_factory.mktemp("caffe") / "fastpose.onnx")
+    return export(fill(FastPose(width=0.25)), (3, 64, 64), tmp_path_factory.mktemp("caffe") / "fastpose.onnx")
 
 
 @pytest.fixture(scope="module")
 def bag_of_tricks(tmp_path_factory):
     from networks.bot import BagTricks
 
-    return export(damped_network(BagTricks(width=0.25, ibn=True, non_local=True)), (3, 64, 32),
+    return export(fill(BagTricks(width=0.25, ibn=True, non_local=True)), (3, 64, 32),
                   tmp_path_factory.mktemp("caffe") / "bot.onnx")
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, done, one_error
-from reid_cases import damped_network
+from golden.weights import fill
 
 from contract.spec import load_spec
 
@@ -25,7 +25,7 @@ def model(tmp_path_factory):
     """A narrow network, its YAML and its checkpoint, as FastReID wraps it."""
     folder = tmp_path_factory.mktemp("reid")
     (folder / "small.yaml").write_text(SMALL)
-    network = damped_network(BagTricks(width=0.125, identities=3))
+    network = fill(BagTricks(width=0.125, identities=3))
     torch.save({"model": network.state_dict(), "iteration": 7}, folder / "small.pth")
     return folder, network
 

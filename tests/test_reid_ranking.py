@@ -1,71 +1,74 @@
-"""Distances, ranks and re-ranking: FastReID's numbers, and an independent count on generated data."""
+"""Distances, ranks and re-ranking: FastReID's numbers (tests/golden/fastreid.py), and an independent count."""
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from golden import fastreid
 
 from contract.errors import UserError
-from reid.ranking import cosine_distance, euclidean_distance, expand_queries, rank, re_rank, re_rank_as_evaluator
-
-SETS = ("common", "small_gallery")
+from reid.ranking import (
+    DISTANCES,
+    cosine_distance,
+    euclidean_distance,
+    expand_queries,
+    rank,
+    re_rank,
+    re_rank_as_evaluator,
+)
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    arrays = np.load(shared / "golden" / "wave2" / "reid_rank.npz")
-    numbers = json.loads((shared / "golden" / "wave2" / "reid_rank.json").read_text())
-    return {entry["name"]: (entry, {key.split("/")[1]: arrays[key] for key in arrays if key.startswith(entry["name"])})
-            for entry in numbers}
+def golden():
+    with np.load(ROOT / "tests" / "golden" / "fastreid_current.npz") as arrays:
+        return {name: arrays[name] for name in arrays if name.startswith(tuple(fastreid.GALLERIES))}
 
 
-def ranked(distance, arrays):
-    return rank(distance, *(arrays[f"{side}_{what}"] for what in ("pids", "camids") for side in ("query", "gallery")))
+def parts(name: str) -> list:
+    """Query and gallery features, then what `rank` wants of them."""
+    data = fastreid.gallery(name)
+    return [part for key in ("features", "people", "cameras")
+            for part in np.split(data[key], [fastreid.GALLERIES[name][0]])]
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_ranks_are_fastreids(golden, name):
-    numbers, arrays = golden[name]
-    distance = cosine_distance(arrays["query_features"], arrays["gallery_features"])
-    np.testing.assert_allclose(distance, arrays["distance"], atol=1e-5)
-    ranking = ranked(distance, arrays)
-    assert ranking.mean_ap == pytest.approx(numbers["mAP"], abs=1e-6)
-    assert ranking.mean_inp == pytest.approx(numbers["mINP"], abs=1e-6)
-    np.testing.assert_allclose(ranking.average_precision, numbers["AP"], atol=1e-6)
-    np.testing.assert_allclose(ranking.inverse_negative_penalty, numbers["INP"], atol=1e-6)
-    for curve in [numbers["cmc"]] if "cmc" in numbers else [numbers["cmc_max_rank_5"], numbers["cmc_max_rank_10"]]:
-        np.testing.assert_allclose(ranking.cmc[:len(curve)], curve, atol=1e-6)
+def same_ranks(distance, whose, golden, case: str):
+    np.testing.assert_allclose(distance, golden[f"{case}_distance"], rtol=1e-5, atol=1e-5)
+    ranking = rank(distance, *whose)
+    np.testing.assert_allclose(ranking.average_precision, golden[f"{case}_precision"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(ranking.inverse_negative_penalty, golden[f"{case}_penalty"], rtol=0, atol=1e-6)
+    curve = golden[f"{case}_curve"]
+    np.testing.assert_allclose(ranking.cmc[:len(curve)], curve, rtol=0, atol=1e-6)
+    return ranking
 
 
-def test_the_curve_of_a_short_gallery_stays_at_its_last_value(golden):
+@pytest.mark.parametrize("case", ["common_cosine", "common_euclidean", "small_cosine"])
+def test_ranks_are_fastreids(golden, case):
+    name, metric = case.split("_")
+    queries, gallery, *whose = parts(name)
+    same_ranks(DISTANCES[metric](queries, gallery), whose, golden, case)
+
+
+def test_the_curve_of_a_short_gallery_stays_at_its_last_value():
     """FastReID's Python version stops there, and its Cython version returns a curve that falls."""
-    _, arrays = golden["small_gallery"]
-    ranking = ranked(cosine_distance(arrays["query_features"], arrays["gallery_features"]), arrays)
-    assert len(ranking.cmc) == 50 and (np.diff(ranking.cmc) >= 0).all() and ranking.cmc[-1] == 1
+    queries, gallery, *whose = parts("small")
+    curve = rank(cosine_distance(queries, gallery), *whose).cmc
+    assert len(curve) == 50 and (np.diff(curve) >= 0).all() and curve[-1] == 1
 
 
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("metric", DISTANCES)
 def test_re_ranking_is_its_authors(golden, metric):
-    numbers, arrays = golden["common"]
-    distance = re_rank(arrays["query_features"], arrays["gallery_features"], metric)
-    np.testing.assert_allclose(distance, arrays[f"re_ranking_{metric}"], atol=1e-5)
-    assert ranked(distance, arrays).mean_ap == pytest.approx(numbers[f"re_ranking_{metric}"]["mAP"], abs=1e-6)
+    distance = re_rank(*parts("common")[:2], metric)
+    np.testing.assert_allclose(distance, golden[f"common_{metric}_re_ranking"], rtol=0, atol=1e-5)
 
 
 def test_the_evaluators_re_ranking_is_another(golden):
-    numbers, arrays = golden["common"]
-    distance = re_rank_as_evaluator(arrays["query_features"], arrays["gallery_features"])
-    np.testing.assert_allclose(distance, arrays["evaluator_rerank"], atol=1e-5)
-    assert ranked(distance, arrays).mean_ap == pytest.approx(numbers["evaluator_rerank"]["mAP"], abs=1e-6)
+    queries, gallery, *whose = parts("common")
+    same_ranks(re_rank_as_evaluator(queries, gallery), whose, golden, "common_re_ranked")
 
 
 def test_query_expansion_is_fastreids(golden):
-    numbers, arrays = golden["common"]
-    queries, gallery = expand_queries(arrays["query_features"], arrays["gallery_features"])
-    np.testing.assert_allclose(queries, arrays["aqe_query"], atol=1e-5)
-    assert ranked(cosine_distance(queries, gallery), arrays).mean_ap == pytest.approx(
-        numbers["aqe_k5_alpha3"]["mAP"], abs=1e-6)
+    queries, gallery, *whose = parts("common")
+    same_ranks(cosine_distance(*expand_queries(queries, gallery)), whose, golden, "common_expanded")
 
 
 def brute_force(distance, query_ids, gallery_ids, query_cameras, gallery_cameras):
