@@ -84,7 +84,7 @@ def open_validation(args: argparse.Namespace) -> Any:
 
 def settings_of(args: argparse.Namespace, source: Any) -> Dict[str, Any]:
     """The settings that decide the content of the file. The file is kept if all of them are the same."""
-    names = ("people", "method", "keep", "target", "max_drop", "max_drop_oks", "validation")
+    names = ("people", "method", "keep", "target", "max_drop", "max_drop_oks", "validation", "dataroot", "annotations")
     return {"data": source.origin(), **{name: getattr(args, name) for name in names}}
 
 
@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> None:
     from detection.spec import DetectorSpec
     from quantization.crops import open_source
     from quantization.decision import record_of, save_decision
+    from quantization.memory import Memory
     from quantization.quantizing import Options, output_of, quantize
     from quantization.report import describe, format_quantized, page
     from quantization.search import goal_of
@@ -115,11 +116,13 @@ def run(args: argparse.Namespace) -> None:
         options = Options(args.people, None if args.method == BEST else args.method, args.keep,
                           ("last",) if isinstance(source.spec, DetectorSpec) else (), args.target,
                           goal_of(args.max_drop, args.max_drop_oks))
-        made = quantize(args.model, source, options, open_validation(args), sha256)
+        memory = Memory(output, {"sha256": sha256, **settings})
+        made = quantize(args.model, source, options, open_validation(args), sha256, memory)
         write_file(output, made.model.SerializeToString())
         command = shlex.join(["python3", "quantize.py", *sys.argv[1:]])
         save_decision(record, made.decision, {"settings": settings, "command": command,
                                               "output_sha256": sha256_of_model(output), **describe(made)})
+        memory.forget()
     if args.report:
         make_folder(Path(args.report).parent)
         write_file(args.report, page(made, f"{output.name} against {Path(args.model).name}",

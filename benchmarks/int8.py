@@ -4,12 +4,17 @@
         --dataroot ./data/coco
 
 Speed: float32 and int8 in processes of their own, one after the other and again, so that a change of the machine meets
-both; the median of the rounds. --crops N calibrates on so many (those of --input, again and again) and tells seconds
-and peak memory in place of everything else.
+both; the median of the rounds.
+
+    python3 benchmarks/int8.py models/fast_res50_256x192.onnx --crops 10000 --input ./data/coco/val2017 \\
+        --boxes ./data/coco/detections.json --cfg configs/256x192_res50_lr1e-3_1x.yaml
+
+calibrates on so many crops, of the boxes and of boxes moved at random, and tells seconds and peak memory.
 """
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import statistics
 import subprocess
@@ -17,7 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -27,14 +32,15 @@ sys.path.insert(0, str(ROOT))
 from contract.script import exit_code  # noqa: E402
 
 from contract.arguments import HelpFormatter, at_least  # noqa: E402
-from contract.bins import BinReader, open_bins  # noqa: E402
-from contract.files import write_file  # noqa: E402
+from contract.bins import open_bins  # noqa: E402
+from contract.files import write_file, write_json  # noqa: E402
 from contract.ranges import METHODS  # noqa: E402
+from contract.spec import load_spec  # noqa: E402
 from contract.tables import format_table  # noqa: E402
 from layers.graphs import load_graph  # noqa: E402
 from pose.annotations import load_annotations  # noqa: E402
 from quantization.calibrate import calibrate  # noqa: E402
-from quantization.crops import batches, share_out  # noqa: E402
+from quantization.crops import BoxRows, batches, share_out  # noqa: E402
 from quantization.evaluation import Change, Validation  # noqa: E402
 from quantization.graph import prepare  # noqa: E402
 from quantization.keep import WORDS, choose_kept  # noqa: E402
@@ -72,8 +78,14 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "search orders them")
     parser.add_argument("--rounds", type=at_least(1), default=5, help="alternated runs of the speed")
     parser.add_argument("--threads", type=at_least(1), default=2, help="of ONNX Runtime, in the speed")
-    parser.add_argument("--crops", type=at_least(1), help="measure the calibration on so many crops alone")
-    return parser.parse_args(argv)
+    parser.add_argument("--crops", type=at_least(1), help="measure nothing but the calibration, on so many crops of "
+                        "the photos of --input")
+    parser.add_argument("--boxes", help="for --crops: detections file of the people on these photos")
+    parser.add_argument("--cfg", help="for --crops: config of the model")
+    args = parser.parse_args(argv)
+    if args.crops and not (args.boxes and args.cfg):
+        parser.error("--crops needs --boxes and --cfg")
+    return args
 
 
 def measure_accuracy(trials: Trials, validation: Validation, counts: List[int]) -> Dict[str, bytes]:
@@ -124,26 +136,43 @@ def measure_speed(models: Dict[str, bytes], rounds: int, threads: int) -> None:
          f"({min(np.divide(base, one)):.2f} .. {max(np.divide(base, one)):.2f})") for name, one in times.items()]))
 
 
-def measure_calibration(path: str, bins: BinReader, crops: int) -> None:
-    model, started = prepare(load_graph(path), path), time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def moved_boxes(boxes: str, count: int) -> List[Dict[str, object]]:
+    """The people of a detections file, each again and again: moved by up to a tenth of the box, a fifth larger or
+    smaller. People of one photo lie beside each other."""
+    found = json.loads(Path(boxes).read_text())
+    rng, people = np.random.default_rng(0), []
+    for number in range(count):
+        person = found[number * len(found) // count]
+        x, y, width, height = person["bbox"]
+        dx, dy = rng.uniform(-0.1, 0.1, 2) * (width, height)
+        scale = rng.uniform(0.8, 1.2)
+        people.append({**person, "bbox": [x + dx, y + dy, width * scale, height * scale]})
+    return people
 
-    def repeated() -> Iterator[np.ndarray]:
-        for number in range(crops):
-            yield bins.read(range(number % len(bins), number % len(bins) + 1))
 
-    ranges = calibrate(model, repeated(), path)
-    seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{crops} crops, {len(ranges)} tensors: {seconds:.1f} s, {1000 * seconds / crops:.2f} ms per crop, peak "
-          f"memory {peak:.0f} MB ({before:.0f} MB before)")
+def measure_calibration(args: argparse.Namespace) -> None:
+    model, started = prepare(load_graph(args.model), args.model), time.perf_counter()
+    before = peak_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        write_json(Path(folder) / "boxes.json", moved_boxes(args.boxes, args.crops))
+        source = BoxRows(args.input, Path(folder) / "boxes.json", load_spec(args.cfg))
+        ranges = calibrate(model, batches(source, range(len(source)), 1), args.model)
+    seconds = time.perf_counter() - started
+    print(f"{len(source)} crops, {len(ranges)} tensors: {seconds:.1f} s ({time.process_time():.1f} s of CPU), peak "
+          f"memory {peak_memory():.0f} MB ({before:.0f} MB before)")
+
+
+def peak_memory() -> float:
+    """MB of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
     args = parse_args()
-    bins = open_bins(Path(args.input), None)
     if args.crops:
-        measure_calibration(args.model, bins, args.crops)
+        measure_calibration(args)
         return
+    bins = open_bins(Path(args.input), None)
     model = prepare(load_graph(args.model), args.model)
     calibrated, tried = share_out(bins, sum(bins.rows))
     ranges = calibrate(model, batches(bins, calibrated, 1), args.model)

@@ -5,7 +5,7 @@ whose int8 need not be symmetric. Only numpy is needed, so that every room can c
 """
 from __future__ import annotations
 
-from typing import Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Mapping, Tuple
 
 import numpy as np
 
@@ -57,6 +57,17 @@ class Range:
         counts[0] -= zeros
         self.counts += counts[:BINS]
         self.counts[-1] += counts[BINS]  # the peak itself, where it is an edge
+
+    def save(self) -> Dict[str, Any]:
+        """All of it, in JSON's types."""
+        return {**vars(self), "counts": self.counts.tolist()}
+
+    @staticmethod
+    def load(saved: Mapping[str, Any]) -> Range:
+        """What `save` gave."""
+        collected = Range()
+        vars(collected).update(saved, counts=np.array(saved["counts"], np.int64))
+        return collected
 
     @property
     def largest(self) -> float:

@@ -1,7 +1,7 @@
 """Ranges of a network's tensors over many crops, collected batch by batch: no activation is stored."""
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Mapping
+from typing import Dict, Iterable, List, Mapping, Optional
 
 import numpy as np
 from onnx import ModelProto
@@ -15,17 +15,19 @@ from quantization.qdq import tensors_to_calibrate
 from quantization.running import open_session, run
 
 
-def calibrate(model: ModelProto, batches: Iterable[np.ndarray], path: PathLike) -> Dict[str, Range]:
+def calibrate(model: ModelProto, batches: Iterable[np.ndarray], path: PathLike,
+              begun: Optional[Mapping[str, Range]] = None) -> Dict[str, Range]:
     """Tensor -> its range, of the prepared `model`; batches: (n, ...) rows as the model takes them, each read once.
 
-    `path` names the model in errors. Raises UserError where a tensor is not finite, by its name.
+    `path` names the model in errors; `begun` are the ranges of earlier rows, which are added to. Raises UserError where
+    a tensor is not finite, by its name.
     """
     tensors = tensors_to_calibrate(Graph(model))
     if not tensors:
         raise UserError(f"{path}: holds no layer that can be int8: expected Conv, ConvTranspose, Gemm or MatMul with "
                         "constant weights")
     session = open_session(serialize_exposing(model, tensors), path)
-    ranges = {name: Range() for name in tensors}
+    ranges = {name: begun[name] if begun else Range() for name in tensors}
     for rows in batches:
         for name, values in zip(tensors, run(session, tensors, rows, path)):
             _add(ranges[name], values, name, path)

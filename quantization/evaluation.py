@@ -9,7 +9,6 @@ import numpy as np
 from contract.bins import BinReader
 from contract.errors import UserError
 from contract.manifest import Manifest
-from contract.spec import KEYPOINTS
 from pose.annotations import Annotations
 from pose.bootstrap import coco_numbers, difference_intervals
 from pose.coco_results import results_of
@@ -21,7 +20,6 @@ from pose.people import spec_of
 
 ROWS_AT_ONCE = 16
 COMPARED_ROWS = 256  # whose outputs are held, 54 MB of FastPose's; keypoints are held of all
-HEATMAPS = 4  # axes; a one-pass model gives keypoints (N, K, 3)
 REPLICATES, SEED = 500, 0
 Infer = Callable[[np.ndarray], np.ndarray]
 
@@ -31,8 +29,8 @@ class Change:
     """From float32 to int8.
 
     cosine: mean over people, of their outputs. Of the joints that float32 scores above SCORED_JOINT, moved: the
-    fraction whose highest cell is another one (None without heatmaps); drop_oks: 1 - the mean of OKS's terms, between
-    the two (None where the outputs are no people's).
+    fraction whose highest cell is another one; drop_oks: 1 - the mean of OKS's terms, between the two (None where the
+    outputs are no people's).
     oks: mean change of OKS with the annotations, and its standard error; ap: AP of float32, AP of int8, and the 95 %
     interval of their difference (None without annotations).
     """
@@ -52,8 +50,8 @@ class Change:
 
 @dataclasses.dataclass
 class Outputs:
-    """Of N people: the first rows' outputs, (N, K) highest cells where they are heatmaps, (N, K) scores of joints and
-    (N, K, 2) keypoints in photo pixels; what does not apply is empty."""
+    """Of N people: the first rows' outputs, (N, K) highest cells, (N, K) scores of joints and (N, K, 2) keypoints in
+    photo pixels; those are empty where the outputs are no people's."""
 
     rows: np.ndarray
     cells: np.ndarray
@@ -83,9 +81,7 @@ class Validation:
         if self.people is None:
             return Change(sum(self.bins.rows), cosine)
         counted = expected.scores > SCORED_JOINT
-        moved = None
-        if expected.cells.size:
-            moved = float((expected.cells != came.cells)[counted].mean()) if counted.any() else 0.0
+        moved = float((expected.cells != came.cells)[counted].mean()) if counted.any() else 0.0
         # A joint that float32 has not found lies anywhere: it is put where float32 has it, and does not count.
         keypoints = np.where(counted[..., None], came.keypoints, expected.keypoints)
         corners = self.people["crop_xyxy"].astype(np.float64)
@@ -115,13 +111,9 @@ class Validation:
             if done < COMPARED_ROWS:
                 rows.append(outputs)
             if self.people is not None:
-                spec = spec_of(self.people)
-                if outputs.ndim == HEATMAPS:
-                    cells.append(peak_cells(outputs)[0])
-                else:
-                    spec = dataclasses.replace(spec, decode=KEYPOINTS)
+                cells.append(peak_cells(outputs)[0])
                 corners = self.people["crop_xyxy"][done:done + len(outputs)]
-                positions, heights = heatmaps_to_keypoints(outputs, None, corners, spec)
+                positions, heights = heatmaps_to_keypoints(outputs, None, corners, spec_of(self.people))
                 keypoints.append(positions)
                 scores.append(heights)
             done += len(outputs)

@@ -53,8 +53,12 @@ REASONS = {"upsampled": "reads an upsampled map, where a few values lie far abov
 
 
 def choose_kept(graph: Graph, form: Form, asked: Iterable[str]) -> Dict[str, str]:
-    """Layer to keep -> why. `asked`: WORDS, and names of layers. Raises UserError for a name that is not there."""
+    """Layer to keep -> why. `asked`: WORDS, and names of layers. Raises UserError for a name that is not there, and
+    where there are no layers."""
     layers = layers_of(graph, form)
+    if not layers:
+        raise UserError(f"the model holds no layer that can be int8: expected {', '.join(sorted(form.layers))} with "
+                        "constant weights")
     kept: Dict[str, str] = {}
     for word in asked:
         found = [layer.name for layer in layers if word in WORDS and WORDS[word](graph, layer) or word == layer.name]

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper
 
 from contract.errors import UserError, note
+from contract.export import DECODING_NODES
 from contract.files import PathLike
-from contract.onnx_file import write_origin
+from contract.onnx_file import only_input, write_origin
 from contract.progress import Progress
 from contract.ranges import Range
 from layers.graphs import load_graph
@@ -20,12 +21,14 @@ from quantization.decision import Decision
 from quantization.evaluation import Change, Validation, mean_cosine
 from quantization.graph import Graph, prepare
 from quantization.keep import choose_kept
+from quantization.memory import Memory
 from quantization.qdq import FORMS, WEIGHTED, layers_of, to_qdq
 from quantization.running import Network, least_ms, open_batch
 from quantization.search import Found, Goal, search
 from quantization.trials import Trials
 
 MOST_NAMED = 4  # of tensors or layers in a note
+SAVED_EVERY = 512  # bins or photos of the calibration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,26 +62,31 @@ class Quantized:
 
 
 def quantize(path: PathLike, source: Source, options: Options, open_validation: Callable[..., Optional[Validation]],
-             sha256: Mapping[str, str]) -> Quantized:
+             sha256: Mapping[str, str], memory: Memory) -> Quantized:
     """`open_validation(infer)` gives the people to judge on, float32 being `infer`; None for the few crops that int8 is
-    tried on. Nothing is written."""
-    model = prepare(load_graph(path), path)
-    calibrated, tried = share_out(source, options.people)
-    ranges = collect(model, source, calibrated, path)
+    tried on. Nothing is written but `memory`, with which a run that was stopped continues."""
+    given = load_graph(path)
+    check_model(given, source, path)
+    model = prepare(given, path)
     graph, form = Graph(model), FORMS[options.form]
-    trials = Trials(model, options.form, ranges, np.concatenate(list(batches(source, tried, None))), path,
-                    choose_kept(graph, form, options.fixed))
+    fixed, kept = (choose_kept(graph, form, words) for words in (options.fixed, options.keep or ()))
+    calibrated, tried = share_out(source, options.people)
+    ranges = collect(model, source, calibrated, path, memory)
+    trials = Trials(model, options.form, ranges, np.concatenate(list(batches(source, tried, None))), path, fixed,
+                    memory)
     tell_unusual(trials)
-    kept = choose_kept(graph, form, options.keep or ())
     methods = {options.method: 0.0} if options.method else trials.methods(kept)
     method = min(methods, key=lambda one: methods[one])
     trials.correct(method)
     validation = open_validation(Network(model.SerializeToString(), path).infer)
 
-    def judge(layers: Mapping[str, str]) -> Change:
+    def measure(layers: Mapping[str, str]) -> Dict[str, Any]:
         infer = trials.network(trials.decide(method, layers)).infer
-        return validation.judge(infer) if validation else \
-            Change(len(trials.rows), mean_cosine(trials.expected, infer(trials.rows)))
+        return dataclasses.asdict(validation.judge(infer) if validation else
+                                  Change(len(trials.rows), mean_cosine(trials.expected, infer(trials.rows))))
+
+    def judge(layers: Mapping[str, str]) -> Change:
+        return Change(**memory.once(f"change with {' '.join(sorted(layers))} kept", measure, layers))
 
     found = None
     if options.keep is None:
@@ -95,18 +103,39 @@ def quantize(path: PathLike, source: Source, options: Options, open_validation: 
                      *times)
 
 
-def collect(model: ModelProto, source: Source, numbers: List[int], path: PathLike) -> Dict[str, Range]:
+def check_model(model: ModelProto, source: Source, path: PathLike) -> None:
+    """Refuse what int8 is not made of: a model of one pass, float16, and bins that are another model's."""
+    if any(node.name.startswith(DECODING_NODES) for node in model.graph.node):
+        raise UserError(f"{path}: finds the joints itself, which stays float. Quantise the file that gives heatmaps, "
+                        "and make one pass of the result: pth2onnx.py CFG NAME_int8.onnx NAME_int8.onnx --one_pass")
+    if any(weight.data_type == TensorProto.FLOAT16 for weight in model.graph.initializer):
+        raise UserError(f"{path}: is float16. Give the float32 file that it was made from")
+    takes = helper.tensor_dtype_to_np_dtype(only_input(model, path).type.tensor_type.elem_type)
+    if takes != source.spec.dtype:
+        raise UserError(f"{path}: takes {takes} bins, but those of {source.folder} are {source.spec.dtype}. Make "
+                        f"others with preprocess.py --dtype {takes}, or give the model for these")
+
+
+def collect(model: ModelProto, source: Source, numbers: List[int], path: PathLike, memory: Memory) -> Dict[str, Range]:
     people = sum(source.rows[number] for number in numbers)
     if people < FEW:
         note(f"{source.folder}: {people} crops to calibrate on. With fewer than {FEW} the ranges are those of a few "
              "people, and others are cut off: give more")
+    done, saved = memory.found.get("ranges", (0, {}))
+    ranges = {name: Range.load(one) for name, one in saved.items()}
     with Progress(total=people, unit="crop", desc="calibrating") as bar:
-        def counted() -> Any:
-            for rows in batches(source, numbers, open_batch(model)):
+        bar.update(sum(source.rows[number] for number in numbers[:done]))
+
+        def counted(part: List[int]) -> Any:
+            for rows in batches(source, part, open_batch(model)):
                 yield rows
                 bar.update(len(rows))
 
-        return calibrate(model, counted(), path)
+        for start in range(done, len(numbers), SAVED_EVERY):
+            part = numbers[start:start + SAVED_EVERY]
+            ranges = calibrate(model, counted(part), path, ranges)
+            memory.keep("ranges", (start + len(part), {name: one.save() for name, one in ranges.items()}))
+    return ranges
 
 
 def tell_unusual(trials: Trials) -> None:

@@ -6,7 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 from onnx import ModelProto, NodeProto
@@ -17,6 +17,7 @@ from contract.ranges import METHODS, Range, bounds
 from quantization.bias import bias_corrections
 from quantization.decision import Decision
 from quantization.graph import Graph
+from quantization.memory import Memory
 from quantization.qdq import FORMS, layers_of, result_of, to_qdq
 from quantization.running import TIMED_RUNS, Network, batch_of, open_session, run
 
@@ -25,12 +26,13 @@ OF_OTHER_LAYERS = "kept for this trial"
 
 class Trials:
     """`model` is prepared and `ranges` are of it; `rows`: (n, ...) crops that int8 is tried on; `path` names the model
-    in errors; `fixed`: layers that always stay float -> why, which are not among `layers`."""
+    in errors; `fixed`: layers that always stay float -> why, which are not among `layers`; `memory` of what a run that
+    was stopped has tried."""
 
     def __init__(self, model: ModelProto, form: str, ranges: Mapping[str, Range], rows: np.ndarray, path: PathLike,
-                 fixed: Mapping[str, str] = MappingProxyType({})):
+                 fixed: Mapping[str, str] = MappingProxyType({}), memory: Optional[Memory] = None):
         self.model, self.form, self.ranges, self.rows, self.path = model, form, ranges, rows, path
-        self.graph, self.fixed = Graph(model), fixed
+        self.graph, self.fixed, self.memory = Graph(model), fixed, memory or Memory()
         self.layers: List[NodeProto] = [one for one in layers_of(self.graph, FORMS[form]) if one.name not in fixed]
         self.bias: Dict[str, List[float]] = {}
         self.expected = Network(model.SerializeToString(), path).infer(rows).astype(np.float64)
@@ -55,20 +57,25 @@ class Trials:
 
     def methods(self, kept: Mapping[str, str]) -> Dict[str, float]:
         """Method -> distance of the output with it."""
-        return {method: self.distance(self.decide(method, kept))
+        return {method: self.memory.once(f"method {method}", self.distance, self.decide(method, kept))
                 for method in Progress(METHODS, unit="method", desc="methods")}
 
     def effects(self, method: str) -> Dict[str, float]:
         """Layer -> distance of the output when it alone is int8."""
         names = [layer.name for layer in self.layers]
-        return {name: self.distance(self.decide(method, {other: OF_OTHER_LAYERS for other in names if other != name}))
+
+        def alone(name: str) -> float:
+            return self.distance(self.decide(method, {other: OF_OTHER_LAYERS for other in names if other != name}))
+
+        return {name: self.memory.once(f"effect of {name}", alone, name)
                 for name in Progress(names, unit="layer", desc="each layer alone")}
 
     def times(self, method: str) -> Dict[str, Tuple[float, float]]:
         """Layer -> milliseconds per crop in float32 and in int8, of ONNX Runtime on this CPU; 0 where its profile does
         not tell, because the layer was fused into another."""
         quantized = to_qdq(self.model, self.decide(method, {}), self.form)
-        profiles = [profile(one.SerializeToString(), self.rows, self.path) for one in (self.model, quantized)]
+        profiles = self.memory.once("times", lambda: [profile(one.SerializeToString(), self.rows, self.path)
+                                                      for one in (self.model, quantized)])
         names = {layer.name: _names_in_profiles(self.graph, layer) for layer in self.layers}
         slow, fast = ({layer: next((times[name] for name in known if name in times), 0.0)
                        for layer, known in names.items()} for times in profiles)

@@ -2,13 +2,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import done, one_error
-from layers_cases import change_weight, make_crops, onnx, save, small_graph
+from conftest import ROOT, done, one_error
+from layers_cases import change_weight, make_crops, onnx, save, small_graph, taking_bytes
 
 from contract.bins import open_bins
 from contract.errors import UserError
@@ -22,6 +25,7 @@ from quantization.decision import Decision, load_decision
 from quantization.evaluation import Change, Validation
 from quantization.graph import Graph, prepare
 from quantization.keep import WORDS, choose_kept
+from quantization.memory import Memory
 from quantization.qdq import FORMS, to_qdq
 from quantization.running import Network
 from quantization.search import goal_of, search
@@ -126,6 +130,79 @@ def test_odd_models_are_named(quantize, tmp_path):
     done(finished)
 
 
+def test_other_models_and_bins_are_refused_in_one_line(quantize, model, tmp_path):
+    one_pass = onnx.load(model)
+    one_pass.graph.node[-1].name = "one_pass/decode/peaks"
+    assert "pth2onnx.py CFG NAME_int8.onnx NAME_int8.onnx --one_pass" in one_error(
+        quantize(path=save(one_pass, tmp_path / "one_pass.onnx")))
+    half = onnx.load(model)
+    half.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(3, np.float16), "half"))
+    assert "half.onnx: is float16. Give the float32" in one_error(quantize(path=save(half, tmp_path / "half.onnx")))
+    of_bytes = save(taking_bytes(onnx.load(model)), tmp_path / "bytes.onnx")
+    assert "takes uint8 bins, but those of" in one_error(quantize(path=of_bytes))
+    value = [onnx.helper.make_tensor_value_info(name, 1, ["batch", 3, 64, 48]) for name in ("image", "heatmaps")]
+    no_layer = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["image"], ["heatmaps"])], "none", value[:1],
+                                      value[1:])
+    no_layer = onnx.helper.make_model(no_layer, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    assert "no layer that can be int8" in one_error(quantize(path=save(no_layer, tmp_path / "none.onnx")))
+    assert not list(tmp_path.glob("int8*"))
+
+
+# Runs quantize.py, saves the calibration after every 5 bins, and kills itself when it has saved its step number N.
+STOPPER = """
+import os, runpy, signal, sys
+import quantization.quantizing
+from quantization.memory import Memory
+quantization.quantizing.SAVED_EVERY = 5
+left, keep = int(sys.argv[1]), Memory.keep
+def stop(*arguments):
+    global left
+    keep(*arguments)
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+Memory.keep = stop
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6, 13])  # in calibration, after it, among the methods, among the layers
+def test_a_search_that_was_killed_continues(quantize, model, prepared, tmp_path, monkeypatch, steps):
+    options = ("--max_drop_oks", 1e-9)
+    stopped = [sys.executable, "-c", STOPPER, str(steps), "quantize.py", str(model), "--input",
+               str(prepared / "prep_data"), "--output", str(tmp_path / "int8.onnx"), *map(str, options)]
+    finished = subprocess.run(stopped, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == -signal.SIGKILL, finished.stderr
+    progress = tmp_path / "int8.onnx.progress"
+    with progress.open("a") as file:
+        file.write('["method mse", 0.0')  # as if the kill had come in the middle of a line
+    found = dict(map(json.loads, progress.read_text().splitlines()[1:-1]))
+    tried, distance = [], Trials.distance
+    monkeypatch.setattr(Trials, "distance", lambda self, decision: tried.append(1) or distance(self, decision))
+    done(quantize(*options))
+    assert not progress.exists()
+    assert len(tried) == 5 + 6 - sum(name.startswith(("method", "effect")) for name in found)
+    continued = json.loads((tmp_path / "int8.onnx.json").read_text())
+    done(quantize(*options, "--replace"))
+    whole = json.loads((tmp_path / "int8.onnx.json").read_text())
+    assert continued["ranges"] == whole["ranges"] and continued["methods"] == whole["methods"]
+    layers = [record["search"]["layers"] for record in (continued, whole)]
+    effects = [{layer["name"]: layer["effect"] for layer in one} for one in layers]
+    assert effects[0] == effects[1] and len(effects[0]) == 6
+
+
+def test_a_stopped_search_with_other_settings_begins_again(tmp_path):
+    memory = Memory(tmp_path / "m.onnx", {"method": "mse"})
+    assert memory.once("a", lambda: [1, 2]) == [1, 2]
+    assert Memory(tmp_path / "m.onnx", {"method": "mse"}).once("a", pytest.fail) == [1, 2]
+    other = Memory(tmp_path / "m.onnx", {"method": "minmax"})
+    assert other.once("a", lambda: 3) == 3
+    assert Memory(tmp_path / "m.onnx", {"method": "mse"}).found == {}
+    (tmp_path / "m.onnx.progress").write_bytes(b"\xff\n")
+    assert Memory(tmp_path / "m.onnx", {"method": "mse"}).found == {}
+
+
 def test_photos_and_boxes_are_the_bins_of_preprocess(coco, small_cfg, prepared):
     bins, photos = open_bins(prepared / "prep_data", None), open_source(coco / "val2017", small_cfg,
                                                                         coco / "detections.json")
@@ -210,15 +287,8 @@ def test_changes_are_measured_from_the_same_people(prepared, coco):
     other = validation.judge(lambda crops: infer(crops)[..., ::-1])
     assert other.moved > 0.9 and other.drop_oks > 0.1 and other.cosine < 0.99 and other.oks[1] > 0
 
-    keypoints = rng.uniform(1, 40, (12, 17, 3)).astype(np.float32)  # of a one-pass model
-    validation = Validation(bins, None, lambda crops: keypoints[[rows[crop.tobytes()] for crop in crops]])
-    same = validation.judge(lambda crops: keypoints[[rows[crop.tobytes()] for crop in crops]])
-    assert (same.moved, same.drop_oks, same.oks) == (None, 0, None)
-
 
 def test_a_network_that_takes_bytes_and_has_a_fixed_batch(tmp_path):
-    from layers_cases import taking_bytes
-
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 48, 3), np.uint8)
     model = prepare(taking_bytes(small_graph()), "bytes")
     ranges = calibrate(model, [pixels], "bytes")
