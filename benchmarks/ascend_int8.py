@@ -29,8 +29,8 @@ from quantization.qdq import to_qdq  # noqa: E402
 
 QUANTIZE = """import sys, numpy
 from msmodelslim.onnx.post_training_quant import QuantConfig, run_quantize
-rows = [[numpy.load(path)] for path in sys.argv[3:]]
-run_quantize(sys.argv[1], sys.argv[2], QuantConfig(calib_data=rows, amp_num=0))
+rows = [[numpy.load(path)] for path in sys.argv[4:]]
+run_quantize(sys.argv[1], sys.argv[2], QuantConfig(calib_data=rows, amp_num=int(sys.argv[3])))
 """
 IMAGES = 8
 OPSET = 11  # that it writes, whatever it was given
@@ -76,7 +76,7 @@ def quantize_there(python: str, model: ModelProto, folder: Path) -> ModelProto:
     rng, paths = np.random.default_rng(0), [folder / f"{number}.npy" for number in range(IMAGES)]
     for path in paths:
         np.save(path, rng.uniform(-0.5, 0.6, sizes).astype(np.float32))
-    subprocess.run([python, "-c", QUANTIZE, str(folder / "float.onnx"), str(folder / "theirs.onnx"),
+    subprocess.run([python, "-c", QUANTIZE, str(folder / "float.onnx"), str(folder / "theirs.onnx"), "0",
                     *map(str, paths)], check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return onnx.load(str(folder / "theirs.onnx"))
 

@@ -51,6 +51,7 @@ from quantization.search import MEASURED, order_layers  # noqa: E402
 from quantization.trials import Trials  # noqa: E402
 
 RUNS, LAYERS_SHOWN = 30, 12
+CHANGE = ("cosine", "moved joints", "OKS drop", "OKS change", "AP (95 % interval of the change)")
 TIMER = """
 import sys, time, numpy, onnxruntime
 options = onnxruntime.SessionOptions()
@@ -104,7 +105,7 @@ def measure_accuracy(trials: Trials, validation: Validation, counts: List[int]) 
     for count in counts:
         kept = dict.fromkeys([layer.name for layer in layers[:count]], MEASURED)
         rows.append(measure(trials, validation, f"{best}, corrected", f"as searched ({count})", kept))
-    print(format_table(("method", "kept", "cosine", "moved joints", "OKS drop", "OKS change", "AP"), rows))
+    print(format_table(("method", "kept", *CHANGE), rows))
     slowest = sorted(layers, key=lambda layer: -layer.int8_ms)[:LAYERS_SHOWN]
     print("\n" + format_table(("slowest layers in int8", "ms float32", "ms int8", "effect"), [
         (layer.name, f"{layer.float_ms:.2f}", f"{layer.int8_ms:.2f}", f"{layer.effect:.2g}") for layer in slowest]))
@@ -116,24 +117,41 @@ def measure_accuracy(trials: Trials, validation: Validation, counts: List[int]) 
 
 
 def measure(trials: Trials, validation: Validation, method: str, name: str, kept: Dict[str, str]) -> Tuple[str, ...]:
-    change: Change = validation.judge(trials.network(trials.decide(method.split(",")[0], kept)).infer)
+    change = validation.judge(trials.network(trials.decide(method.split(",")[0], kept)).infer)
+    return (method, name, *change_cells(change))
+
+
+def change_cells(change: Change) -> Tuple[str, ...]:
+    """Under the headings CHANGE."""
     oks = "{:+.4f} ± {:.4f}".format(*change.oks) if change.oks else "-"
-    return (method, name, f"{change.cosine:.4f}", f"{change.moved:.3f}", f"{change.drop_oks:.4f}", oks, ap_of(change))
+    return (f"{change.cosine:.4f}", f"{change.moved:.3f}", f"{change.drop_oks:.4f}", oks, ap_of(change))
 
 
 def measure_speed(models: Dict[str, bytes], rounds: int, threads: int) -> None:
-    times: Dict[str, List[float]] = {name: [] for name in models}
     with tempfile.TemporaryDirectory() as folder:
-        for number, content in enumerate(models.values()):
+        commands = {}
+        for number, (name, content) in enumerate(models.items()):
             write_file(Path(folder) / f"{number}.onnx", content)
-        for _ in range(rounds):
-            for number, name in enumerate(models):
-                command = [sys.executable, "-c", TIMER, f"{folder}/{number}.onnx", str(threads), str(RUNS)]
-                times[name].append(float(subprocess.run(command, check=True, capture_output=True).stdout))
-    base = times["float32"]
+            commands[name] = [sys.executable, "-c", TIMER, f"{folder}/{number}.onnx", str(threads), str(RUNS)]
+        times = time_alternated(commands, rounds)
     print("\n" + format_table(("network", "ms per crop", "times as fast, per round"), [
-        (name, f"{statistics.median(one):.2f}", f"{statistics.median(np.divide(base, one)):.2f} "
-         f"({min(np.divide(base, one)):.2f} .. {max(np.divide(base, one)):.2f})") for name, one in times.items()]))
+        (name, *speed_cells(times["float32"], one)) for name, one in times.items()]))
+
+
+def time_alternated(commands: Dict[str, List[str]], rounds: int) -> Dict[str, List[float]]:
+    """Milliseconds that each command prints, one after the other and again."""
+    times: Dict[str, List[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            times[name].append(float(subprocess.run(command, check=True, capture_output=True).stdout))
+    return times
+
+
+def speed_cells(base: List[float], times: List[float]) -> Tuple[str, str]:
+    """The median of the rounds, and how many times as fast as `base` each round was."""
+    ratios = np.divide(base, times)
+    return (f"{statistics.median(times):.2f}",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})")
 
 
 def moved_boxes(boxes: str, count: int) -> List[Dict[str, object]]:

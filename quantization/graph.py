@@ -5,7 +5,7 @@ from collections import defaultdict
 from typing import Dict, List, Optional, Set
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper, shape_inference
 
 from contract.errors import UserError
 from contract.files import PathLike
@@ -41,6 +41,20 @@ class Graph:
 
     def replace(self, name: str, values: np.ndarray) -> None:
         self.weights[name].CopyFrom(numpy_helper.from_array(values.astype(np.float32), name))
+
+
+def multiplications(model: ModelProto) -> Dict[str, int]:
+    """Node with constant weights -> multiplications for one row; heights and widths must be known."""
+    inferred = shape_inference.infer_shapes(model).graph
+    sizes = {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+             for value in (*inferred.input, *inferred.value_info, *inferred.output)}
+    weights = {weight.name: int(np.prod(weight.dims)) for weight in model.graph.initializer}
+    counts = {}
+    for node in model.graph.node:
+        if node.op_type in WITH_BIAS | {"MatMul"} and node.input[1] in weights:
+            moved = node.input[0] if node.op_type == "ConvTranspose" else node.output[0]
+            counts[node.name] = weights[node.input[1]] * int(np.prod(sizes.get(moved, ())[2:]))
+    return counts
 
 
 def prepare(model: ModelProto, path: PathLike) -> ModelProto:

@@ -30,7 +30,8 @@ def format_quantized(made: Quantized) -> str:
     if made.found:
         parts += [f"goal: {made.found.goal}, measured on {made.judged}", format_table(POINTS, points(made.found))]
         if not made.found.chosen.passes:
-            parts.append("the goal was not reached. Taken is the point where error times milliseconds is least")
+            parts.append("the goal was not reached. Taken is the point where error times milliseconds is least, unless "
+                         "fewer kept layers are as good")
     if made.decision.kept:
         parts.append(format_table(KEPT, made.decision.kept.items()))
     parts += [describe_change(made.change, made.judged),

@@ -7,7 +7,7 @@ is doubled until it is and then halved down, so that few networks are run.
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from layers.layers_to_keep import fewest
 from quantization.evaluation import Change
@@ -67,21 +67,26 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """`bounded`: kept layers may take back no more than BUDGET of the time that int8 saves."""
+    """`error` of a change, at most `most`. `bounded`: kept layers may take back no more than BUDGET of the time that
+    int8 saves."""
 
     text: str
-    reached: Callable[[Change], bool]
+    error: Callable[[Change], Optional[float]]
+    most: float
     bounded: bool = False
+
+    def reached(self, change: Change) -> bool:
+        error = self.error(change)
+        return error is not None and error <= self.most
 
 
 def goal_of(max_drop: Optional[float], max_drop_oks: Optional[float]) -> Goal:
     if max_drop is not None:
-        return Goal(f"AP drops by at most {max_drop:g} points",
-                    lambda change: change.drop_ap is not None and change.drop_ap <= max_drop)
+        return Goal(f"AP drops by at most {max_drop:g} points", lambda change: change.drop_ap, max_drop)
     if max_drop_oks is not None:
-        return Goal(f"OKS with float32 drops by at most {max_drop_oks:g}",
-                    lambda change: change.drop_oks is not None and change.drop_oks <= max_drop_oks)
-    return Goal(f"cosine of at least {COSINE_GOAL} with float32", lambda change: change.cosine >= COSINE_GOAL, True)
+        return Goal(f"OKS with float32 drops by at most {max_drop_oks:g}", lambda change: change.drop_oks, max_drop_oks)
+    return Goal(f"cosine of at least {COSINE_GOAL} with float32", lambda change: 1 - change.cosine, 1 - COSINE_GOAL,
+                True)
 
 
 def order_layers(trials: Trials, method: str, times: Mapping[str, Tuple[float, float]]) -> List[Layer]:
@@ -94,8 +99,8 @@ def order_layers(trials: Trials, method: str, times: Mapping[str, Tuple[float, f
 
 def search(trials: Trials, method: str, goal: Goal, judge: Callable[[Mapping[str, str]], Change]) -> Found:
     """`judge` measures the network with these layers kept. The point of fewest layers that reaches the goal, or where
-    none does the one whose error times milliseconds is least, as far as effects and prices tell. Where everything may
-    be int8, no layer is tried alone."""
+    none does the one whose error times milliseconds is least, as far as effects and prices tell; but none that was
+    measured to be no better than one of fewer layers. Where everything may be int8, no layer is tried alone."""
     times, change = trials.times(method), judge({})
     nothing = Point(0, sum(fast for _, fast in times.values()), change, goal.reached(change))
     if nothing.passes:
@@ -112,8 +117,16 @@ def search(trials: Trials, method: str, goal: Goal, judge: Callable[[Mapping[str
     if not best.passes:
         count = min(range(most + 1), key=lambda one: found.error(one) * found.ms(one))
         best = next((point for point in found.tried if point.count == count), None) or try_count(count)
-    found.chosen = best
+    found.chosen = no_worse(best, found.tried, goal)
     return found
+
+
+def no_worse(best: Point, tried: Sequence[Point], goal: Goal) -> Point:
+    """Of `best` and the points of fewer layers, that of the least error, and of equals that of the fewest layers: one
+    more layer in float32 can also do harm, where its error had made up for another's."""
+    fewer = [point for point in tried if point.count <= best.count]
+    errors = {point.count: goal.error(point.change) for point in fewer}
+    return min(fewer, key=lambda point: (errors[point.count] is None, errors[point.count], point.count))
 
 
 def affordable(found: Found) -> int:

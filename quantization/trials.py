@@ -16,10 +16,10 @@ from contract.progress import Progress
 from contract.ranges import METHODS, Range, bounds
 from quantization.bias import bias_corrections
 from quantization.decision import Decision
-from quantization.graph import Graph
+from quantization.graph import Graph, multiplications
 from quantization.memory import Memory
 from quantization.qdq import FORMS, layers_of, result_of, to_qdq
-from quantization.running import TIMED_RUNS, Network, batch_of, open_session, run
+from quantization.running import TIMED_RUNS, Network, batch_of, least_ms, open_session, run
 
 OF_OTHER_LAYERS = "kept for this trial"
 
@@ -72,7 +72,13 @@ class Trials:
 
     def times(self, method: str) -> Dict[str, Tuple[float, float]]:
         """Layer -> milliseconds per crop in float32 and in int8, of ONNX Runtime on this CPU; 0 where its profile does
-        not tell, because the layer was fused into another."""
+        not tell, because the layer was fused into another. For another device: the network's time here, shared out by
+        multiplications, of which int8 takes half as long as float16 there."""
+        if self.form != "cpu":
+            counts = multiplications(self.model)
+            each = self.memory.once("time", self._float_ms) / max(sum(counts.values()), 1)
+            return {layer.name: (each * counts.get(layer.name, 0), each * counts.get(layer.name, 0) / 2)
+                    for layer in self.layers}
         quantized = to_qdq(self.model, self.decide(method, {}), self.form)
         profiles = self.memory.once("times", lambda: [profile(one.SerializeToString(), self.rows, self.path)
                                                       for one in (self.model, quantized)])
@@ -80,6 +86,9 @@ class Trials:
         slow, fast = ({layer: next((times[name] for name in known if name in times), 0.0)
                        for layer, known in names.items()} for times in profiles)
         return {layer: (slow[layer], fast[layer]) for layer in names}
+
+    def _float_ms(self) -> float:
+        return least_ms(self.model.SerializeToString(), self.rows, self.path)
 
 
 def profile(content: bytes, rows: np.ndarray, path: PathLike) -> Dict[str, float]:

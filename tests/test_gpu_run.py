@@ -66,13 +66,15 @@ def test_tensorrt_gives_the_row_of_the_cpu(job, cpu, options, config):
     assert settings["backend"] == "tensorrt" and settings["precision"] == precision
 
 
-def test_int8_is_that_of_the_graph(job, cpu):
+@pytest.mark.parametrize("tensorrt", ["10.13.3", "11.4.0"])
+def test_int8_is_that_of_the_graph(job, cpu, tensorrt):
     photos = job.results.parent.parent / "data" / "val2017"
-    came = row(done(job("gpu", "--precision", "int8", "--calibration", photos, tensorrt="10.13.3")))
+    came = row(done(job("gpu", "--precision", "int8", "--calibration", photos, tensorrt=tensorrt)))
     assert came["model"].endswith("_int8_tensorrt_int8.engine")
     assert float(came["AP"].split()[0]) == pytest.approx(float(cpu["AP"]), abs=0.05)
     settings = json.loads((job.results / "gpu_bs4" / "settings.json").read_text())
     assert settings["backend"] == "tensorrt" and settings["precision"] == "int8"
+    assert settings["tensorrt"] == tensorrt
     keypoints = [(job.results / f"{target}_bs4_score" / "keypoints.json").read_bytes() for target in ("cpu", "gpu")]
     assert keypoints[0] != keypoints[1]
 

@@ -271,6 +271,27 @@ def test_the_search_keeps_what_wins_most_for_its_time():
     assert search(trials, "mse", goal_of(None, None), judge).layers == []  # nobody had to be tried alone
 
 
+def test_layers_for_another_device_are_priced_by_their_multiplications():
+    crops, model = make_crops(), prepare(small_graph(), "test")
+    times = Trials(model, "ascend", calibrate(model, [crops], "test"), crops, "test").times("minmax")
+    weights = {weight.name: np.prod(weight.dims) for weight in model.graph.initializer}
+    cells = {"stem": 32 * 24}  # the others give maps of a quarter
+    expected = {name: weights[f"{name}.w"] * cells.get(name, 16 * 12) for name in times}
+    slow = {name: pair[0] for name, pair in times.items()}
+    assert slow == pytest.approx({name: count * slow["stem"] / expected["stem"] for name, count in expected.items()})
+    assert all(pair == (pair[0], pair[0] / 2) for pair in times.values())
+
+
+def test_no_set_is_taken_that_is_worse_than_a_smaller_one():
+    """Two layers' errors make up for each other: with only one of them kept, the network is worse than without."""
+    effects = {"a": 4e-2, "b": 3e-2, "c": 1e-9, "d": 1e-9}
+    trials = SimpleNamespace(effects=lambda method: effects, times=lambda method: dict.fromkeys(effects, (9.0, 1.0)),
+                             layers=[SimpleNamespace(name=name, op_type="Conv") for name in effects])
+    cosines = {0: 0.99, 1: 0.95}
+    found = search(trials, "mse", goal_of(None, None), lambda kept: Change(1, cosines.get(len(kept), 0.9)))
+    assert [point.count for point in found.tried] == [0, 1] and found.chosen.count == 0  # a second is too expensive
+
+
 def test_changes_are_measured_from_the_same_people(prepared, coco):
     rng = np.random.default_rng(0)
     heatmaps = rng.uniform(0.3, 1, (12, 17, 16, 12)).astype(np.float32)
