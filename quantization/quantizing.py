@@ -104,7 +104,7 @@ def quantize(path: PathLike, source: Source, options: Options, open_validation: 
 
 
 def check_model(model: ModelProto, source: Source, path: PathLike) -> None:
-    """Refuse what int8 is not made of: a model of one pass, float16, and bins that are another model's."""
+    """Refuse what int8 is not made of: one-pass models, float16, and bins that are another model's."""
     if any(node.name.startswith(DECODING_NODES) for node in model.graph.node):
         raise UserError(f"{path}: finds the joints itself, which stays float. Quantise the file that gives heatmaps, "
                         "and make one pass of the result: pth2onnx.py CFG NAME_int8.onnx NAME_int8.onnx --one_pass")
