@@ -14,7 +14,9 @@ from quantization.calibrate import calibrate
 from quantization.decision import Decision, load_decision, save_decision
 from quantization.graph import Graph, prepare
 from quantization.qdq import FORMS, to_qdq
+from quantization.quantizing import tell_unusual
 from quantization.running import open_session, run
+from quantization.trials import Trials
 
 
 def deep_graph(groups: int = 1) -> onnx.ModelProto:
@@ -181,6 +183,25 @@ def test_an_int8_model_is_refused_by_what_it_holds(crops):
     prepared = prepare(small_graph(), "test")
     with pytest.raises(UserError, match="is int8 already .DequantizeLinear, QuantizeLinear."):
         prepare(to_qdq(prepared, decide(prepared, crops)), "test")
+
+
+def test_a_tensor_that_is_always_the_same_changes_nothing(crops):
+    """`left` gives its bias alone, in every cell of every crop; of one channel it is 0."""
+    prepared = prepare(small_graph(), "test")
+    graph = Graph(prepared)
+    bias = np.abs(graph.values("left.b"))
+    bias[0] = 0
+    for name, values in (("left.w", 0 * graph.values("left.w")), ("left.b", bias)):
+        graph.replace(name, values)
+    for form in FORMS:
+        assert cosine(infer(to_qdq(prepared, decide(prepared, crops), form), crops), infer(prepared, crops)) > 0.99
+
+
+def test_layers_without_an_int8_of_the_form_are_named(crops, capsys):
+    prepared = prepare(deep_graph(), "test")
+    for form, told in (("cpu", True), ("ascend", True), ("tensorrt", False)):
+        tell_unusual(Trials(prepared, form, calibrate(prepared, [crops], "test"), crops, "test"))
+        assert ("1 ConvTranspose stay float (" in capsys.readouterr().err) == told
 
 
 def test_a_tensor_that_is_not_finite_is_named(crops):

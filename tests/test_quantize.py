@@ -29,6 +29,7 @@ from quantization.memory import Memory
 from quantization.qdq import FORMS, to_qdq
 from quantization.running import Network
 from quantization.search import goal_of, search
+from quantization.sheet import contact_sheet
 from quantization.trials import Trials
 
 
@@ -208,6 +209,18 @@ def test_photos_and_boxes_are_the_bins_of_preprocess(coco, small_cfg, prepared):
                                                                         coco / "detections.json")
     assert isinstance(photos, BoxRows) and len(photos) == len(bins) == 12
     np.testing.assert_array_equal(photos.read(range(12)), bins.read(range(12)))
+
+
+def test_the_sheet_shows_the_crops_in_their_colours(prepared):
+    cv2 = pytest.importorskip("cv2")
+    bins = open_bins(prepared / "prep_data", None)
+    sheet = cv2.imdecode(np.frombuffer(contact_sheet(bins, 256), np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(float)
+    assert sheet.shape == (2 * 96, 8 * 72, 3)  # 12 crops of 64 x 48, 8 in a row
+    crops = bins.read(range(12)).transpose(0, 2, 3, 1) + np.array([0.406, 0.457, 0.480])
+    for number, crop in enumerate(255 * crops):
+        y, x = number // 8 * 96, number % 8 * 72
+        np.testing.assert_allclose(sheet[y:y + 96, x:x + 72].mean(axis=(0, 1)), crop.mean(axis=(0, 1)), atol=3)
+    assert sheet[96:, 4 * 72 + 8:].max() < 16  # there are no more
 
 
 def test_crops_to_try_are_others_where_there_are_enough():
