@@ -79,6 +79,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "that the reference was made from")
     parser.add_argument("--json", help="write everything that was measured into this file")
     parser.add_argument("--report", help="write one self-contained HTML page")
+    parser.add_argument("--language", choices=("en", "zh"), default="en", help="of --report")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that read and measure")
     args = parse(parser, argv)
     if len(args.results) < 2:
@@ -170,7 +171,7 @@ def main() -> int:
     if args.report:
         from comparison.page.page import write_page
 
-        write_page(args.report, comparisons, results, options, args.manifest, args.dataroot)
+        write_page(args.report, comparisons, results, options, args.manifest, args.dataroot, args.language)
     return DONE if all(comparisons) else DIFFERS
 
 

@@ -5,7 +5,8 @@
 A fault is named rightly when a cause of its own is found, of a pair when both are. What does exactly the same as
 another cause, such as the last layer with the other sign, is named by its equal. Where none is found, the answer is
 "none of the causes tried". Any other cause that is found is false. Thresholds were chosen with the faults of faults.py
-in sight; those of fresh_faults.py came later. Of benign pairs the answer must be "not tested, the results agree".
+in sight; those of fresh_faults.py came later, and those of held_out_faults.py last. Of benign pairs the answer must be
+"not tested, the results agree".
 WORK/outcomes.jsonl holds what was tried with this version of the comparison, so that a run that was stopped goes on.
 Exit code 3: a cause was claimed falsely.
 """
@@ -29,6 +30,7 @@ from contract.script import exit_code  # noqa: E402
 from benign_pairs import benign_pairs  # noqa: E402
 from faults import Fault, World, faults  # noqa: E402
 from fresh_faults import fresh_faults  # noqa: E402
+from held_out_faults import held_out_faults  # noqa: E402
 from stages import run  # noqa: E402
 
 from comparison.causes.diagnosis import is_exact  # noqa: E402
@@ -51,6 +53,9 @@ from pose.spec import load_spec  # noqa: E402
 RIGHT, EQUAL, HONEST, INSIDE, REFUSED, FALSE = OUTCOMES = (
     "named rightly", "by its equal", "none of the causes tried", "inside the gate", "refused", "FALSE")
 
+GROUPS = {"seen": faults, "fresh": fresh_faults, "held_out": held_out_faults}
+BENIGN = "benign"
+
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=HelpFormatter)
@@ -58,6 +63,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--world", nargs="+", action="append", required=True, metavar="FILE",
                         help="MODEL.onnx CFG.yaml DATAROOT DETECTIONS.json [CHECKPOINT]; may be repeated")
     parser.add_argument("--people", type=at_least(24), default=24, help="how many of them")
+    parser.add_argument("--group", nargs="+", choices=[*GROUPS, BENIGN], default=[*GROUPS, BENIGN],
+                        help="which faults, and pairs, to try")
     parser.add_argument("--only", default="", help="faults whose name holds this")
     args = parse(parser, argv)
     if any(len(world) not in (4, 5) for world in args.world):
@@ -169,20 +176,19 @@ def run_world(given: List[str], args: argparse.Namespace, work: Path, outcomes: 
     folder = make_folder(work / name)
     world = make_world(given, args.people, folder)
     campaign = Campaign(world, folder)
-    groups = {"seen": faults(folder), "fresh": fresh_faults(folder)}
-    planted = [(group, fault, one) for group, made in groups.items() for fault, one in made.items()
-               if args.only in fault]
+    planted = [(group, fault, one) for group, make in GROUPS.items() if group in args.group
+               for fault, one in make(folder).items() if args.only in fault]
     rows = []
     for group, fault, one in Progress(planted, unit="fault", desc=name):
         result = outcomes.of(f"{name}: {fault}", lambda one=one: campaign.outcome(one))
         rows.append(Row(name, group, fault, (" and " if one.pair else " or ").join(one.causes) or "-", *(
             ", ".join(result[key]) or "-" for key in ("found", "partly")), result["outcome"]))
     of_checkpoint = world._replace(spec=load_spec(given[1]))  # with what the network is, which bins do not say
-    pairs = benign_pairs(folder, checkpoint[0] if checkpoint else None) if not args.only else {}
+    pairs = benign_pairs(folder, checkpoint[0] if checkpoint else None) if BENIGN in args.group else {}
     for pair, make in Progress(list(pairs.items()), unit="pair", desc=f"{name}, benign"):
         comparison = campaign.compare(campaign.reference, campaign.write("planted", make(of_checkpoint), world.flipped))
         agree = comparison and "not tested" in comparison.conclusion
-        rows.append(Row(name, "benign", pair, "-", "-", "-", INSIDE if agree else FALSE))
+        rows.append(Row(name, BENIGN, pair, "-", "-", "-", INSIDE if agree else FALSE))
     return rows
 
 

@@ -5,8 +5,9 @@ A change takes the results of a `Bench` and gives dumps, or people of a keypoint
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import cv2
 import numpy as np
@@ -154,6 +155,8 @@ FAULTS: Dict[str, tuple] = {
     "wrists exchanged": ("joint_order", lambda bench: bench.dumps[:, [*range(9), 10, 9, *range(11, 17)]]),
     "heatmaps mirrored": ("mirrored", lambda bench: bench.dumps[..., ::-1]),
     "a sigmoid": ("activation", lambda bench: 1 / (1 + np.exp(-bench.dumps))),
+    "half a sigmoid": ("function", lambda bench: 1 / (1 + np.exp(-bench.dumps / 2))),  # almost a line
+    "a log of a softmax": ("", lambda bench: bench.dumps - np.log(np.exp(bench.dumps).sum(axis=(2, 3), keepdims=True))),
     "all zero": ("flat", lambda bench: np.zeros_like(bench.dumps)),
     "a joint zero": ("flat", lambda bench: np.where(np.arange(17)[:, None, None] == 9, np.float32(0), bench.dumps)),
     "everybody the same": ("flat", lambda bench: np.repeat(bench.dumps[:1], PEOPLE, axis=0)),
@@ -208,3 +211,13 @@ DECODING_FAULTS: Dict[str, tuple] = {
     "joint scores halved": ("scaled", scaled_results),
     "few people's keypoints": ("few_people", few_wrong_results),
 }
+
+
+# Words of a Chinese page that are no Chinese: names of formats, functions, files and options.
+STAY = {"sigmoid", "softmax", "tanh", "gamma", "keypoints", "settings", "json", "model", "input", "onnx", "dataroot",
+        "manifest", "atol", "rtol", "onnxruntime"}
+
+
+def left_in_english(text: str) -> List[str]:
+    """Words of a text of the Chinese page that should have been translated."""
+    return [word for word in re.findall(r"(?<![\w.])[a-z_]{3,}(?!\w)", text) if word not in STAY]

@@ -3,12 +3,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Dict, Optional
 
 import numpy as np
 import pytest
-from compare_cases import BATCH, DECODING_FAULTS, FAULTS, PEOPLE, SWAPPED, Bench, fused_keypoints, older_weights
+from compare_cases import (
+    BATCH,
+    DECODING_FAULTS,
+    FAULTS,
+    PEOPLE,
+    SWAPPED,
+    Bench,
+    fused_keypoints,
+    left_in_english,
+    older_weights,
+)
 from conftest import IMAGENET_MEAN, IMAGENET_STD, ROOT, done, one_error, write_config
 
 from comparison.causes import CAUSES
@@ -16,10 +27,13 @@ from comparison.causes.rerun import Rerun, open_rerun
 from comparison.compare import compare
 from comparison.finding import FOUND, NOT_TESTED
 from comparison.gates import choose_limits
+from comparison.page.language import LANGUAGES, translator
 from comparison.results import Options, open_results, parse_result, read_results
 from contract.files import write_json
 from pose.heatmaps import flip_back, shift_clean
 from pose.people import load_people, spec_of
+
+IN_CHINESE = translator(LANGUAGES["zh"])
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +76,8 @@ def explain(bench):
         read_results(results, options, None)
         comparison = compare(*results, options, True, rerun)
         assert sorted(finding.cause for finding in comparison.findings) == sorted(CAUSES)
+        for sentence in (comparison.conclusion, *(finding.evidence for finding in comparison.findings)):
+            assert not left_in_english(IN_CHINESE(re.sub(r"/\S+", "B", sentence))), sentence
         return int(not comparison), comparison.findings
 
     return run

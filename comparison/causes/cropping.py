@@ -79,6 +79,6 @@ def cuts(input_size: Tuple[int, int]) -> Dict[str, Cut]:
                  for x, y in MOVES})
     made["corners aligned"] = with_options(step=affine((width - 1) / width, (height - 1) / height))
     made["boxes stretched to the input"], made["cutting at half the size and enlarging"] = stretched, twice
-    made.update({f"photos {name}, as EXIF's orientation does,": lambda image, box, turn=turn: warp(
+    made.update({f"photos {name}, as EXIF's orientation does": lambda image, box, turn=turn: warp(
         turn(image), box, input_size) for name, turn in TURNS.items()})
     return made

@@ -26,7 +26,7 @@ def test(case: Case) -> Finding:
         return by_heatmaps
     height, width = case.options.spec.input_size
     return best_of([by_heatmaps, *case.crop_trials("resampling", {
-        "crops of half the size, enlarged,": lambda crops: resized(crops, 0.5),
+        "crops of half the size, enlarged": lambda crops: resized(crops, 0.5),
         "crops with their corners aligned": lambda crops: stretched(
             crops, np.array([0, 0, width / (width - 1), height / (height - 1)]), STEPS)})])
 

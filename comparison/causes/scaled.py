@@ -4,17 +4,23 @@ from __future__ import annotations
 import numpy as np
 
 from comparison.causes.case import Case
-from comparison.finding import RULED_OUT, Finding, best_of, judge_trial, remainder
+from comparison.causes.function import left_by_curve
+from comparison.finding import CONSISTENT, FOUND, RULED_OUT, Finding, best_of, judge_trial, remainder
 
 TITLE = "scores scaled"
 SCALE_LEAST = 0.005
+STRAIGHT = 1 / 3  # of what a line leaves, a curve leaves less where it is none: a sigmoid is nearly straight about 0
 
 
 def test(case: Case) -> Finding:
     if case.heatmaps is None:
         a, b = case.fingerprints
         return explain_scores(a[case.wrong], b[case.wrong])
-    return best_of([explain_heatmaps(*case.heatmaps), explain_joints(*case.heatmaps), explain_each(*case.heatmaps)])
+    finding = best_of([explain_heatmaps(*case.heatmaps), explain_joints(*case.heatmaps), explain_each(*case.heatmaps)])
+    bent = left_by_curve(*case.heatmaps) if finding.status == FOUND else 1.0
+    if finding.unexplained is not None and bent < STRAIGHT * finding.unexplained:
+        finding.status, finding.evidence = CONSISTENT, f"{finding.evidence}; a curve leaves {100 * bent:.3g} %"
+    return finding
 
 
 def explain_heatmaps(a: np.ndarray, b: np.ndarray) -> Finding:

@@ -54,6 +54,8 @@ def table(measured: Dict[str, Heatmaps]) -> str:
 
 
 def section(measured: Dict[str, Heatmaps], a: Result, b: Result, options: Options) -> Figures:
-    return {"Joints": {f"Highest cell is the same, {name} crops": bars(
-        options.spec.skeleton.joints, folder.argmax_agreement_per_joint, 1, "{:.4f}", "argmax agreement of each joint")
-        for name, folder in measured.items()}}
+    moved = {name: [100 * (1 - agreement) for agreement in folder.argmax_agreement_per_joint]
+             for name, folder in measured.items()}
+    return {"Joints": {f"Highest cell is another, % of {name} crops": bars(
+        options.spec.skeleton.joints, percent, max(percent), "{:.1f}", "highest cell of each joint")
+        for name, percent in moved.items()}}

@@ -29,7 +29,7 @@ def by_chance(score: Score) -> str:
 
 
 LIMITS = {
-    "ap_change": Limit(MOST, "absolute change of AP, where the bootstrap interval excludes 0",
+    "ap_change": Limit(MOST, "absolute change of AP beyond chance",
                        lambda score: abs(score.differences["AP"]), {"fp32": 0.001, "fp16": 0.003, "int8": 0.005},
                        by_chance),
 }
@@ -65,5 +65,6 @@ def section(measured: Score, a: Result, b: Result, options: Options) -> Figures:
     between = measured.intervals or {}
     figure = intervals({name: (difference, between.get(name)) for name, difference in measured.differences.items()},
                        "differences of the COCO numbers with their intervals")
-    return {"COCO score": {"": html_table(["", a.label, b.label, "difference", "95 % interval"], cells(measured)),
-                           f"Differences and intervals, {measured.replicates} replicates over photographs": figure}}
+    return {"COCO score": {"": html_table(["number", a.label, b.label, "difference", "95 % interval"], cells(measured),
+                                          (a.label, b.label)),
+                           f"Differences and intervals, {measured.replicates} replicates over photos": figure}}

@@ -37,7 +37,7 @@ def draw_person(photos: Photos, a: People, b: People, person: Dict[str, Any], as
         draw_skeleton(picture, (people.keypoints[row] - low) * scale, scores, palette)
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     data = base64.b64encode(encoded.tobytes()).decode()
-    return (f'<svg viewBox="0 0 {PICTURE} {height}" role="img" aria-label="photograph {person["image_id"]} with both '
+    return (f'<svg viewBox="0 0 {PICTURE} {height}" role="img" aria-label="photo {person["image_id"]} with both '
             f'skeletons"><image width="{PICTURE}" height="{height}" href="data:image/jpeg;base64,{data}"/></svg>')
 
 
@@ -51,7 +51,7 @@ def draw_people(dataroot: Optional[Path], a: People, b: People, chosen: List[Dic
     photos, cards = dataroot and open_photos(dataroot), []
     for person in chosen:
         picture = draw_person(photos, a, b, person, aspect) if photos else ""
-        cards.append(f'<figure class="card">{picture}<figcaption>row {person["row_a"]}, photograph '
-                     f'{person["image_id"]}<br>OKS {person["oks"]:.4f}, at most {person["input_pixels_max"]:.1f} input '
-                     "pixels</figcaption></figure>")
+        cards.append(f'<figure class="card">{picture}<figcaption>row {person["row_a"]}, photo {person["image_id"]}<br>'
+                     f'OKS {person["oks"]:.4f}, at most {person["input_pixels_max"]:.1f} input pixels</figcaption>'
+                     "</figure>")
     return '<div class="cards">' + "".join(cards) + "</div>"
