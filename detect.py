@@ -15,7 +15,7 @@ import sys
 from typing import List, Optional
 
 from backends.rooms import ROOMS, add_flags, backend_of, given_flags
-from contract.arguments import HelpFormatter, at_least, parse
+from contract.arguments import HelpFormatter, at_least, one_part, parse
 from detection.decoding import Thresholds
 from detection.detector import SPP_CFG, Detector, detect_folder
 from pose.annotations import open_photos
@@ -46,6 +46,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         help="IoU from which the worse of two boxes is dropped; 0.05 lower where more than 100 remain")
     parser.add_argument("--batch", type=at_least(1), help="photos per batch (default: that of --model, or 1)")
     parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photos, by ascending id")
+    parser.add_argument("--part", type=one_part, default="0/1", help="K/N: only part K (counted from 0) of N equal "
+                        "parts; for several machines that share the folder of --output. The last part joins them")
     parser.add_argument("--replace", action="store_true",
                         help="remove detections that were made with other settings; without it they are an error")
     parser.add_argument("--skip_unreadable", action="store_true",
@@ -59,7 +61,7 @@ def main() -> None:
     detector = Detector(args.weights, args.model, args.yolo_cfg, backend, args.device, args.batch, given_flags(args),
                         args.person_class)
     detect_folder(open_photos(args.dataroot, args.images, args.annotations), args.output, detector,
-                  Thresholds(args.confidence, args.nms), args.skip_unreadable, args.limit, args.replace)
+                  Thresholds(args.confidence, args.nms), args.skip_unreadable, args.limit, args.replace, args.part)
 
 
 if __name__ == "__main__":

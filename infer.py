@@ -22,7 +22,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_model, room
-from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, folder_name, parse
+from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, folder_name, one_part, parse
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, open_bins, share_of
 from contract.dumps import DumpFolder, Span, describe_speed, read_summary, summary_of
@@ -55,20 +55,14 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, 0, or several, such as 0,1, with one process per device "
                         "(default: the backend's)")
     add_flags(parser)
-    parser.add_argument("--part", default="0/1", help="K/N: only part K (counted from 0) of N equal parts; for "
-                        "several machines that share --output")
+    parser.add_argument("--part", type=one_part, default="0/1", help="K/N: only part K (counted from 0) of N equal "
+                        "parts; for several machines that share --output")
     parser.add_argument("--replace", action="store_true", help="remove dumps that were made with other settings; "
                         "without it they are an error")
     args = parse(parser, argv)
     devices = (args.device or "").split(",")
     if len(set(devices)) < len(devices):
         parser.error(f"--device is {args.device}, expected each once")
-    try:
-        part, parts = map(int, args.part.split("/"))
-    except ValueError:
-        part, parts = 0, 0
-    if not 0 <= part < parts:
-        parser.error(f"--part is {args.part}, expected K/N with K from 0 to N-1")
     if os.path.realpath(args.input) == os.path.realpath(os.path.join(args.output, args.output_dirname)):
         parser.error(f"the folder for the dumps is {args.input}, the --input. Choose another --output_dirname")
     return args

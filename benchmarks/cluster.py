@@ -1,9 +1,10 @@
-"""predict.py on Ray against predict.py in one process, on the same pictures: bytes, overhead, and 1, 2, 4 workers.
+"""predict.py on Ray against predict.py in one process, on the same images: same bytes, overhead, and losses.
 
-    python3 benchmarks/cluster.py --work ./runs/cluster --pictures 2000
+    python3 benchmarks/cluster.py --work ./runs/cluster --images 2000 --real ./data/coco/val2017
 
-One process and each number of workers take turns. Predicted is what the CPU time of one process allows: as many
-pictures per second as the CPUs have seconds for, plus the start of Ray. --lost_workers N also kills a worker, N times.
+Ray runs two nodes on this machine, with one CPU each. One process, with one thread for each network as a worker has,
+and each number of workers take turns. Predicted is the model of docs/scale.md. With --losses N, a worker and then a
+node are killed at random moments in each of N runs. With --poisoned every 50th image cannot be read.
 """
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -27,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from contract.script import exit_code  # noqa: E402
 
+from cluster.pretended import column, nodes_here, poison, workers_here  # noqa: E402
 from contract.arguments import HelpFormatter, at_least  # noqa: E402
 from contract.errors import UserError  # noqa: E402
 from contract.tables import format_table  # noqa: E402
@@ -35,98 +37,150 @@ from demo.render import render  # noqa: E402
 
 FILES = ("people.jsonl", "alphapose-results.json")
 CPUS = cpu_limit() or os.cpu_count() or 1
-SEED, AGAIN = 11, 3
+SEED, AGAIN, EVERY, REAL = 11, 1, 50, 10 ** 6  # the ids of real photos begin at REAL
+OF_RUN = ("failed", "at work", "detector at work", "pose network at work", "largest worker")  # columns of predict.py
+NETWORKS = ("detect", "pose")  # stages that are a network, each on a thread of its own
+
+
+class Timed(NamedTuple):
+    """A run: seconds, CPU seconds of it and its children, and what it printed."""
+
+    seconds: float
+    cpu: float
+    output: str
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=HelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder of pictures and results")
-    parser.add_argument("--pictures", type=at_least(1), default=2000, help="rendered pictures")
-    parser.add_argument("--images", help="a folder of pictures instead")
-    parser.add_argument("--workers", type=at_least(1), nargs="+", default=[1, 2, 4], help="numbers of workers")
+    parser.add_argument("--work", type=Path, required=True, help="folder of images and results")
+    parser.add_argument("--images", type=at_least(1), default=2000, help="how many: real ones, and rendered ones for "
+                        "the rest")
+    parser.add_argument("--real", type=Path, metavar="DIR", help="a folder of photos whose names are numbers")
+    parser.add_argument("--poisoned", action="store_true", help=f"every {EVERY}th image is empty, cut short or giant; "
+                        "all of them must be listed")
+    parser.add_argument("--workers", type=at_least(1), nargs="*", default=[1, 2, 4], help="numbers of workers")
     parser.add_argument("--turns", type=at_least(1), default=AGAIN, help="turns of each; the median is printed")
-    parser.add_argument("--lost_workers", type=int, default=0, metavar="N", help="runs in which a worker is killed")
+    parser.add_argument("--shard", type=at_least(1), default=64, help="images per shard")
+    parser.add_argument("--losses", type=int, default=0, metavar="N", help="runs in which a worker and a node are "
+                        "killed")
     return parser.parse_args(argv)
 
 
-def predict(pictures: str, output: Path, workers: int = 0) -> Tuple[float, float]:
-    """Seconds, and CPU seconds, of one run; 0 workers is one process without Ray."""
-    shutil.rmtree(output, ignore_errors=True)
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    process = launch(pictures, output, workers)
-    _, errors = process.communicate()
+def make_images(args: argparse.Namespace) -> Path:
+    """The folder of them: rendered ones from 1, and copies of the real ones from REAL."""
+    real = sorted(args.real.glob("*.jpg"))[:args.images] if args.real else []
+    render(args.work / "images", args.images - len(real), SEED)
+    folder = args.work / "images" / "val2017"
+    for photo in real:
+        shutil.copy(photo, folder / f"{REAL + int(photo.stem):012d}.jpg")
+    if args.poisoned:
+        print(f"{len(poison(folder, EVERY))} images are spoilt")
+    return folder
+
+
+class Campaign:
+    """Runs of predict.py on the same images, on a cluster or in one process."""
+
+    def __init__(self, args: argparse.Namespace, cluster: Any):
+        self.work, self.shard, self.cluster = args.work, args.shard, cluster
+        self.images = make_images(args)
+        self.alone = args.work / "alone"
+
+    def launch(self, output: Path, workers: int) -> subprocess.Popen:
+        shutil.rmtree(output, ignore_errors=True)
+        how = ["--distributed", "auto", "--workers", str(workers), "--shard", str(self.shard)] if workers \
+            else ["--no-save_img", "--profile"]
+        return subprocess.Popen([sys.executable, "predict.py", str(self.images), "--format", "coco", "--output",
+                                 str(output), *how], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                text=True, env={**os.environ, "OMP_NUM_THREADS": "1",
+                                                "RAY_ADDRESS": self.cluster.address})
+
+    def run(self, workers: int = 0) -> Timed:
+        """0 workers is one process without Ray, whose results are those that all others must have."""
+        output = self.work / f"workers{workers}" if workers else self.alone
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        told = finished(self.launch(output, workers))
+        seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.compare(output)
+        return Timed(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, told)
+
+    def compare(self, output: Path) -> None:
+        for name in FILES:
+            if (output / name).read_bytes() != (self.alone / name).read_bytes():
+                raise UserError(f"{output / name}: differs from that of one process with as many threads")
+
+    def lose(self, dice: np.random.Generator, seconds: float) -> List[str]:
+        """A run that takes about `seconds` if undisturbed: a worker and then a node are killed. Returns when, and how
+        many shards were done."""
+        output = self.work / "lost"
+        process, start = self.launch(output, 2), time.monotonic()
+        row = []
+        for moment, kill in zip(np.sort(dice.uniform(0, seconds, 2)), (self.kill_worker, self.kill_node)):
+            while time.monotonic() < start + moment or not workers_here():
+                if process.poll() is not None:
+                    break
+                time.sleep(0.05)
+            done = len(list(output.glob("shards/*.jsonl")))
+            row += [f"{time.monotonic() - start:.1f} s, {done} done"] if process.poll() is None and kill(dice) else \
+                ["too late"]
+        told = finished(process)
+        self.compare(output)
+        while len(self.cluster.list_all_nodes()) < 2:
+            self.cluster.add_node(num_cpus=1)
+        return [*row, f"{time.monotonic() - start:.1f} s", column(told, "restarted")]
+
+    def kill_worker(self, dice: np.random.Generator) -> bool:
+        alive = workers_here()
+        if alive:
+            os.kill(int(dice.choice(alive)), signal.SIGKILL)
+        return bool(alive)
+
+    def kill_node(self, dice: np.random.Generator) -> bool:
+        """That on which the head of the cluster is not."""
+        self.cluster.remove_node(list(self.cluster.worker_nodes)[-1], allow_graceful=False)
+        return True
+
+
+def finished(process: subprocess.Popen) -> str:
+    output, errors = process.communicate()
     if process.returncode:
         raise UserError(f"predict.py ended with {process.returncode}: {errors[-500:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.monotonic() - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return output
 
 
-def launch(pictures: str, output: Path, workers: int) -> subprocess.Popen:
-    how = ["--distributed", "local", "--workers", str(workers)] if workers else ["--no-save_img"]
-    threads = {"OMP_NUM_THREADS": str(max(1, CPUS // max(workers, 1)))}  # as Ray gives each worker
-    return subprocess.Popen([sys.executable, "predict.py", pictures, "--output", str(output), *how], cwd=ROOT,
-                            env={**os.environ, **threads}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def predicted(count: int, alone: Timed, workers: int) -> float:
+    """Images per second: each worker has a thread for each network, and all share the CPUs."""
+    network = max(float(re.search(rf"{stage} +([\d.]+) s at work", alone.output)[1]) for stage in NETWORKS)
+    return min(workers * count / network, CPUS * count / alone.cpu)
 
 
-def assert_same(output: Path, alone: Path) -> None:
-    for name in FILES:
-        if (output / name).read_bytes() != (alone / name).read_bytes():
-            raise UserError(f"{output / name}: differs from that of one process with as many threads")
-
-
-def lose_a_worker(pictures: str, output: Path, alone: Path, dice: np.random.Generator) -> None:
-    shutil.rmtree(output, ignore_errors=True)
-    process = launch(pictures, output, 2)
-    alive: List[int] = []
-    while not alive and process.poll() is None:
-        time.sleep(0.1)
-        alive = workers_of_ray()
-    time.sleep(dice.uniform(0, 5))
-    alive = workers_of_ray()
-    if alive:
-        os.kill(int(dice.choice(alive)), signal.SIGKILL)
-    process.communicate()
-    if process.returncode:
-        raise UserError(f"predict.py ended with {process.returncode} after a worker was killed")
-    assert_same(output, alone)
-
-
-def workers_of_ray() -> List[int]:
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if re.search(r"ray::MapWorker", line)]
+def compare_speeds(campaign: Campaign, numbers: List[int], turns: int) -> str:
+    runs: Dict[int, List[Timed]] = {number: [] for number in (0, *numbers)}
+    for _ in range(turns):
+        for number, times in runs.items():
+            times.append(campaign.run(number))
+    alone = runs[0][0]
+    count = sum(1 for _ in open(campaign.alone / FILES[0], "rb")) - 2  # settings and end
+    medians = {number: statistics.median(run.seconds for run in times) for number, times in runs.items()}
+    rows = [[f"{number} on Ray" if number else "one process", f"{seconds:.1f}", f"{count / seconds:.1f}",
+             f"{predicted(count, alone, max(number, 1)):.1f}", f"{seconds / medians[0] - 1:+.0%}",
+             *([column(runs[number][-1].output, name) for name in OF_RUN] if number else ["-"] * len(OF_RUN))]
+            for number, seconds in medians.items()]
+    return format_table(["workers", "seconds", "images/s", "predicted images/s", "against one process", *OF_RUN], rows)
 
 
 def main() -> None:
     args = parse_args()
-    if not args.images:
-        render(args.work / "pictures", args.pictures, SEED)
-    pictures = args.images or str(args.work / "pictures" / "val2017")
-    seconds: Dict[int, List[float]] = {number: [] for number in (0, *args.workers)}
-    cpu = 0.0
-    for _ in range(args.turns):
-        for number, times in seconds.items():
-            elapsed, used = predict(pictures, args.work / f"workers{number}", number)
-            times.append(elapsed)
-            cpu = cpu or used  # of the first, one process
-    count = sum(1 for line in open(args.work / "workers0" / FILES[0], "rb")) - 2
-    alone = statistics.median(seconds[0])
-    rows = []
-    for number, times in seconds.items():
-        middle = statistics.median(times)
-        rows.append([f"{number} on Ray" if number else "one process", f"{middle:.1f}", f"{count / middle:.1f}",
-                     f"{count / (cpu / CPUS):.1f}", f"{middle / alone:.2f} ({min(times) / alone:.2f} to "
-                     f"{max(times) / alone:.2f})"])
-    print(format_table(["workers", "seconds", "pictures/s", "predicted pictures/s", "against one process"], rows))
-    if 1 in seconds:  # it has as many threads as one process
-        assert_same(args.work / "workers1", args.work / "workers0")
-    dice = np.random.default_rng(SEED)
-    reference = args.work / "lost_alone"
-    if args.lost_workers:
-        predict(pictures, reference, 2)
-    for _ in range(args.lost_workers):
-        lose_a_worker(pictures, args.work / "lost", reference, dice)
-    if args.lost_workers:
-        print(f"{args.lost_workers} runs in which a worker was killed: same bytes")
+    with nodes_here() as cluster:
+        campaign = Campaign(args, cluster)
+        print(compare_speeds(campaign, args.workers, args.turns))
+        print(f"all runs: the bytes of one process, {', '.join(FILES)}")
+        dice = np.random.default_rng(SEED)
+        seconds = campaign.run(2).seconds if args.losses else 0
+        rows = [[number + 1, *campaign.lose(dice, seconds)] for number in range(args.losses)]
+        if rows:
+            print(format_table(["run", "worker killed", "node killed", "took", "restarted"], rows))
+            print(f"undisturbed {seconds:.1f} s; {args.losses} of {args.losses} runs: the same bytes")
 
 
 if __name__ == "__main__":

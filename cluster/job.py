@@ -1,4 +1,4 @@
-"""predict.py --distributed: list the pictures, hand shards to workers, and join what they wrote."""
+"""predict.py --distributed: list the images, hand shards to workers, and join what they wrote."""
 from __future__ import annotations
 
 import contextlib
@@ -8,24 +8,30 @@ import shutil
 import tempfile
 import time
 from argparse import Namespace
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 
+from backends.rooms import backend_of
+from cluster.inputs import list_entries
 from cluster.nodes import check_nodes, connect, import_ray, needs_of
-from cluster.shards import Shard, is_done, lines_of, split
-from cluster.store import Image, Store, is_url
-from cluster.worker import PredictShard
+from cluster.shards import FOLDER, Shard, is_done, lines_of, split, to_json
+from cluster.store import Store, is_url
+from cluster.worker import NETWORKS, PredictShard
 from contract.errors import UserError
 from contract.locks import hold
 from contract.progress import Progress
 from contract.tables import format_table
+from contract.threads import in_order
 from pose.alphapose_results import image_number
 from pose.spec import load_spec
 from prediction.assembly import make_finder, make_poser, settings_of
 from prediction.output import LINES, RESULTS, SEPARATE, Results
-from prediction.sources import Pictures, find_sources
 
+FILES = ("model", "cfg", "weights", "yolo_cfg")  # which every machine needs
 FAILURES, TABLE = "failures.jsonl", "people.parquet"
+READERS = 8  # shards that are read at once while all are joined
 MILLION = 1e6
 
 
@@ -34,15 +40,17 @@ def predict_on_cluster(args: Namespace) -> None:
     ray = import_ray()
     args = absolute(args)
     output = Store(args.output)
-    images = list_images(args.inputs, args.output)
+    entries = list_entries(args.inputs, args.output, args.shard)
     if args.eval or args.format == "coco":
-        for image in images:
-            image_number(image.name)
+        for entry in entries:
+            if entry.is_picture:
+                image_number(entry.name)
     settings = settings_of(args, make_finder(args, False), make_poser(args, False))
-    shards = split(images, args.shard)
+    shards = split(entries, args.shard)
     with hold(args.output) if output.is_local else contextlib.nullcontext():
-        missing = [shard for shard in shards if args.replace or not is_done(shard, output, settings)]
-        tally = run(ray, args, missing, len(images), settings) if missing else Tally(0)
+        there = set() if args.replace else output.names(FOLDER)
+        missing = [shard for shard in shards if shard.file not in there or not is_done(shard, output, settings)]
+        tally = run(ray, args, missing, shards, settings) if missing else Tally(0)
         report = join(args, output, shards, settings)
     print(tally.table(args.price) + "\n" + report)
 
@@ -50,24 +58,10 @@ def predict_on_cluster(args: Namespace) -> None:
 def absolute(args: Namespace) -> Namespace:
     """With paths that every process finds, wherever Ray starts it."""
     changed = vars(args).copy()
-    for name in ("output", "model", "cfg", "weights", "yolo_cfg"):
+    for name in ("output", *FILES):
         value = changed[name]
         changed[name] = value if is_url(str(value)) else os.path.abspath(value)
     return Namespace(**changed)
-
-
-def list_images(inputs: List[str], output: str) -> List[Image]:
-    urls = [entry for entry in inputs if is_url(entry)]
-    if urls:
-        if len(inputs) > 1:
-            raise UserError(f"{urls[0]}: give one URL alone, of a folder")
-        return Store(urls[0]).pictures()
-    if not inputs:
-        raise UserError("--distributed needs a folder of pictures, by its path or URL")
-    sources = find_sources(inputs, Path(output))
-    if len(sources) != 1 or not isinstance(sources[0], Pictures):
-        raise UserError("--distributed takes pictures; run predict.py without it for a video")
-    return [Image(name, sources[0].size(name), os.path.abspath(path)) for name, path in sources[0].paths.items()]
 
 
 class Tally:
@@ -75,43 +69,49 @@ class Tally:
 
     def __init__(self, workers: int):
         self.workers, self.start = workers, time.monotonic()
-        self.images, self.people, self.failed, self.seconds = 0, 0, 0, 0.0
+        self.sums: Counter = Counter()  # of what PredictShard returns
+        self.kilobytes = 0
         self.processes: set = set()
 
     def add(self, row: Dict[str, Any]) -> None:
-        self.images, self.people = self.images + row["images"], self.people + row["people"]
-        self.failed, self.seconds = self.failed + row["failed"], self.seconds + row["seconds"]
+        self.sums.update({name: row[name] for name in ("images", "people", "failed", "seconds", *NETWORKS)})
+        self.kilobytes = max(self.kilobytes, row["kilobytes"])
         self.processes.add(row["process"])
 
-    def table(self, price: Any) -> str:
-        """Pictures, people, failures, speed, utilisation, and the cost of a million at a price for a worker's hour."""
-        seconds = time.monotonic() - self.start
-        rate = self.images / seconds if self.workers else 0
-        row = {"pictures": self.images, "people": self.people, "failed": self.failed, "workers": self.workers,
-               "restarted": max(0, len(self.processes) - self.workers),
-               "pictures/s": f"{rate:.1f}",
-               "people/s per worker": f"{self.people / seconds / max(self.workers, 1):.1f}",
-               "at work": f"{self.seconds / seconds / self.workers:.0%}" if self.workers else "-"}
+    def table(self, price: Optional[float]) -> str:
+        """What was done, how fast, how busy the workers and their networks were, the memory of the largest worker, and
+        the cost of a million images at a price for a worker's hour."""
+        seconds, images, people = time.monotonic() - self.start, self.sums["images"], self.sums["people"]
+        row = {"images": images, "people": people, "failed": self.sums["failed"], "workers": self.workers,
+               "restarted": max(0, len(self.processes) - self.workers), "images/s": f"{images / seconds:.1f}",
+               "people/s per worker": f"{people / seconds / max(self.workers, 1):.1f}"}
+        for name, title in {"seconds": "at work", "detect": "detector at work", "pose": "pose network at work"}.items():
+            row[title] = f"{self.sums[name] / seconds / self.workers:.0%}" if images else "-"
+        row["largest worker"] = f"{self.kilobytes / 1024:.0f} MiB"
         if price is not None:
-            row["cost of a million pictures"] = f"{price * self.workers / 3600 * MILLION / rate:.2f}" if rate else "-"
+            row["cost of a million images"] = f"{price * self.workers * seconds / 3600 * MILLION / images:.2f}" \
+                if images else "-"
         return format_table(list(row), [list(row.values())])
 
 
-def run(ray: Any, args: Namespace, missing: List[Shard], total: int, settings: Dict[str, Any]) -> Tally:
+def run(ray: Any, args: Namespace, missing: List[Shard], shards: List[Shard], settings: Dict[str, Any]) -> Tally:
     connect(ray, args.distributed)
     try:
-        workers, needs = needs_of(ray, args)
-        check_nodes(ray, args, needs)
+        backend = args.backend or backend_of(args.model)
+        workers, needs = needs_of(ray, backend, args.device, args.workers)
+        check_nodes(ray, needs, backend, {f"--{name}": getattr(args, name) for name in FILES})
         workers = min(workers, len(missing))
         tally = Tally(workers)
-        left = sum(len(shard.images) for shard in missing)
-        with Progress(total=total, initial=total - left, unit="image", desc="predict") as bar:
+        total, left = (sum(shard.images for shard in some) for some in (shards, missing))
+        known = all(shard.images for shard in shards)  # how many are in a tar file is seen when it is read
+        with Progress(total=total if known else None, initial=total - left, unit="image", desc="predict") as bar:
             for row in done_by(ray, args, missing, settings, workers, needs):
                 tally.add(row)
                 bar.update(row["images"])
-                if args.max_failures is not None and tally.failed > args.max_failures:
-                    raise UserError(f"{tally.failed} pictures cannot be read, more than --max_failures "
-                                    f"{args.max_failures}. The shards in {args.output} name them")
+                failed = tally.sums["failed"]
+                if args.max_failures is not None and failed > args.max_failures:
+                    raise UserError(f"{failed} images cannot be read, more than --max_failures {args.max_failures}. "
+                                    f"The shards in {args.output} name them")
         return tally
     finally:
         ray.shutdown()
@@ -125,7 +125,7 @@ def done_by(ray: Any, args: Namespace, missing: List[Shard], settings: Dict[str,
         def __init__(self) -> None:
             super().__init__(args, settings)
 
-    rows = [{"shard": json.dumps(shard)} for shard in missing]
+    rows = [{"shard": to_json(shard)} for shard in missing]
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         Predict, compute=ray.data.ActorPoolStrategy(size=workers), **needs)
     try:
@@ -143,13 +143,14 @@ def join(args: Namespace, output: Store, shards: List[Shard], settings: Dict[str
         results = Results(local, settings, len(load_spec(args.cfg).skeleton))
         results.begin(may_continue=False, replace=True)
         keys, problems = [], []
-        for shard in shards:
-            for image, line, problem in lines_of(shard, output):
-                if problem:
-                    problems.append(line)
-                else:
-                    keys.append((image.name, image.size))
-                    results.add_line(keys[-1], line)
+        with ThreadPoolExecutor(READERS) as pool:
+            for content in in_order(pool, lambda shard: output.read(shard.file), shards, READERS):
+                for key, line, problem in lines_of(content):
+                    if problem:
+                        problems.append(line)
+                    else:
+                        keys.append(key)
+                        results.add_line(key, line)
         separate = args.sep_json or args.format in ("cmu", "open")
         results.finish(keys, args.format, args.eval, separate, is_complete=True)
         (local / FAILURES).write_bytes(b"".join(problems))
@@ -159,8 +160,8 @@ def join(args: Namespace, output: Store, shards: List[Shard], settings: Dict[str
     finally:
         if not output.is_local:
             shutil.rmtree(local)
-    failed = f", {len(problems)} pictures failed: see {FAILURES}" if problems else ""
-    return f"{args.output}/{RESULTS}: {len(keys)} pictures{failed}"
+    failed = f", {len(problems)} failed: see {FAILURES}" if problems else ""
+    return f"{args.output}/{RESULTS}: {len(keys)} images{failed}"
 
 
 def write_parquet(path: Path, lines: Path) -> None:

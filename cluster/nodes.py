@@ -5,12 +5,10 @@ import logging
 import os
 import platform
 import sys
-from argparse import Namespace
 from typing import Any, Dict, Optional, Tuple
 
-from backends.rooms import backend_of, import_backend
+from backends.rooms import import_backend
 from contract.errors import UserError
-from contract.files import sha256_of_file
 from contract.onnx_file import sha256_of_model
 
 NPU = {"resources": {"NPU": 1}}
@@ -41,21 +39,22 @@ def connect(ray: Any, where: str) -> None:
                         "submit, or --distributed local") from None
 
 
-def needs_of(ray: Any, args: Namespace) -> Tuple[int, Dict[str, Any]]:
+def needs_of(ray: Any, backend: str, device: Optional[str], workers: Optional[int]) -> Tuple[int, Dict[str, Any]]:
     """How many workers there will be, and what each asks Ray for: an NPU, a GPU, or CPUs. Ray shows a worker its NPU or
-    GPU as the only one, number 0. Unless --workers says otherwise there is one for each of them; else one per machine,
+    GPU as the only one, number 0. Unless `workers` says otherwise there is one for each of them; else one per machine,
     since the threads of one worker use all its CPUs."""
-    name, there = args.backend or backend_of(args.model), ray.cluster_resources()
-    if name == "acl" or name == "tensorrt" or str(args.device or "").startswith("cuda"):
-        kind, needs = ("NPU", NPU) if name == "acl" else ("GPU", GPU)
+    there, on_torch = ray.cluster_resources(), backend == "pytorch" and str(device).isdigit()
+    if backend in ("acl", "tensorrt") or on_torch or str(device).startswith("cuda"):
+        kind, needs = ("NPU", NPU) if backend == "acl" else ("GPU", GPU)
         if not there.get(kind):
             raise UserError(f"no machine of the cluster has the resource {kind}; there are {', '.join(sorted(there))}. "
                             "docs/scale.md says how Ray is started where it does not find one by itself")
-        return args.workers or int(there[kind]), needs
+        return workers or int(there[kind]), needs
     nodes = alive(ray)
-    workers = args.workers or len(nodes)
+    workers = workers or len(nodes)
     cpus = min(int(node["Resources"].get("CPU", 1)) for node in nodes)
-    return workers, {"num_cpus": max(1, cpus * len(nodes) // workers)}
+    share = cpus * len(nodes) / workers
+    return workers, {"num_cpus": min(cpus, int(share)) if share >= 1 else share}
 
 
 def kind_of(needs: Dict[str, Any]) -> Optional[str]:
@@ -66,25 +65,29 @@ def alive(ray: Any) -> list:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def facts_of(args: Namespace) -> Dict[str, Any]:
-    """What has to be the same on every machine: versions, the project's files, models. Runs there."""
+def facts_of(backend: str, files: Dict[str, str]) -> Dict[str, Any]:
+    """What has to be the same on every machine: versions, and the content of files by what they are called. Runs
+    there."""
     import cv2
     import numpy
 
-    name = args.backend or backend_of(args.model)
     facts = {"Python": ".".join(map(str, sys.version_info[:2])), "numpy": numpy.__version__, "OpenCV": cv2.__version__,
              "processor": platform.machine()}
     try:
-        facts[f"backend {name}"] = getattr(import_backend(name), "__name__", name)
-        for flag in ("model", "cfg", "weights", "yolo_cfg"):
-            path = getattr(args, flag)
-            facts[f"--{flag}"] = sha256_of_model(path) if flag in ("model", "weights") else sha256_of_file(path)
+        facts[f"backend {backend}"] = getattr(import_backend(backend), "__name__", backend)
+        facts.update({name: what_is_at(path) for name, path in files.items()})
     except (UserError, OSError) as error:
         facts["problem"] = str(error)
     return facts
 
 
-def check_nodes(ray: Any, args: Namespace, needs: Dict[str, Any]) -> None:
+def what_is_at(path: str) -> str:
+    if os.path.isdir(path):
+        return f"the folder {path}"
+    return sha256_of_model(path) if os.path.exists(path) else "not there"
+
+
+def check_nodes(ray: Any, needs: Dict[str, Any], backend: str, files: Dict[str, str]) -> None:
     """Every machine that may get a worker has the same facts as this one. Raises UserError that names the first that
     has not."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -93,11 +96,11 @@ def check_nodes(ray: Any, args: Namespace, needs: Dict[str, Any]) -> None:
     kind = kind_of(needs)
     nodes = [node for node in alive(ray) if kind is None or node["Resources"].get(kind)]
     answers = ray.get([task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-                       .remote(args) for node in nodes])
-    here = facts_of(args)
+                       .remote(backend, files) for node in nodes])
+    here = facts_of(backend, files)
     for node, facts in zip(nodes, answers):
         different = [key for key in {**here, **facts} if here.get(key) != facts.get(key)]
         if different:
             key = different[-1]
             raise UserError(f"machine {node['NodeManagerAddress']}: {key} is {facts.get(key)}, here it is "
-                            f"{here.get(key)}. Give every machine the same packages and models")
+                            f"{here.get(key)}. Give every machine the same packages and files")

@@ -1,26 +1,18 @@
 """Files in a folder, or in any store that fsspec knows: s3://, hdfs://, ..."""
 from __future__ import annotations
 
+import glob
 import os
+import re
 import time
 from pathlib import Path
-from typing import Callable, List, NamedTuple, TypeVar
+from typing import Callable, Dict, Optional, Set, Tuple, TypeVar
 
 from contract.errors import UserError
 from contract.files import make_folder, write_file
-from prediction.pictures import SUFFIXES
-from prediction.sources import natural
 
 TRIES, FIRST_WAIT = 7, 1.0  # the waits double: a store that is back within a minute is not noticed
 Result = TypeVar("Result")
-
-
-class Image(NamedTuple):
-    """A picture: its name in the results, bytes, and where it is."""
-
-    name: str
-    size: int
-    url: str
 
 
 def is_url(text: str) -> bool:
@@ -28,7 +20,7 @@ def is_url(text: str) -> bool:
 
 
 class Store:
-    """A folder by its path or URL. Names in it are relative, with slashes."""
+    """A folder, a file or a pattern, by path or URL. Names in it are relative, with slashes."""
 
     def __init__(self, url: str):
         """Raises UserError for a protocol that is unknown or whose package is not installed."""
@@ -45,24 +37,27 @@ class Store:
     def is_local(self) -> bool:
         return not is_url(self.url)
 
-    def pictures(self) -> List[Image]:
-        """All in it and in its subfolders, in natural order. Raises UserError where there is none."""
-        found = patiently(lambda: self.files.find(self.root, detail=True))
-        images = [Image(path[len(self.root) + 1:], facts["size"], self.files.unstrip_protocol(path))
-                  for path, facts in found.items() if path.lower().endswith(SUFFIXES)]
-        if not images:
-            raise UserError(f"{self.url}: no pictures in it ({', '.join(SUFFIXES)})")
-        return sorted(images, key=lambda image: natural(image.name))
+    def find(self) -> Dict[str, Tuple[str, int]]:
+        """Name -> URL and bytes: of the file itself, of those that fit the pattern, or of all in the folder and its
+        subfolders."""
+        search = self.files.glob if glob.has_magic(self.root) else self.files.find
+        found = patiently(lambda: search(self.root, detail=True))
+        self.is_folder = not glob.has_magic(self.root) and self.root not in found
+        folder = self.root if self.is_folder else re.split(r"[*?[]", self.root)[0].rpartition("/")[0]
+        return {path[len(folder) + 1:]: (self.files.unstrip_protocol(path), facts["size"])
+                for path, facts in found.items() if facts["type"] == "file"}
 
-    def read(self, name: str) -> bytes:
-        """Empty where there is no such file."""
-        def read() -> bytes:
-            try:
-                return self.files.cat_file(f"{self.root}/{name}")
-            except FileNotFoundError:
-                return b""
+    def names(self, folder: str) -> Set[str]:
+        """Of the files in a folder, FOLDER/NAME."""
+        def find() -> Set[str]:
+            self.files.invalidate_cache()
+            return {path[len(self.root) + 1:] for path in self.files.find(f"{self.root}/{folder}")}
 
-        return patiently(read)
+        return patiently(find)
+
+    def read(self, name: str, start: Optional[int] = None, stop: Optional[int] = None) -> bytes:
+        """All of it, or the bytes from `start`, counted from the end if negative, to `stop`."""
+        return patiently(lambda: self.files.cat_file(f"{self.root}/{name}", start, stop))
 
     def write(self, name: str, content: bytes) -> None:
         """The file is complete or not there: a store writes an object at once."""
@@ -73,14 +68,14 @@ class Store:
             patiently(lambda: self.files.pipe_file(f"{self.root}/{name}", content))
 
 
-def fetch(image: Image, folder: Path, number: int) -> Path:
-    """A local copy in `folder`; of a local picture, the picture itself. Raises FileNotFoundError where it is gone."""
-    if not is_url(image.url):
-        return Path(image.url)
+def fetch(url: str, folder: Path, number: int = 0) -> Path:
+    """A local copy in `folder`; of a local file, the file itself. Raises FileNotFoundError where it is gone."""
+    if not is_url(url):
+        return Path(url)
     import fsspec
 
-    path = folder / f"{number}{os.path.splitext(image.name)[1]}"
-    files, remote = fsspec.core.url_to_fs(image.url)
+    files, remote = fsspec.core.url_to_fs(url)
+    path = folder / f"{number}_{os.path.basename(remote)}"
     patiently(lambda: files.get_file(remote, str(path)))
     return path
 
@@ -97,5 +92,3 @@ def patiently(work: Callable[[], Result]) -> Result:
                 raise OSError(getattr(error, "errno", None) or 5, f"the store does not answer: {error}") from error
             time.sleep(FIRST_WAIT * 2 ** attempt)
     raise AssertionError
-
-

@@ -43,6 +43,17 @@ def folder_name(text: str) -> str:
     return text
 
 
+def one_part(text: str) -> str:
+    """A `type` of argparse: K/N, of which K counts from 0."""
+    try:
+        number, count = map(int, text.split("/"))
+    except ValueError:
+        number, count = 0, 0
+    if not 0 <= number < count:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected K/N with K from 0 to N-1")
+    return text
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A `type` of argparse: whole numbers from `least` on."""
 

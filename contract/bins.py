@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, TypeVar, Union
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from contract.spec import Tensors, load_spec, row_bytes
 if TYPE_CHECKING:
     from contract.spec import Spec
 
-
+Item = TypeVar("Item")
 LARGEST_VALUE = 1e4  # more than any crop holds: normalised it is about 1
 
 
@@ -208,8 +208,8 @@ def open_bins(folder: Path, cfg: Optional[PathLike]) -> BinReader:
     return BinReader(folder, load_spec(cfg or DEFAULT_CONFIG))
 
 
-def share_of(groups: List[range], number: int, shares: int) -> List[range]:
-    """Share `number`, from 0, of groups that are cut into `shares` runs of nearly the same length."""
+def share_of(groups: List[Item], number: int, shares: int) -> List[Item]:
+    """Share `number`, from 0, of things that are cut into `shares` runs of nearly the same length."""
     return groups[len(groups) * number // shares:len(groups) * (number + 1) // shares]
 
 

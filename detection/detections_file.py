@@ -85,7 +85,19 @@ class Results:
 
     def finish(self, keys: Sequence[Key], facts: Dict[str, Any]) -> int:
         """Write the detections in the order of `keys` and their settings with `facts`; how many there are."""
-        detections = [person for key in keys for person in self.found.get(key, [])]
+        return self._write([person for key in keys for person in self.found.get(key, [])], facts)
+
+    def join(self, parts: Sequence[Results], facts: Dict[str, Any]) -> int:
+        """As `finish`, of parts that are finished, which are then removed."""
+        records = [read_json(part.settings_file, "detection settings") for part in parts]
+        detections = [person for part in parts for person in read_json(part.output, "detections")]
+        people = self._write(detections, {**records[0], **facts, "unreadable": [path for record in records
+                                                                                for path in record["unreadable"]]})
+        for part in parts:
+            part.remove()
+        return people
+
+    def _write(self, detections: List[dict], facts: Dict[str, Any]) -> int:
         make_folder(self.output.parent)
         write_file(self.output, json.dumps(detections).encode())
         write_json(self.settings_file, {**self.settings, **facts, "people": len(detections),

@@ -19,6 +19,7 @@ import numpy as np
 
 from backends.rooms import is_emulated, open_backend
 from contract.backend import Backend, check_backend, infer_rows
+from contract.bins import share_of
 from contract.errors import UserError
 from contract.files import PathLike, make_folder, sha256_of_file, sha256_of_rows, write_file
 from contract.locks import hold
@@ -93,9 +94,10 @@ class Letterboxed(NamedTuple):
 
 def detect_folder(images: Union[Photos, PathLike], output: PathLike, detector: Detector,
                   thresholds: Thresholds = Thresholds(), skip_unreadable: bool = False, limit: Optional[int] = None,
-                  replace: bool = False) -> None:
+                  replace: bool = False, part: str = "0/1") -> None:
     """Write the people on every photo of `images`, or the first `limit`, to `output` (COCO results JSON), and
     beside it how they were found. Run again after an interruption, it continues; when all is there, it does nothing.
+    Of `part` K/N it does part K, from 0, of N; the part that ends last joins them in `output`.
 
     Raises UserError rather than keep detections of other settings, weights or photos, unless they are to be
     replaced.
@@ -105,16 +107,26 @@ def detect_folder(images: Union[Photos, PathLike], output: PathLike, detector: D
     if any(photograph.file_name for photograph in photographs):  # ids follow from the names, so they are settings too
         settings["ids"] = sha256_of_rows((photograph.image_id, photograph.path.name) for photograph in photographs)
     make_folder(Path(output).absolute().parent)
+    number, count = map(int, part.split("/"))
+    whole = Results(output, settings)
+    mine = whole if count == 1 else Results(f"{output}.part{number}of{count}", settings)
     with hold(output):
-        _detect(photographs, spec, Results(output, settings), detector, thresholds, skip_unreadable, replace)
+        if _is_kept(whole, photographs, skip_unreadable, replace):
+            return
+        if count == 1:
+            _detect(photographs, spec, whole, detector, thresholds, skip_unreadable)
+    if count > 1:
+        with hold(mine.output):
+            share = share_of(photographs, number, count)
+            if not _is_kept(mine, share, skip_unreadable, replace):
+                _detect(share, spec, mine, detector, thresholds, skip_unreadable)
+        _join(whole, photographs, count, skip_unreadable)
 
 
-def _detect(photographs: List[Photograph], spec: DetectorSpec, results: Results, detector: Detector,
-            thresholds: Thresholds, skip_unreadable: bool, replace: bool) -> None:
-    """Fill `results`; what is there of the same settings is kept."""
-    output, fingerprint = results.output, fingerprint_photographs(photographs)
+def _is_kept(results: Results, photographs: List[Photograph], skip_unreadable: bool, replace: bool) -> bool:
+    """Whether all is there. What is there of a part is read; of other settings it is removed if it may be."""
     try:
-        finished = results.finished(fingerprint, skip_unreadable)
+        finished = results.finished(fingerprint_photographs(photographs), skip_unreadable)
         results.resume()
     except UserError:
         if not (replace and results.made_here()):
@@ -122,8 +134,25 @@ def _detect(photographs: List[Photograph], spec: DetectorSpec, results: Results,
         results.remove()
         finished = False
     if finished:
-        print(f"{output}: kept, of the same photos, weights and settings")
-        return
+        print(f"{results.output}: kept, of the same photos, weights and settings")
+    return finished
+
+
+def _join(whole: Results, photographs: List[Photograph], count: int, skip_unreadable: bool) -> None:
+    """Make the output of all parts, if this one is the last."""
+    parts = [Results(f"{whole.output}.part{number}of{count}", whole.settings) for number in range(count)]
+    with hold(whole.output):
+        if all(part.finished(fingerprint_photographs(share_of(photographs, number, count)), skip_unreadable)
+               for number, part in enumerate(parts)):
+            people = whole.join(parts, {"photographs": len(photographs),
+                                        "photographs_sha256": fingerprint_photographs(photographs)})
+            print(f"{whole.output}: {people} people, joined of {count} parts")
+
+
+def _detect(photographs: List[Photograph], spec: DetectorSpec, results: Results, detector: Detector,
+            thresholds: Thresholds, skip_unreadable: bool) -> None:
+    """Fill `results`, and go on with what is there."""
+    output, fingerprint = results.output, fingerprint_photographs(photographs)
     left = [photograph for photograph in photographs if photograph.key not in results.found]
     unreadable: List[str] = []
     cv2.setNumThreads(1)  # the workers use the cores

@@ -34,7 +34,7 @@ OF_TARGETS = ("runner", "precision", "device", "gears", "precision_mode")  # a t
 OF_SWEEP = ("photographs", "repeat")
 NOT_OF_SWEEP = ("targets", "validate", "images", "annotations", "model", "detector_model", "detections",
                 "gt_boxes", "person_class", "person_category", "boxes", "limit", "uint8", "one_pass", "no_flip",
-                "calibration", "runner", "precision", "gears", "precision_mode")
+                "calibration", "distributed", "workers", "runner", "precision", "gears", "precision_mode")
 SWEEP_DEFAULTS = {"photographs": 128, "repeat": 5, "device": "cuda:0"}
 BATCH, SWEEP_BATCHES = 16, (1, 2, 4, 8, 16, 32, 64)
 
@@ -63,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_inputs(inputs)
     _add_kinds(inputs)
     _add_target_options(parser.add_argument_group("options of targets; each applies to the targets that take it"))
+    _add_cluster(parser.add_argument_group("many devices, with Ray: see docs/scale.md"))
     _add_sweep(parser.add_argument_group("the sweep of an NVIDIA GPU"))
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     return parser
@@ -157,6 +158,13 @@ def _add_target_options(group: Any) -> None:
                        "1,4,8,16")
 
 
+def _add_cluster(group: Any) -> None:
+    group.add_argument("--distributed", choices=("local", "auto"), help="find people and run the model in parts, one "
+                       "per NPU or GPU, on this machine (local) or on the Ray cluster that it belongs to (auto)")
+    group.add_argument("--workers", type=at_least(1), metavar="N", help="number of parts (default: one per NPU or GPU, "
+                       "else one per machine)")
+
+
 def _add_sweep(group: Any) -> None:
     group.add_argument("--sweep", action="store_true", help="only time TensorRT and PyTorch on the same inputs; "
                        f"--device is then PyTorch's (default: {SWEEP_DEFAULTS['device']}), and TensorRT uses GPU 0")
@@ -170,6 +178,8 @@ def requirements_of(args: argparse.Namespace) -> str:
     """The requirements file of a command. It needs torch to export, and for the target pytorch."""
     if args.sweep:
         return "requirements-bench.txt"
+    if args.distributed:
+        return "requirements-cluster.txt"
     finds_people = DETECTED in args.boxes and not (args.detections or args.detector_model)
     exports = not args.model or finds_people and args.targets[0] != "cpu"  # on a CPU the weights are run as they are
     in_torch = args.validate or "pytorch" in (args.runner, *args.targets)

@@ -26,8 +26,9 @@ class Job:
     `person_category` of the detections; None is what these stages take themselves. A `model` runs unchanged and needs
     no checkpoint. `label` tells apart jobs in one work folder that differ in their boxes, `variant` those that differ
     in the precision of their models. A model of `one_pass` takes bytes, mirrors them itself and gives keypoints. int8
-    is calibrated on `calibration`, photos or bins, unless the `model` is `quantized` already. `options` are those of
-    the target: device, ...
+    is calibrated on `calibration`, photos or bins, unless the `model` is `quantized` already. `cluster` are the options
+    of cluster/parts.py, which shares the work of devices out; without Ray there are none. `options` are those of the
+    target: device, ...
     """
 
     target: str
@@ -55,6 +56,7 @@ class Job:
     variant: str = ""
     flip: bool = True
     one_pass: bool = False
+    cluster: Tuple[str, ...] = ()
     options: Dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -178,7 +180,7 @@ class Job:
     def detect(self, backend: str, *options: Any, model: Optional[Path] = None) -> Stage:
         """People by `model`, or where it is None by the weights."""
         network = ("--model", model) if model else ("--weights", self.weights, *self.class_of_people())
-        return stage("detect.py", "--backend", backend, *network, "--yolo_cfg", self.yolo_cfg, *self.photos(),
+        return self.on_devices("detect.py", "--backend", backend, *network, "--yolo_cfg", self.yolo_cfg, *self.photos(),
                      "--output", self.found_people, *options, *self.limited(), "--replace",
                      reads=(self.dataroot, self.yolo_cfg, network[1]), leaves=(self.found_people,))
 
@@ -225,9 +227,13 @@ class Job:
     def infer(self, program: Tuple[str, ...], model: Path, mirrored: bool, *options: Any) -> Stage:
         """Dumps of the bins by infer.py or a program that takes its options."""
         bins, dumps = self.bins(mirrored), self.dumps(mirrored)
-        return stage(*program, "--model", model, "--cfg", self.cfg, "--input", bins, "--output", self.results,
+        return self.on_devices(*program, "--model", model, "--cfg", self.cfg, "--input", bins, "--output", self.results,
                      "--output_dirname", dumps.name, *options, "--replace", reads=(bins, model, self.cfg),
                      leaves=(dumps,))
+
+    def on_devices(self, *command: Any, **files: Any) -> Stage:
+        """A stage that each device of a cluster may do a part of."""
+        return stage(*(("-m", "cluster.parts", *self.cluster) if self.cluster else ()), *command, **files)
 
     def class_of_people(self) -> Tuple[Any, ...]:
         """The options for the class of people in the weights, if the user names it."""

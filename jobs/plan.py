@@ -25,7 +25,10 @@ def people_of(job: Job) -> Path:
 
 
 def find_people(job: Job) -> List[Stage]:
-    return [] if job.annotated or job.detections else room_of(job.target, job.runner).find_people(job)
+    """None where preprocess.py finds them, on this machine."""
+    if job.annotated or job.detections:
+        return []
+    return room_of(job.target, job.runner).find_people(job) or ([job.detect("onnxruntime")] if job.cluster else [])
 
 
 def preprocess(job: Job) -> Stage:

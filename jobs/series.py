@@ -4,11 +4,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import re
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
 from contract.errors import UserError
 from contract.onnx_file import read_facts
+from contract.packages import not_importable
 from contract.room import INT8
 from contract.stage import Stage, stage
 from jobs.arguments import ANNOTATED, DEMO_CALIBRATION, OF_TARGETS, PHOTOGRAPHS
@@ -52,7 +54,8 @@ def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
                 dtype=UINT8 if args.uint8 or args.one_pass else FLOAT32, model=args.model,
                 calibration=args.calibration, quantized=is_quantized(args.model),
                 detector_model=args.detector_model, label=f"_{boxes}" if len(args.boxes) > 1 else "",
-                flip=not args.no_flip, one_pass=args.one_pass and not (args.validate and choice.target == REFERENCE),
+                flip=not args.no_flip, cluster=cluster_of(args),
+                one_pass=args.one_pass and not (args.validate and choice.target == REFERENCE),
                 options=choice.options)
             for boxes in args.boxes for choice in choices for batch in args.batch]
     problems = dict.fromkeys(problem for job in jobs for problem in
@@ -62,8 +65,26 @@ def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
     return share_people(jobs)
 
 
+def cluster_of(args: argparse.Namespace) -> Tuple[str, ...]:
+    """The options of cluster/parts.py."""
+    workers = ("--workers", str(args.workers)) if args.workers else ()
+    return (args.distributed, *workers) if args.distributed else ()
+
+
+def cluster_problems(job: Job) -> List[str]:
+    if not job.cluster:
+        return []
+    found = [] if not not_importable({"ray": "ray"}) else \
+        ["--distributed needs the Python package ray: REQUIREMENTS=requirements-cluster.txt bash scripts/setup.sh"]
+    if job.runner == "ais_bench":
+        found.append("--distributed: ais_bench takes no part of a folder. Add --runner acl")
+    if re.search(r"[1-9,]", job.options.get("device", "")):
+        found.append(f"--device {job.options['device']} with --distributed: Ray chooses the devices. Leave it out")
+    return found
+
+
 def problems_of(job: Job) -> List[str]:
-    found, room = check_options(job), room_of(job.target, job.runner)
+    found, room = [*check_options(job), *cluster_problems(job)], room_of(job.target, job.runner)
     models = room.MODELS
     for option, file in (("model", job.model), ("detector_model", job.detector_model)):
         if file and file.suffix not in models:

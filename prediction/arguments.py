@@ -124,15 +124,16 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("many machines, with Ray: see docs/scale.md")
-    group.add_argument("--distributed", choices=("local", "auto"), help="work on shards of pictures in parallel, on "
+    group.add_argument("--distributed", choices=("local", "auto"), help="work on shards of images in parallel, on "
                        "this machine (local) or on the Ray cluster that it belongs to (auto); nothing is drawn")
     group.add_argument("--workers", type=at_least(1), help="processes that hold the networks (default: one per NPU or "
                        "GPU if the backend uses them, else one per machine)")
-    group.add_argument("--shard", type=at_least(1), default=SHARD, help="pictures per shard; default: %(default)s")
-    group.add_argument("--max_failures", type=at_least(0), help="stop if more pictures than this cannot be read "
+    group.add_argument("--shard", type=at_least(1), default=SHARD, help="pictures per shard, and about "
+                       "as many frames of a video; default: %(default)s")
+    group.add_argument("--max_failures", type=at_least(0), help="stop if more images than this cannot be read "
                        "(default: never)")
     group.add_argument("--price", type=float, help="price of one worker for one hour; the cost of a million "
-                       "pictures is then printed")
+                       "images is then printed")
 
 
 def box(text: str) -> Tuple[float, float, float, float]:
@@ -163,8 +164,8 @@ def complete(args: argparse.Namespace) -> argparse.Namespace:
     if args.reid and (args.track != "motion" or not args.reid_cfg):
         raise UserError("--reid goes with --track motion and the --reid_cfg of its model")
     if args.distributed and (args.track or args.detections or args.save_img or args.save_video or args.show):
-        raise UserError("--distributed takes pictures one by one and draws nothing: leave out --track, --detections, "
-                        "--save_img, --save_video and --show")
+        raise UserError("--distributed takes images one by one, also of a video, and draws nothing: leave out --track, "
+                        "--detections, --save_img, --save_video and --show")
     if args.detections and args.box:
         raise UserError("--detections and --box both say where people are: give one of them")
     args.is_sample = args.model is None

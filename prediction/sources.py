@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 
 from contract.errors import UserError
 from prediction.pictures import SUFFIXES, read_picture
-from prediction.video import VideoReader, is_live
+from prediction.video import Range, VideoReader, is_live
 
 VIDEO_SUFFIXES = (".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts",
                   ".webm", ".wmv")
@@ -79,10 +79,10 @@ class Video:
             return f"camera{self.source}"
         return re.sub(r"\W+", "_", self.source).strip("_") if self.live else Path(self.source).stem
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, part: Range = Range()) -> Iterator[Frame]:
         """Named by their numbers from 0, as AlphaPose names them. One that cannot be decoded has the image before."""
         latest = None
-        for number, picture in enumerate(self.reader.pictures()):
+        for number, picture in enumerate(self.reader.pictures(part), part.first):
             problem = picture.problem and f"frame {number} of {self.source}: {picture.problem}"
             latest = picture.image if picture.image is not None else latest
             yield Frame(f"{self.prefix}{number}.jpg", latest, problem, picture.time)

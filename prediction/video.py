@@ -42,6 +42,16 @@ def is_live(source: str) -> bool:
     return source.isdigit() or source.startswith(STREAMS)
 
 
+class Range(NamedTuple):
+    """Frames of a video from number `first` on, shown from `start` and before `stop`, in its time base. `start` is that
+    of a key frame; None is the video's own start or end. `length` is how many they are, None where nothing says it."""
+
+    first: int = 0
+    start: Optional[int] = None
+    stop: Optional[int] = None
+    length: Optional[int] = None
+
+
 class VideoReader:
     """A video file, a stream's URL, or a camera's number. Raises UserError for one that cannot be opened."""
 
@@ -69,9 +79,27 @@ class VideoReader:
         self.rate, self.time_base = self.stream.average_rate or Fraction(25), self.stream.time_base
         self.count = self.stream.frames or None  # None is unknown
 
-    def pictures(self) -> Iterator[Picture]:
-        """Each frame in the order of showing. What cannot be decoded is a Picture without an image."""
+    def ranges(self, size: int) -> List[Range]:
+        """All frames in ranges that can be read alone, each to the first key frame after `size` frames. One range where
+        packets do not say when they are shown. Reads the file and leaves it read."""
+        with contextlib.closing(self.container):
+            packets = [packet for packet in self.container.demux(self.stream) if packet.size]
+        times = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
+        if len(set(times)) < len(packets):
+            return [Range(length=self.count)]
+        places = {time: number for number, time in enumerate(times)}
+        cuts = [0]
+        for packet in packets:
+            if packet.is_keyframe and places[packet.pts] >= cuts[-1] + size:
+                cuts.append(places[packet.pts])
+        return [Range(first, times[first] if first else None, times[stop] if stop < len(times) else None, stop - first)
+                for first, stop in zip(cuts, [*cuts[1:], len(times)])]
+
+    def pictures(self, part: Range = Range()) -> Iterator[Picture]:
+        """Each frame of a range in the order of showing. What cannot be decoded is a Picture without an image."""
         av = av_module()
+        if part.start is not None:
+            self.container.seek(part.start, stream=self.stream)
         packets = self.container.demux(self.stream)
         with contextlib.closing(self.container):
             while True:
@@ -88,6 +116,10 @@ class VideoReader:
                 if packet is None:
                     return
                 for frame in frames:
+                    if part.stop is not None and frame.pts >= part.stop:
+                        return
+                    if part.start is not None and frame.pts < part.start:  # in the file they follow the key frame
+                        continue
                     yield Picture(upright(frame), frame.pts, "damaged" if frame.is_corrupt else "")
 
 

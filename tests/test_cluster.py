@@ -4,22 +4,27 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, done
+from conftest import ROOT, done, one_error
 
 fsspec = pytest.importorskip("fsspec", reason="stores need fsspec, which comes with torch and with Ray")
 
-from cluster.job import absolute, list_images  # noqa: E402
-from cluster.shards import is_done, lines_of, split  # noqa: E402
-from cluster.store import Image, Store  # noqa: E402
-from cluster.worker import PredictShard, load  # noqa: E402
+from cluster.inputs import Reader, list_entries, load  # noqa: E402
+from cluster.job import absolute  # noqa: E402
+from cluster.pretended import column, nodes_here, poison, workers_here  # noqa: E402
+from cluster.shards import Entry, is_done, lines_of, split, to_json  # noqa: E402
+from cluster.store import Store  # noqa: E402
+from cluster.worker import PredictShard  # noqa: E402
 from contract.errors import UserError  # noqa: E402
 from demo.render import render  # noqa: E402
 from prediction.arguments import complete, parse_args  # noqa: E402
@@ -56,57 +61,124 @@ def lines(path: Path) -> list:
     return path.read_bytes().splitlines(keepends=True)[1:-1]  # without the settings and the end
 
 
+def found_by_worker(args, entries: list, output: str) -> tuple:
+    """Shards, lines, and problems by name, of a worker that does one shard after another."""
+    store, settings, shards = Store(output), {"of": "this test"}, split(entries, SHARD)
+    worker = PredictShard(args, settings)
+    found, problems = [], {}
+    for shard in shards:
+        told = worker({"shard": to_json(shard)})
+        assert is_done(shard, store, settings) and not is_done(shard, store, {"of": "another"})
+        rows = list(lines_of(store.read(shard.file)))
+        assert told["images"] == len(rows) and told["failed"] == sum(bool(problem) for *_, problem in rows)
+        found += [line for _, line, problem in rows if not problem]
+        problems.update({key[0]: problem for key, _, problem in rows if problem})
+    assert store.names("shards") == {shard.file for shard in shards}
+    return shards, found, problems
+
+
 @pytest.mark.parametrize("where", ["folder", "memory"])
 def test_shards_are_the_lines_of_one_process(photos, alone, tmp_path, where):
     output = str(tmp_path / "out") if where == "folder" else f"memory://{tmp_path.name}/out"
     args = arguments(photos, "--output", output)
-    images, store, settings = list_images(args.inputs, args.output), Store(output), {"of": "this test"}
-    shards = split(images, SHARD)
-    assert [len(shard.images) for shard in shards] == [5, 5, 2]
-    worker = PredictShard(args, settings)
-    found, problems = [], []
-    for shard in shards:
-        assert not is_done(shard, store, settings)
-        told = worker({"shard": json.dumps(shard)})
-        assert told["images"] == len(shard.images) and is_done(shard, store, settings)
-        assert not is_done(shard, store, {"of": "another"})
-        for image, line, problem in lines_of(shard, store):
-            found += [] if problem else [line]
-            problems += [(image.name, problem)] if problem else []
+    shards, found, problems = found_by_worker(args, list_entries(args.inputs, args.output, SHARD), output)
+    assert [shard.images for shard in shards] == [5, 5, 2]
     assert found == lines(alone / "people.jsonl") and len(found) == PHOTOS - 2
-    assert [name for name, _ in problems] == ["000000000004.jpg", "000000000009.jpg"]
-    assert all(str(photos) in problem for _, problem in problems)
+    assert list(problems) == ["000000000004.jpg", "000000000009.jpg"]
+    assert all(str(photos) in problem for problem in problems.values())
+
+
+def tar_of(photos: Path, path: Path, names: list) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as tar:
+        for name in names:
+            tar.add(photos / name, f"./{name}")
+        tar.add(ROOT / "README.md", "notes.txt")
+    return path
+
+
+@pytest.mark.parametrize("name", ["one.tar", "one.tgz"])
+def test_a_tar_file_is_a_shard_of_its_pictures(photos, alone, tmp_path, name):
+    names = sorted(os.listdir(photos))
+    args = arguments(tar_of(photos, tmp_path / name, names), "--output", tmp_path / "out")
+    shards, found, problems = found_by_worker(args, list_entries(args.inputs, args.output, SHARD), args.output)
+    assert len(shards) == 1 and found == lines(alone / "people.jsonl")
+    assert problems["000000000004.jpg"].startswith(f"{tmp_path / name}: ./000000000004.jpg: ")
+
+
+def test_a_tar_file_that_was_cut_short_gives_what_it_holds(photos, alone, tmp_path):
+    names = sorted(os.listdir(photos))[:3]
+    whole = tar_of(photos, tmp_path / "a.tar", names).read_bytes()
+    (tmp_path / "b.tar").write_bytes(whole[:whole.index(names[2].encode()) + 1000])
+    args = arguments(tmp_path / "*.tar", "--output", tmp_path / "out")
+    _, found, problems = found_by_worker(args, list_entries(args.inputs, args.output, SHARD), args.output)
+    stem = f"{tmp_path}/".lstrip("/")
+    images = [json.loads(line)["image"] for line in found]
+    assert images == [f"{stem}a/{name}" for name in names] + [f"{stem}b/{name}" for name in names[:2]]
+    assert len(problems) == 1 and "Is the tar file complete?" in problems[f"{stem}b/"]
+
+
+def test_ranges_of_a_video_are_its_frames(tmp_path):
+    """With frames that are shown before a key frame and come after it, and times that are not even."""
+    av = pytest.importorskip("av", reason="video needs av")
+    from prediction.sources import Video
+
+    rng, path = np.random.default_rng(0), tmp_path / "clip.mp4"
+    times = np.cumsum(rng.integers(1, 5, 50))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "8", "bf": "3", "x264-params": "open-gop=1"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
+        for number, time_ in enumerate(times.tolist()):
+            image = np.full((64, 96, 3), 5 * number, np.uint8)
+            image[:, number:number + 20] = rng.integers(0, 255, 3)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time_, Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    whole = list(Video(str(path)).frames())
+    args = arguments(path, "--output", tmp_path / "out")
+    shards = split(list_entries(args.inputs, args.output, 10), 10)
+    assert len(shards) > 2 and sum(shard.images for shard in shards) == len(whole) == 50
+    reader = Reader()
+    frames = [load() for shard in reversed(shards) for load in reader.loads(shard.entries[0], 0, tmp_path)]
+    frames.sort(key=lambda frame: int(frame.name[:-4]))
+    assert [frame[0] for frame in frames] == [frame[0] for frame in whole]
+    for frame, same in zip(frames, whole):
+        np.testing.assert_array_equal(frame.image, same.image)
 
 
 def test_a_shard_of_other_pictures_is_not_done():
     store = Store("memory://changed/out")
-    shard = split([Image("a.jpg", 5, "a.jpg")], 1)[0]
+    shard = split([Entry("a.jpg", 5, "a.jpg")], 1)[0]
     store.write(shard.file, shard.header({}) + b'{"end": true}\n')
     assert is_done(shard, store, {})
-    assert not is_done(shard._replace(images=[Image("a.jpg", 6, "a.jpg")]), store, {})
+    assert not is_done(shard._replace(entries=[Entry("a.jpg", 6, "a.jpg")]), store, {})
 
 
-def test_pictures_of_a_store_in_natural_order_and_from_there(photos, tmp_path):
+def test_files_of_a_store_in_natural_order_and_from_there(photos, tmp_path):
     store = Store("memory://pictures")
     content = (photos / "000000000001.jpg").read_bytes()
-    for name in ("10.jpg", "b/2.JPG", "2.jpg", "notes.txt"):
+    for name in ("10.jpg", "b/2.JPG", "2.jpg", "b/more.tar", "notes.txt"):
         store.write(name, content)
-    images = store.pictures()
-    assert [image.name for image in images] == ["2.jpg", "10.jpg", "b/2.JPG"]
-    assert {image.size for image in images} == {len(content)}
-    frame = load(0, images[2], tmp_path)
+    entries = list_entries(["memory://pictures"], "out", SHARD)
+    assert [entry.name for entry in entries] == ["2.jpg", "10.jpg", "b/2.JPG", "b/more/"]
+    assert {entry.size for entry in entries} == {len(content)}
+    assert [entry.name for entry in list_entries(["memory://pictures/*.jpg"], "out", SHARD)] == ["2.jpg", "10.jpg"]
+    assert [entry.name for entry in list_entries(["memory://pictures/b/more.tar"], "out", SHARD)] == [""]
+    frame = load(entries[2], 0, tmp_path)
     np.testing.assert_array_equal(frame.image, read_picture(photos / "000000000001.jpg"))
     assert not os.listdir(tmp_path)
-    gone = load(0, images[2]._replace(url="memory://pictures/gone.jpg"), tmp_path)
+    gone = load(entries[2]._replace(url="memory://pictures/gone.jpg"), 0, tmp_path)
     assert gone.image is None and gone.problem == "memory://pictures/gone.jpg: no such picture, or not readable"
     with pytest.raises(UserError, match="no pictures in it"):
-        Store("memory://nothing_here").pictures()
+        list_entries(["memory://nothing_here"], "out", SHARD)
     with pytest.raises(UserError, match="nosuch"):
         Store("nosuch://bucket")
 
 
 @pytest.mark.parametrize(("given", "reason"), [
-    (("--distributed", "local"), "needs a folder of pictures"),
+    (("--distributed", "local"), "needs files: a folder of pictures"),
+    (("none.tar", "--distributed", "local"), "none.tar: no such tar file"),
     (("DATA", "--distributed", "local", "--track"), "leave out --track"),
     (("s3://a", "s3://b", "--distributed", "local"), "give one URL alone")])
 def test_what_is_refused(photos, script, given, reason):
@@ -125,18 +197,56 @@ def test_without_ray_it_is_one_line(photos, script):
         pytest.skip("Ray is installed")
 
 
+@pytest.mark.parametrize("given", [("--runner", "acl"), ("--gt_boxes",)])
+def test_the_stages_of_devices_are_cut_and_the_others_are_not(given, monkeypatch):
+    from jobs.arguments import parse_args
+    from jobs.plan import plan
+    from jobs.series import make_choices, make_jobs
+
+    monkeypatch.setattr("jobs.series.not_importable", lambda packages: [])
+    target = "Ascend310P3" if "--runner" in given else "cpu"
+    args = parse_args(["--targets", target, "--demo", "--distributed", "auto", "--workers", "3", *given])
+    (job,) = make_jobs(args, make_choices(args))
+    programs = [stage.command[5] for stage in plan(job) if stage.command[:5] == ("-m", "cluster.parts", "auto",
+                                                                                 "--workers", "3")]
+    assert programs == ["detect.py"] * ("--gt_boxes" not in given) + ["infer.py", "infer.py"]
+
+
+@pytest.mark.parametrize(("given", "reason"), [
+    (("--runner", "ais_bench"), "ais_bench takes no part of a folder"),
+    (("--runner", "acl", "--device", "0,1"), "Ray chooses the devices")])
+def test_what_a_validation_job_refuses(main, given, reason):
+    assert reason in one_error(main("run", "--targets", "Ascend310P3", "--demo", "--distributed", "local", *given))
+
+
+def test_a_validation_job_on_two_devices_is_that_of_one(script, tmp_path, monkeypatch):
+    """On emulated NPUs, of which Ray shows each part one."""
+    pytest.importorskip("ray", reason="Ray is installed by requirements-cluster.txt")
+    from tests.emulator import environment
+
+    command = ("run.py", "--targets", "Ascend310P3", "--runner", "acl", "--demo", "--limit", 12, "--work")
+    for name, value in environment(soc="Ascend310P3", devices=2).items():
+        monkeypatch.setenv(name, value)  # of the node and its workers too
+    done(script(*command, tmp_path / "one"))
+    with nodes_here(1, resources={"NPU": 2}) as cluster:
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        output = done(script(*command, tmp_path / "two", "--distributed", "auto"))
+    assert all(f"part {number}/2: " in output for number in range(2)), output
+    scores = [tmp_path / where / "results" / "Ascend310P3_bs16_score" for where in ("one", "two")]
+    one, two = ((folder / "keypoints.json").read_bytes() for folder in scores)
+    assert one == two
+    one, two = (json.loads((folder / "metrics.json").read_text())["metrics"] for folder in scores)
+    assert one == two
+
+
 @pytest.fixture(scope="module")
 def two_nodes():
     """A cluster of two raylets with one CPU each, so that a worker has one thread."""
     pytest.importorskip("ray", reason="Ray is installed by requirements-cluster.txt")
-    from ray.cluster_utils import Cluster
-
     os.environ.update({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1",
                        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{S3_PORT}"})  # the nodes and their workers inherit them
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
-    yield cluster
-    cluster.shutdown()
+    with nodes_here() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +282,7 @@ def test_two_nodes_give_the_bytes_of_one_process(two_nodes, many, tmp_path):
     from pyarrow import parquet
 
     told = ended(start(two_nodes, many / "val2017", tmp_path / "out", "--price", 2))
-    assert "| 120 |" in told and "cost of a million pictures" in told
+    assert "| 120 |" in told and "cost of a million images" in told
     assert_same(tmp_path / "out", many / "alone")
     table = parquet.read_table(tmp_path / "out" / "people.parquet").to_pylist()
     images = map(json.loads, lines(tmp_path / "out" / "people.jsonl"))
@@ -181,19 +291,28 @@ def test_two_nodes_give_the_bytes_of_one_process(two_nodes, many, tmp_path):
     np.testing.assert_allclose([row["box_score"] for row in table], [score for _, score in people], rtol=1e-6)
 
 
-def workers() -> list:
-    found = subprocess.run(["pgrep", "-f", "ray::MapWorker"], capture_output=True, text=True).stdout.split()
-    return [int(number) for number in found]
+def test_pictures_that_cannot_be_read_are_listed_and_take_no_memory(two_nodes, many, tmp_path):
+    """Some are empty, some cut short, and some say that they have 3.6e9 pixels, of which 11 GB would be decoded."""
+    folder = Path(shutil.copytree(many / "val2017", tmp_path / "poisoned"))
+    poisoned = poison(folder, 10)
+    told = ended(start(two_nodes, folder, tmp_path / "out"))
+    problems = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").open()]
+    assert [problem["image"] for problem in problems] == [path.name for path in poisoned] and len(problems) == 12
+    assert all(problem["problem"].startswith(str(folder)) for problem in problems)
+    found = [json.loads(line) for line in lines(tmp_path / "out" / "people.jsonl")]
+    kept = [json.loads(line) for line in lines(many / "alone" / "people.jsonl")]
+    assert found == [image for image in kept if image["image"] not in {path.name for path in poisoned}]
+    assert int(column(told, "largest worker").split()[0]) < 2000, told
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_worker_that_is_killed_is_replaced(two_nodes, many, tmp_path, seed):
     process = start(two_nodes, many / "val2017", tmp_path / "out")
     rng = np.random.default_rng(seed)
-    while not workers() and process.poll() is None:
+    while not workers_here() and process.poll() is None:
         time.sleep(0.1)
     time.sleep(rng.uniform(0.5, 4))
-    alive = workers()
+    alive = workers_here()
     if alive:
         os.kill(int(rng.choice(alive)), signal.SIGKILL)
     ended(process)
@@ -203,7 +322,7 @@ def test_a_worker_that_is_killed_is_replaced(two_nodes, many, tmp_path, seed):
 def test_a_node_that_is_lost_is_done_without(two_nodes, many, tmp_path):
     node = two_nodes.add_node(num_cpus=1)
     process = start(two_nodes, many / "val2017", tmp_path / "out")
-    while len(workers()) < 2 and process.poll() is None:
+    while len(workers_here()) < 2 and process.poll() is None:
         time.sleep(0.1)
     two_nodes.remove_node(node, allow_graceful=False)
     ended(process)

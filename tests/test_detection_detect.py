@@ -114,6 +114,25 @@ def test_people_do_not_depend_on_the_backend(case, tmp_path, expected, changes):
     assert json.loads((tmp_path / "d.json").read_text()) == close_to(expected)
 
 
+def test_parts_are_joined_to_the_bytes_of_one_run(case, tmp_path, expected):
+    images = case / "coco" / "val2017"
+    detect_folder(images, tmp_path / "one.json", small_detector(case))
+    parts = tmp_path / "parts"
+    for part in ("2/3", "0/3", "0/3", "1/3"):
+        assert not (parts / "d.json").exists()
+        detect_folder(images, parts / "d.json", small_detector(case), part=part)
+    assert (parts / "d.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+    assert sorted(path.name for path in parts.iterdir()) == ["d.json", "d.json.settings.json"]
+    records = [json.loads(path.read_text()) for path in (parts / "d.json.settings.json",
+                                                         tmp_path / "one.json.settings.json")]
+    assert records[0] == records[1]
+    detect_folder(images, parts / "d.json", small_detector(case), part="1/3")  # all is there: nothing is done again
+    detect_folder(images, parts / "d.json", small_detector(case))
+    assert len(list(parts.iterdir())) == 2
+    with pytest.raises(UserError, match="confidence was 0.1, now 0.2"):
+        detect_folder(images, parts / "d.json", small_detector(case), Thresholds(confidence=0.2), part="0/3")
+
+
 def test_an_exported_model_file_and_its_batch(case, tmp_path, expected):
     pytest.importorskip("torch")
     from detection.export import export
