@@ -95,12 +95,19 @@ def check_nodes(ray: Any, needs: Dict[str, Any], backend: str, files: Dict[str, 
     task = ray.remote(num_cpus=0)(facts_of)
     kind = kind_of(needs)
     nodes = [node for node in alive(ray) if kind is None or node["Resources"].get(kind)]
-    answers = ray.get([task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-                       .remote(backend, files) for node in nodes])
+    answers = [task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+               .remote(backend, files) for node in nodes]
     here = facts_of(backend, files)
-    for node, facts in zip(nodes, answers):
+    for node, answer in zip(nodes, answers):
+        machine = f"machine {node['NodeManagerAddress']}"
+        try:
+            facts = ray.get(answer)
+        except ray.exceptions.RayTaskError as error:
+            raise UserError(f"{machine}: {error.cause}. Give every machine the same packages and files") from None
+        except ray.exceptions.RayError:  # it was lost a moment ago, and gets no worker
+            continue
         different = [key for key in {**here, **facts} if here.get(key) != facts.get(key)]
         if different:
             key = different[-1]
-            raise UserError(f"machine {node['NodeManagerAddress']}: {key} is {facts.get(key)}, here it is "
-                            f"{here.get(key)}. Give every machine the same packages and files")
+            raise UserError(f"{machine}: {key} is {facts.get(key)}, here it is {here.get(key)}. Give every machine the "
+                            "same packages and files")
