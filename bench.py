@@ -280,7 +280,7 @@ def plot(report: Dict[str, Any], published: Sequence[Published], output: Path) -
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
     for label in dict.fromkeys(row["label"] for row in report["rows"]):
@@ -299,6 +299,9 @@ def plot(report: Dict[str, Any], published: Sequence[Published], output: Path) -
         axes.set(xscale="log", yscale="log", xlabel="batch", ylabel=name)
         axes.set_xscale("log", base=2)
         axes.set_xticks(sizes, list(map(str, sizes)))
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
         axes.grid(alpha=0.3)
     left.legend(fontsize=8)
     right.legend(fontsize=8)

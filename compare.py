@@ -58,7 +58,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("results", nargs="+", metavar="[LABEL=]RESULT",
                         help="dumps, keypoints.json, DUMPS,DUMPS_OF_MIRRORED,KEYPOINTS.json, or a folder of ReID "
                              "features; the reference first")
-    parser.add_argument("--manifest", help="manifest.json beside the bins; without it dumps have no photographs and "
+    parser.add_argument("--manifest", help="manifest.json beside the bins; without it dumps have no photos and "
                                            "boxes, and get no score")
     parser.add_argument("--dataroot", help="folder with annotations/, for the COCO numbers; without it there are none")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="read without --manifest only; a detector's .cfg "
@@ -66,7 +66,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--flip_shift", choices=sorted(FLIP_SHIFTS), default="clean", help="as in postprocess.py")
     parser.add_argument("--gate", choices=[*GATES, FASTREID], default="fp16", help="set of limits that the results "
                         "must keep; fastreid: numpy's allclose of ReID features and nothing else")
-    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="replace one limit")
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE",
+                        help="replace one limit, such as argmax=0.95")
     parser.add_argument("--atol", type=float, help="an element mismatches beyond both tolerances (default: the gate's)")
     parser.add_argument("--rtol", type=float, help="relative to the reference (default: the gate's)")
     parser.add_argument("--bootstrap", type=at_least(0), default=REPLICATES,
@@ -79,7 +80,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "that the reference was made from")
     parser.add_argument("--json", help="write everything that was measured into this file")
     parser.add_argument("--report", help="write one self-contained HTML page")
-    parser.add_argument("--language", choices=("en", "zh"), default="en", help="of --report")
+    parser.add_argument("--language", choices=("en", "zh"), default="en", help="language of --report")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that read and measure")
     args = parse(parser, argv)
     if len(args.results) < 2:

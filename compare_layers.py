@@ -39,14 +39,17 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--people", type=at_least(1), default=8, help="how many crops, the first ones of the bins")
     parser.add_argument("--cfg", default=DEFAULT_CONFIG, help="config of the network")
     parser.add_argument("--gate", choices=list(GATES), help="limits of the output (default: --against, or fp16)")
-    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="replace one limit")
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE",
+                        help="replace one limit, such as argmax=0.95")
     parser.add_argument("--atol", type=float, help="as in compare.py (default: the gate's)")
     parser.add_argument("--rtol", type=float, help="as in compare.py (default: the gate's)")
-    parser.add_argument("--layer_limit", type=float, help="most that a layer may add (default: by the gate)")
-    parser.add_argument("--growth", type=float, help="of dumps, least growth that a layer is blamed for (default: 5)")
+    parser.add_argument("--layer_limit", type=float, help="largest relative distance that a layer may add "
+                        "(default: by the gate)")
+    parser.add_argument("--growth", type=float, help="for dumps: how many times the distance of its input "
+                        "a layer's may be (default: 5)")
     parser.add_argument("--calibrate", type=at_least(1), default=64, help="bins that --against int8 is calibrated on")
-    parser.add_argument("--keep_budget", type=at_least(0), default=16, help="most layers to keep; 0 seeks none, and "
-                        "lists those where the error grows")
+    parser.add_argument("--keep_budget", type=at_least(0), default=16, help="how many layers to keep in float32 at "
+                        "most; 0 seeks none, and lists those where the error grows")
     parser.add_argument("--output", help="folder for the table, JSON, atc's keep_dtype.txt, the graphs made, and "
                         "reproduction/: the first layer alone, its inputs and both outputs")
     args = parse(parser, argv)

@@ -45,10 +45,10 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                       "700MB or 4GB, for sticks and mail; a file beside them says how to join them")
     what.add_argument("--dtype", choices=DTYPES, default=UINT8, help="of the bins: uint8 is a quarter of the bytes, "
                       "and the chip normalises; published figures are of float32")
-    what.add_argument("--precision", nargs="+", metavar="P", help="gpu: fp32, fp16, int8; several are several runs "
-                      "(default: fp16)")
-    what.add_argument("--precision_mode", nargs="+", metavar="M", help="Ascend: of atc; several are several runs "
-                      "(default: atc's own, force_fp16)")
+    what.add_argument("--precision", nargs="+", metavar="P", help="for a gpu: fp32, fp16, int8; each is a run of its "
+                      "own (default: fp16)")
+    what.add_argument("--precision_mode", nargs="+", metavar="M", help="for an Ascend chip: of atc; each is a run of "
+                      "its own (default: atc's own, force_fp16)")
     what.add_argument("--judge", nargs="+", type=path, metavar="TAR", help="score results that came back, compare them "
                       "with the CPU's, and print one table")
     add_inputs(parser.add_argument_group("inputs"))

@@ -10,12 +10,12 @@ from contract.manifest import Manifest
 from pose.people import GROUND_TRUTH
 from pose.spec import PoseSpec
 
-Key = Tuple[int, Tuple[float, ...]]  # photograph, box
+Key = Tuple[int, Tuple[float, ...]]  # photo, box
 
 
 @dataclasses.dataclass
 class People:
-    """N people: who they are, (N, K, 2) keypoints in photograph pixels, (N, K) scores; of their crops (N, 2) centres,
+    """N people: who they are, (N, K, 2) keypoints in photo pixels, (N, K) scores; of their crops (N, 2) centres,
     (N,) areas and widths; (N,) scores of whole people, which only a keypoints file has."""
 
     keys: List[Key]
@@ -27,7 +27,7 @@ class People:
     person_scores: Optional[np.ndarray] = None
 
     def input_pixels(self, rows: np.ndarray, spec: PoseSpec) -> np.ndarray:
-        """Pixels of the network's input to a pixel of the photograph, for each of `rows`; crops of no size
+        """Pixels of the network's input to a pixel of the photo, for each of `rows`; crops of no size
         are kept from dividing by 0."""
         return spec.input_size[1] / np.maximum(self.widths[rows], 1e-6)
 
@@ -57,7 +57,7 @@ def people_of_manifest(manifest: Manifest, keypoints: np.ndarray, scores: np.nda
 
 
 def match_people(a: People, b: People) -> Tuple[np.ndarray, np.ndarray]:
-    """Rows of the same people in both: the same box on the same photograph. Equal boxes are paired in order."""
+    """Rows of the same people in both: the same box on the same photo. Equal boxes are paired in order."""
     waiting: Dict[Key, List[int]] = {}
     for row in reversed(range(len(b.keys))):
         waiting.setdefault(b.keys[row], []).append(row)

@@ -173,7 +173,7 @@ def match_annotations(results: List[Result], annotations: Annotations) -> None:
 
 
 def anonymous_manifest(results: List[Result], spec: PoseSpec) -> Manifest:
-    """A manifest for dumps that come without one: rows, but no photographs and no boxes. Crops are taken as wholes.
+    """A manifest for dumps that come without one: rows, but no photos and no boxes. Crops are taken as wholes.
 
     The settings beside any of the dumps tell shapes and rows to a file; without them it is `spec` and 1.
     """

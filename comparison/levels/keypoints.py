@@ -20,7 +20,7 @@ MOST_DIFFERENT = 12  # people that are named
 @dataclasses.dataclass
 class Keypoints:
     """People in both, in one only, and the fraction that counts against agreement; spreads of distances in pixels of
-    the photograph and of the network's input, of joint scores relative to a's mean, and of OKS; those of lowest OKS; of
+    the photo and of the network's input, of joint scores relative to a's mean, and of OKS; those of lowest OKS; of
     scores of people, relative to a's mean, where both are keypoints files."""
 
     people: int
@@ -85,7 +85,7 @@ def person_differences(a: Result, b: Result, rows_a: np.ndarray, rows_b: np.ndar
 
 def both_distances(a: Result, b: Result, rows_a: np.ndarray, rows_b: np.ndarray,
                    spec: PoseSpec) -> Tuple[np.ndarray, np.ndarray]:
-    """(n, K) distances of keypoints in pixels of the photograph, and of the input."""
+    """(n, K) distances of keypoints in pixels of the photo, and of the input."""
     distances = keypoint_distances(a.people.keypoints[rows_a], b.people.keypoints[rows_b])
     return distances, distances * a.people.input_pixels(rows_a, spec)[:, None]
 

@@ -1,4 +1,4 @@
-"""The people who differ most, drawn on their photographs with both skeletons."""
+"""The people who differ most, drawn on their photos with both skeletons."""
 from __future__ import annotations
 
 import base64
@@ -23,7 +23,7 @@ MARGIN = 1.1  # the window is this much wider than the crop
 
 
 def draw_person(photos: Photos, a: People, b: People, person: Dict[str, Any], aspect: float) -> str:
-    """One entry of the keypoints' `worst` as SVG: the photograph about the person, a below b."""
+    """One entry of the keypoints' `worst` as SVG: the photo about the person, a below b."""
     row_a, row_b = person["row_a"], person["row_b"]
     image = photos.read(person["image_id"])
     size = np.maximum(MARGIN * a.widths[row_a], 16) * np.array([1, 1 / aspect])
@@ -47,7 +47,7 @@ def shown(scores: np.ndarray) -> np.ndarray:
 
 
 def draw_people(dataroot: Optional[Path], a: People, b: People, chosen: List[Dict[str, Any]], aspect: float) -> str:
-    """Cards of chosen people; without photographs only their numbers."""
+    """Cards of chosen people; without photos only their numbers."""
     photos, cards = dataroot and open_photos(dataroot), []
     for person in chosen:
         picture = draw_person(photos, a, b, person, aspect) if photos else ""
