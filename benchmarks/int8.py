@@ -35,12 +35,11 @@ from contract.arguments import HelpFormatter, at_least  # noqa: E402
 from contract.bins import open_bins  # noqa: E402
 from contract.files import write_file, write_json  # noqa: E402
 from contract.ranges import METHODS  # noqa: E402
-from contract.spec import load_spec  # noqa: E402
 from contract.tables import format_table  # noqa: E402
 from layers.graphs import load_graph  # noqa: E402
 from pose.annotations import load_annotations  # noqa: E402
 from quantization.calibrate import calibrate  # noqa: E402
-from quantization.crops import BoxRows, batches, share_out  # noqa: E402
+from quantization.crops import batches, open_source, share_out  # noqa: E402
 from quantization.evaluation import Change, Validation  # noqa: E402
 from quantization.graph import prepare  # noqa: E402
 from quantization.keep import WORDS, choose_kept  # noqa: E402
@@ -173,7 +172,7 @@ def measure_calibration(args: argparse.Namespace) -> None:
     before = peak_memory()
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "boxes.json", moved_boxes(args.boxes, args.crops))
-        source = BoxRows(args.input, Path(folder) / "boxes.json", load_spec(args.cfg))
+        source = open_source(args.input, args.cfg, Path(folder) / "boxes.json")
         ranges = calibrate(model, batches(source, range(len(source)), 1), args.model)
     seconds = time.perf_counter() - started
     print(f"{len(source)} crops, {len(ranges)} tensors: {seconds:.1f} s ({time.process_time():.1f} s of CPU), peak "

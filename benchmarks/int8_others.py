@@ -4,11 +4,11 @@
         --validation ./prep_data --dataroot ./data/coco --nncf ~/venv_nncf/bin/python3 \\
         --msmodelslim ~/venv_slim/bin/python3
 
-All are calibrated on the bins of --input and judged on those of --validation, and begin with one file, batch norm
-folded. NNCF gets the goal that quantize.py has by default, the cosine with float32, on the crops of --input. It runs in
-an environment of its own: `pip install nncf openvino`. For that of msModelSlim see benchmarks/ascend_int8.py. Files for
-Ascend run in whole numbers on the emulated card, which has no speed; the others are timed in processes of their own,
-one after the other and again, with the medians of the rounds.
+All are calibrated on the same bins of --input and judged on those of --validation, and begin with one file, batch norm
+folded. NNCF gets the goal that quantize.py has by default, the cosine with float32, on the crops that quantize.py tries
+int8 on. It runs in an environment of its own: `pip install nncf openvino`. For that of msModelSlim see
+benchmarks/ascend_int8.py. Files for Ascend run in whole numbers on the emulated card, which has no speed; the others
+are timed in processes of their own, one after the other and again, with the medians of the rounds.
 """
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ sys.path.insert(0, str(ROOT))
 
 from contract.script import exit_code  # noqa: E402
 
-from benchmarks.ascend_int8 import QUANTIZE as MSMODELSLIM  # noqa: E402
-from benchmarks.int8 import CHANGE, TIMER, change_cells, speed_cells, time_alternated  # noqa: E402
+from ascend_int8 import QUANTIZE as MSMODELSLIM  # noqa: E402
+from int8 import CHANGE, TIMER, change_cells, speed_cells, time_alternated  # noqa: E402
+
 from contract.arguments import HelpFormatter, at_least  # noqa: E402
 from contract.bins import open_bins  # noqa: E402
 from contract.errors import UserError  # noqa: E402
 from contract.onnx_file import load_onnx, only_input  # noqa: E402
 from contract.tables import format_table  # noqa: E402
 from pose.annotations import load_annotations  # noqa: E402
+from quantization.crops import batches, share_out  # noqa: E402
 from quantization.decision import load_decision, record_of  # noqa: E402
 from quantization.evaluation import Validation  # noqa: E402
 from quantization.graph import Graph, prepare  # noqa: E402
@@ -44,20 +46,22 @@ from quantization.running import Network  # noqa: E402
 from quantization.search import COSINE_GOAL  # noqa: E402
 from tests.emulator.local import build_om, load  # noqa: E402
 
+PEOPLE = 256  # that quantize.py calibrates on by default
 NNCF = """
 import sys, numpy, nncf, openvino
-rows, expected = numpy.load("rows.npy"), numpy.load("expected.npy").astype("float64")
+rows, tried, expected = (numpy.load(f"{name}.npy") for name in ("rows", "tried", "expected"))
 model = openvino.Core().read_model("float.onnx")
 model.reshape([1, *rows.shape[1:]])
 def cosine(a, b):
     return float((a * b).sum() / numpy.sqrt((a * a).sum() * (b * b).sum()))
 def validate(compiled, numbers):
-    values = [cosine(compiled(rows[one:one + 1])[0][0].astype("float64"), expected[one]) for one in numbers]
+    values = [cosine(compiled(tried[one:one + 1])[0][0].astype("float64"), expected[one]) for one in numbers]
     return float(numpy.mean(values)), values
 data = nncf.Dataset(list(range(len(rows))), lambda number: rows[number:number + 1])
+judged = nncf.Dataset(list(range(len(tried))))
 made = nncf.quantize(model, data, subset_size=len(rows))
 openvino.save_model(made, "nncf.xml", compress_to_fp16=False)
-made = nncf.quantize_with_accuracy_control(model, data, data, validate, max_drop=float(sys.argv[1]),
+made = nncf.quantize_with_accuracy_control(model, data, judged, validate, max_drop=float(sys.argv[1]),
                                            subset_size=len(rows))
 openvino.save_model(made, "nncf_accuracy.xml", compress_to_fp16=False)
 """
@@ -122,8 +126,10 @@ class Comparison:
         network, bins = Network(model.SerializeToString(), args.model), open_bins(Path(args.input), None)
         judged = open_bins(Path(args.validation), None)
         self.validation = Validation(judged, load_annotations(args.dataroot), network.infer)
-        self.rows, self.judged = bins.read(range(len(bins))), judged.read(range(len(judged)))
-        for name, values in (("rows", self.rows), ("judged", self.judged), ("expected", network.infer(self.rows))):
+        self.rows, tried = (np.concatenate(list(batches(bins, numbers, None))) for numbers in share_out(bins, PEOPLE))
+        self.judged = judged.read(range(len(judged)))
+        for name, values in (("rows", self.rows), ("tried", tried), ("expected", network.infer(tried)),
+                             ("judged", self.judged)):
             np.save(folder / f"{name}.npy", values)
 
     def python(self, python: str, code: str, *arguments: object) -> str:

@@ -139,7 +139,7 @@ def test_normal_and_mirrored_bins_meet_again_in_the_score():
     assert flags(score)["--dump_dir_flip"] == f"results/{flags(mirrored)['--output_dirname']}"
 
 
-def test_int8_is_calibrated_on_other_photos_and_finds_people_in_float16(tmp_path):
+def test_int8_is_calibrated_on_other_photos_and_finds_people_in_float32(tmp_path):
     """On 100 of them, by the people that the weights find there."""
     for name in ("photos/1.jpg", "weights", "cfg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -147,7 +147,7 @@ def test_int8_is_calibrated_on_other_photos_and_finds_people_in_float16(tmp_path
     found = commands("--targets", "gpu", "--precision", "int8", "--calibration", "photos", "--weights", "weights",
                      "--yolo_cfg", "cfg")
     detector, pose = (one for one in found if "tensorrt.build" in one)
-    assert flags(detector)["--precision"] == "fp16" and flags(pose)["--precision"] == "int8"
+    assert flags(detector)["--precision"] == "fp32" and flags(pose)["--precision"] == "int8"
     scored, calibration = (one for one in found if one.startswith("preprocess.py"))
     assert flags(calibration)["--images"] == str(tmp_path / "photos") and flags(calibration)["--limit"] == "100"
     quantize, = (one for one in found if one.startswith("quantize.py"))

@@ -34,9 +34,9 @@ def check(job: Job) -> List[Stage]:
 
 
 def find_people(job: Job) -> List[Stage]:
-    half = precision(job).replace("int8", "fp16")  # int8 blurs coordinates
-    engine = _engine(job, job.detector_onnx, half)
-    built = [] if engine == job.detector_onnx else [build_engine(half, job.detector_onnx, engine, job.first_device)]
+    of = precision(job).replace("int8", "fp32")  # int8 blurs coordinates, and fp16 of TensorRT 11 needs ModelOpt
+    engine = _engine(job, job.detector_onnx, of)
+    built = [] if engine == job.detector_onnx else [build_engine(of, job.detector_onnx, engine, job.first_device)]
     return [*job.export_detector(), *built, job.detect("tensorrt", "--device", job.first_device, model=engine)]
 
 
