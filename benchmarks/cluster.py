@@ -31,7 +31,7 @@ from contract.script import exit_code  # noqa: E402
 from cluster.pretended import column, nodes_here, poison, workers_here  # noqa: E402
 from contract.arguments import HelpFormatter, at_least  # noqa: E402
 from contract.errors import UserError  # noqa: E402
-from contract.tables import format_table  # noqa: E402
+from contract.tables import format_row, format_table  # noqa: E402
 from contract.threads import cpu_limit  # noqa: E402
 from demo.render import render  # noqa: E402
 
@@ -173,14 +173,16 @@ def main() -> None:
     args = parse_args()
     with nodes_here() as cluster:
         campaign = Campaign(args, cluster)
-        print(compare_speeds(campaign, args.workers, args.turns))
+        print(compare_speeds(campaign, args.workers, args.turns), flush=True)
         print(f"all runs: the bytes of one process, {', '.join(FILES)}")
         dice = np.random.default_rng(SEED)
-        seconds = campaign.run(2).seconds if args.losses else 0
-        rows = [[number + 1, *campaign.lose(dice, seconds)] for number in range(args.losses)]
-        if rows:
-            print(format_table(["run", "worker killed", "node killed", "took", "restarted"], rows))
-            print(f"undisturbed {seconds:.1f} s; {args.losses} of {args.losses} runs: the same bytes")
+        if args.losses:
+            seconds = campaign.run(2).seconds
+            print(f"undisturbed, 2 workers take {seconds:.1f} s", flush=True)
+            print(format_table(["run", "worker killed", "node killed", "took", "restarted"], []), flush=True)
+            for number in range(1, args.losses + 1):
+                print(format_row([number, *campaign.lose(dice, seconds)]), flush=True)
+            print(f"{args.losses} runs: the bytes of one process")
 
 
 if __name__ == "__main__":
