@@ -18,7 +18,7 @@ from backends.rooms import ROOMS, add_flags, backend_of, given_flags
 from contract.arguments import HelpFormatter, at_least, one_part, parse
 from detection.decoding import Thresholds
 from detection.detector import SPP_CFG, Detector, detect_folder
-from pose.annotations import open_photos
+from pose.photos import open_photos
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

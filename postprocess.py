@@ -26,6 +26,7 @@ from contract.files import make_folder, read_json, remove_file, require_writable
 from contract.locks import hold
 from contract.manifest import Manifest, settings_difference
 from contract.measures import is_measure
+from contract.memory import keep_freed_memory
 from contract.progress import Progress
 from contract.published import expectations
 from contract.records import is_emulated
@@ -219,6 +220,7 @@ def published_lines(metrics: Dict[str, Any], cfg: str) -> List[str]:
 
 
 def main() -> None:
+    keep_freed_memory()
     args = parse_args()
     truth, manifest = open_annotations(args), open_manifest(args)
     metrics = postprocess(truth, manifest, Path(args.dump_dir),

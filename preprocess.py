@@ -27,15 +27,16 @@ from contract.errors import UserError, note
 from contract.files import make_folder, sha256_of_file, sha256_of_rows
 from contract.locks import hold, reading
 from contract.manifest import Manifest
+from contract.memory import keep_freed_memory
 from contract.pixels import DTYPES, FLOAT32, UINT8
 from contract.progress import Progress
 from contract.records import EMULATED, is_emulated, read_record
-from pose.annotations import annotations_path, ground_truth_boxes, load_annotations, open_photos
+from pose.annotations import annotations_path, ground_truth_boxes, load_annotations
 from pose.coco import CORNERS, PERSON, Detections, are_corners, load_detections
-from pose.crops import Normalizer, mirror, opencv_release
+from pose.crops import Normalizer, crop_person, mirror, opencv_release
 from pose.geometry import GEOMETRIES
 from pose.people import DETECTED, GROUND_TRUTH, build_manifest
-from pose.photos import Photos
+from pose.photos import Photos, open_photos
 from pose.spec import PoseSpec, load_spec
 
 WEIGHTS = ("./models/yolov3-spp.weights", "AlphaPose/detector/yolo/data/yolov3-spp.weights")  # ours, and a clone's
@@ -172,11 +173,11 @@ def write_bins(photos: Photos, detections: Detections, config: PoseSpec, folders
     def crop_photograph(image_id: int, rows: List[int]) -> int:
         image = photos.read(image_id)
         for row in rows:
-            crop = geometry.crop(image, centers[row], scales[row], config.input_size)
+            crop = crop_person(image, centers[row], scales[row], config.input_size, geometry.three_points)
             tensor = crop if config.dtype == UINT8 else normalize(crop)
             normal.put(row, tensor)
             for writer in mirrored:
-                writer.put(row, mirror(tensor, axis=-2 if config.dtype == UINT8 else -1))
+                writer.put(row, mirror(tensor))
         return len(rows)
 
     rows_of: Dict[int, List[int]] = {}
@@ -214,6 +215,7 @@ def detect_people(args: argparse.Namespace) -> Path:
 
 
 def main() -> None:
+    keep_freed_memory()
     args = parse_args()
     config = dataclasses.replace(load_spec(args.cfg), dtype=args.dtype)
     detections_file = None if args.gt_boxes else Path(args.detections) if args.detections else detect_people(args)

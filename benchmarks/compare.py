@@ -29,8 +29,8 @@ from contract.dumps import dump_name  # noqa: E402
 from contract.files import make_folder, write_json  # noqa: E402
 from contract.manifest import Manifest, save_manifest  # noqa: E402
 from pose.annotations import annotations_path  # noqa: E402
+from pose.boxes import positions_to_image  # noqa: E402
 from pose.coco import Detections  # noqa: E402
-from pose.crops import positions_to_image  # noqa: E402
 from pose.people import build_manifest  # noqa: E402
 from pose.spec import PoseSpec  # noqa: E402
 

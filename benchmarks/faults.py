@@ -13,11 +13,11 @@ import numpy as np
 from backends.rooms import open_backend
 from contract.backend import infer_rows
 from contract.manifest import Manifest
-from pose.annotations import open_photos
 from pose.coco_results import results_of
 from pose.crops import Normalizer, get_affine, mirror
 from pose.decoders import heatmaps_to_keypoints
 from pose.heatmaps import flip_back, shift_clean
+from pose.photos import open_photos
 from pose.skeleton import COCO17
 from pose.spec import PoseSpec
 

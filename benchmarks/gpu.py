@@ -37,10 +37,11 @@ from contract.errors import DONE, MISSED, UserError  # noqa: E402
 from contract.files import make_folder, write_file  # noqa: E402
 from contract.pixels import UINT8  # noqa: E402
 from contract.spec import row_bytes  # noqa: E402
-from pose.annotations import annotations_path, ground_truth_boxes, load_annotations, open_photos  # noqa: E402
-from pose.crops import Normalizer  # noqa: E402
+from pose.annotations import annotations_path, ground_truth_boxes, load_annotations  # noqa: E402
+from pose.crops import Normalizer, crop_person  # noqa: E402
 from pose.geometry import GEOMETRIES  # noqa: E402
 from pose.metrics import cosines, peak_cells, tensor_sums  # noqa: E402
+from pose.photos import open_photos  # noqa: E402
 from pose.spec import PoseSpec, load_spec  # noqa: E402
 
 DEVICE = "cuda"
@@ -160,7 +161,7 @@ def render_crops(folder: Path, people: int) -> np.ndarray:
     boxes = ground_truth_boxes(load_annotations(annotations_path(folder)))
     geometry, normalize = GEOMETRIES[spec.geometry], Normalizer(spec.mean, spec.std)
     places = zip(boxes.image_ids.tolist(), *geometry.place(boxes.bbox_xyxy, spec.input_size[1] / spec.input_size[0]))
-    return np.stack([normalize(geometry.crop(photos.read(image), center, size, spec.input_size))
+    return np.stack([normalize(crop_person(photos.read(image), center, size, spec.input_size, geometry.three_points))
                      for image, center, size in itertools.islice(places, people)])
 
 

@@ -31,7 +31,8 @@ from contract.dumps import dump_name  # noqa: E402
 from contract.files import make_folder, write_json  # noqa: E402
 from contract.manifest import load_manifest  # noqa: E402
 from contract.spec import row_bytes  # noqa: E402
-from pose.annotations import annotations_path, load_annotations, open_photos  # noqa: E402
+from pose.annotations import annotations_path, load_annotations  # noqa: E402
+from pose.photos import open_photos  # noqa: E402
 from pose.spec import PoseSpec  # noqa: E402
 
 PHOTOGRAPHS, BOXES_PER_PHOTOGRAPH = 116, 7  # 812 people, 7 to a photo as YOLOv3-SPP finds them at 0.1

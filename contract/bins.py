@@ -89,7 +89,7 @@ class RowWriter:
             if len(rows) < self.manifest.rows(number):
                 return
             del self.incomplete[number]
-        write_file(self.folder / self.names[number], np.concatenate([rows[row] for row in sorted(rows)]))
+        write_file(self.folder / self.names[number], *(rows[row] for row in sorted(rows)))
 
 
 class BinReader:

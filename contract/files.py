@@ -47,12 +47,12 @@ def require_writable(folder: PathLike) -> None:
         raise OSError(code, os.strerror(code), os.fspath(place))
 
 
-def write_file(path: PathLike, data: Any) -> None:
-    """Write bytes (anything with the buffer protocol) so that `path` is whole or not there."""
+def write_file(path: PathLike, *parts: Any) -> None:
+    """Write bytes (anything with the buffer protocol), one after the other, so that `path` is whole or not there."""
     partial = f"{os.fspath(path)}.{secrets.token_hex(4)}{PARTIAL}"  # two runs that write it do not mix
     try:
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE), "wb") as file:
-            file.write(data)
+            file.writelines(parts)
         os.replace(partial, path)
     except OSError as error:  # a full disk raises from write() without a file name
         remove_file(partial)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any, Optional
+from typing import Any, Iterable, Iterator, Optional, Sized
 
 from contract.packages import not_importable
 from contract.stage import QUIET
@@ -14,25 +14,33 @@ SECONDS_BETWEEN_COUNTS, SECONDS_BETWEEN_LINES = 0.5, 10.0
 
 
 def Progress(*arguments: Any, disable: bool = False, **options: Any) -> Any:
-    """A bar of tqdm, with its arguments; a `Count` where Python has only numpy, as on a server, and in LINES."""
-    quiet = disable or bool(os.environ.get(QUIET)) or None  # to tqdm, None means: where stderr is no terminal
-    if os.environ.get(LINES):
-        return Count(disable=bool(quiet), lines=True, **options)
-    if not_importable({"tqdm": "tqdm"}):
-        return Count(disable=quiet, **options)
+    """A bar of tqdm, with its arguments. A `Count` in LINES, where Python has only numpy, as on a server, and where
+    nothing is shown: tqdm takes longer to load than a small stage needs."""
+    quiet = disable or bool(os.environ.get(QUIET))
+    lines = bool(os.environ.get(LINES))
+    hidden = quiet or not (lines or sys.stderr.isatty())
+    if lines or hidden or not_importable({"tqdm": "tqdm"}):
+        return Count(*arguments, disable=hidden, lines=lines, **options)
     from tqdm import tqdm
 
-    return tqdm(*arguments, disable=quiet, **options)
+    return tqdm(*arguments, **options)
 
 
 class Count:
-    """A count that is printed again over itself, or in lines, with the arguments of tqdm's bar that are used there."""
+    """A count that is printed again over itself, or in lines, with the arguments of tqdm's bar that are used here."""
 
-    def __init__(self, total: int, unit: str, desc: str, *, disable: Optional[bool], lines: bool = False):
-        self.total, self.unit, self.desc, self.done = total, unit, desc, 0
-        self.disable = not sys.stderr.isatty() if disable is None else disable
+    def __init__(self, rows: Iterable = (), desc: str = "", total: Optional[int] = None, *, unit: str = "",
+                 initial: int = 0, disable: bool = False, lines: bool = False, unit_scale: bool = False):
+        self.rows, self.unit, self.desc, self.done, self.disable = rows, unit, desc, initial, disable
+        self.total = len(rows) if total is None and isinstance(rows, Sized) else total
         self.text, self.seconds = ("{}\n", SECONDS_BETWEEN_LINES) if lines else ("\r{}", SECONDS_BETWEEN_COUNTS)
         self.lines, self.shown = lines, time.time() if lines else 0.0  # what is short needs no line
+
+    def __iter__(self) -> Iterator:
+        with self:
+            for row in self.rows:
+                yield row
+                self.update()
 
     def __enter__(self) -> Count:
         return self
@@ -40,6 +48,7 @@ class Count:
     def __exit__(self, *_: Any) -> None:
         if not self.disable and not self.lines:
             sys.stderr.write("\n")
+        self.disable = True  # a loop over it ends it too
 
     def update(self, count: int = 1) -> None:
         self.done += count
@@ -48,3 +57,6 @@ class Count:
             self.shown = time.time()
             sys.stderr.write(self.text.format(f"{self.desc}: {self.done}/{self.total} {self.unit}"))
             sys.stderr.flush()
+
+    def set_postfix(self, **_: Any) -> None:
+        """What tqdm shows behind its bar is not shown here."""

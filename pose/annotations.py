@@ -14,7 +14,6 @@ import numpy as np
 from contract.errors import UserError, note
 from contract.files import PathLike, read_json
 from pose.coco import CORNERS, LARGEST_ID, LARGEST_PIXEL, PERSON, Detections, are_corners, are_fractions
-from pose.photos import Photos
 from pose.skeleton import COCO17
 
 LABELLED = (0, 1, 2)  # what COCO writes after x and y: not labelled, hidden, visible
@@ -61,13 +60,6 @@ def load_images(source: PathLike) -> Dict[int, Dict[str, Any]]:
         return _images(_sections(read_json(path, "annotations"), "images"))
     except UserError as error:
         raise _named(path, error) from None
-
-
-def open_photos(dataroot: PathLike, images: Optional[PathLike] = None,
-                annotations: Optional[PathLike] = None) -> Photos:
-    """The photos of a data root, or of a folder `images`, named as the annotations say where there are any."""
-    path = annotations_path(annotations or dataroot)
-    return Photos(images or Path(dataroot) / "val2017", load_images(path) if annotations or path.exists() else None)
 
 
 def load_annotations(source: PathLike) -> Annotations:

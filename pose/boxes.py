@@ -1,6 +1,7 @@
-"""Person boxes: from detections to the box that is cropped.
+"""Person boxes: from detections to the box that is cropped, and from there back to the photo.
 
-Axes: N people. Formats are in the names: xywh is left, top, width, height; xyxy is left, top, right, bottom; pixels.
+Axes: N people, K joints. Formats are in the names: xywh is left, top, width, height; xyxy is left, top, right,
+bottom; pixels.
 """
 from __future__ import annotations
 
@@ -39,3 +40,23 @@ def center_scale_to_xyxy(center: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """(N, 2) centres and (N, 2) widths and heights -> (N, 4) float32 corners, computed in float64 as AlphaPose does."""
     low = center.astype(np.float64) - scale.astype(np.float64) * 0.5
     return np.concatenate([low, low + scale.astype(np.float64)], axis=1).astype(np.float32)
+
+
+def three_points_above(center: np.ndarray, width: np.float32) -> np.ndarray:
+    """(3, 2) float32: the centre, the point half a WIDTH above it, and the centre turned by a quarter about that."""
+    above = center - np.array([0, width * np.float32(0.5)], np.float32)
+    x, y = center - above
+    return np.stack([center, above, above + np.array([-y, x], np.float32)])
+
+
+def positions_to_image(positions: np.ndarray, crop_xyxy: np.ndarray, heatmap_size: Tuple[int, int]) -> np.ndarray:
+    """(N, K, 2) heatmap positions of the (N, 4) crops -> (N, K, 2) float32 photo pixels.
+
+    The inverse of `pose.crops.get_affine` for a heatmap raster: the crop's WIDTH scales both axes, and the centres
+    correspond without a half-pixel term.
+    """
+    low, high = crop_xyxy[:, :2].astype(np.float64), crop_xyxy[:, 2:].astype(np.float64)
+    height, width = heatmap_size
+    scale = (high[:, :1] - low[:, :1]) / width
+    center = low + (high - low) * 0.5
+    return (center[:, None] + (positions - (width / 2, height / 2)) * scale[:, None]).astype(np.float32)

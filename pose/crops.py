@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from contract.errors import UserError
+from pose.boxes import three_points_above
 from pose.photos import read_photograph as read_photograph
 
 
@@ -25,43 +26,24 @@ def opencv_release() -> str:
     return release
 
 
-def get_affine(center: np.ndarray, scale: np.ndarray, output_size: Tuple[int, int]) -> np.ndarray:
+def get_affine(center: np.ndarray, scale: np.ndarray, output_size: Tuple[int, int],
+               three_points: Callable[..., np.ndarray] = three_points_above) -> np.ndarray:
     """The similarity that takes a box (centre, width and height, float32) to a (height, width) raster: (2, 3) float64.
 
     From three point pairs in float32, rounded where AlphaPose rounds (`get_affine_transform`); there is no half-pixel
     term. A box of no size gives the zero matrix, which makes a constant crop.
     """
     height, width = output_size
-    source = _three_points(center, scale[0])
-    target = _three_points(np.array([width * 0.5, height * 0.5], np.float32), np.float32(width))
-    return cv2.getAffineTransform(source, target)
-
-
-def _three_points(center: np.ndarray, width: np.float32) -> np.ndarray:
-    """(3, 2) float32: the centre, the point half a WIDTH above it, and the centre turned by a quarter about that."""
-    above = center - np.array([0, width * np.float32(0.5)], np.float32)
-    x, y = center - above
-    return np.stack([center, above, above + np.array([-y, x], np.float32)])
+    target = three_points(np.array([width * 0.5, height * 0.5], np.float32), np.float32(width))
+    return cv2.getAffineTransform(three_points(center, scale[0]), target)
 
 
 def crop_person(image: np.ndarray, center: np.ndarray, scale: np.ndarray, input_size: Tuple[int, int],
-                affine: Callable[..., np.ndarray] = get_affine) -> np.ndarray:
+                three_points: Callable[..., np.ndarray] = three_points_above) -> np.ndarray:
     """(H0, W0, 3) uint8 photo -> (H, W, 3) uint8 crop, bilinear; black where the box leaves the photo."""
     height, width = input_size
-    return cv2.warpAffine(image, affine(center, scale, input_size), (width, height), flags=cv2.INTER_LINEAR)
-
-
-def positions_to_image(positions: np.ndarray, crop_xyxy: np.ndarray, heatmap_size: Tuple[int, int]) -> np.ndarray:
-    """(N, K, 2) heatmap positions of the (N, 4) crops -> (N, K, 2) float32 photo pixels.
-
-    The inverse of `get_affine` for a heatmap raster: the crop's WIDTH scales both axes, and the centres
-    correspond without a half-pixel term.
-    """
-    low, high = crop_xyxy[:, :2].astype(np.float64), crop_xyxy[:, 2:].astype(np.float64)
-    height, width = heatmap_size
-    scale = (high[:, :1] - low[:, :1]) / width
-    center = low + (high - low) * 0.5
-    return (center[:, None] + (positions - (width / 2, height / 2)) * scale[:, None]).astype(np.float32)
+    matrix = get_affine(center, scale, input_size, three_points)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
 
 
 class Normalizer:
@@ -80,11 +62,12 @@ class Normalizer:
     def __call__(self, crop: np.ndarray) -> np.ndarray:
         tables = self.tables if crop.max() > 1 else self.dark_tables
         tensor = np.empty((3, *crop.shape[:2]), np.float32)
-        for channel, table in enumerate(tables):
-            np.take(table, crop[:, :, channel], out=tensor[channel], mode="clip")
+        for channel, table, values in zip(cv2.split(crop), tables, tensor):
+            cv2.LUT(channel, table, dst=values)
         return tensor
 
 
-def mirror(tensor: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mirror a crop along the axis of its W: (..., W) or, with axis 1, (H, W, 3). Shape and dtype stay; contiguous."""
-    return np.ascontiguousarray(np.flip(tensor, axis))
+def mirror(crop: np.ndarray) -> np.ndarray:
+    """Mirror crops along their W: (..., H, W) float32 or (..., H, W, 3) uint8. Shape and dtype stay; contiguous."""
+    pixel = crop.shape[-1:] if crop.dtype == np.uint8 else ()
+    return cv2.flip(crop.reshape(-1, crop.shape[-1 - len(pixel)], *pixel), 1).reshape(crop.shape)

@@ -12,7 +12,7 @@ import numpy as np
 
 from contract.spec import KEYPOINTS
 from pose.geometry import GEOMETRIES, Size
-from pose.heatmaps import FLIP_SHIFTS, expected_positions, find_peaks, flip_back
+from pose.heatmaps import expected_positions, find_peaks, turned_back
 from pose.mmpose import find_peaks_0x, find_peaks_1x
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def heatmaps_to_keypoints(heatmaps: np.ndarray, heatmaps_flip: Optional[np.ndarr
     and (N, K) scores, both float32. Of a one-pass model `heatmaps` are its (N, K, 3) keypoints."""
     both: List[np.ndarray] = [heatmaps]
     if heatmaps_flip is not None:
-        both.append(FLIP_SHIFTS[flip_shift](flip_back(heatmaps_flip, spec.skeleton)))
+        both.append(turned_back(heatmaps_flip, spec.skeleton, flip_shift))
     decoder = DECODERS[spec.decode]
     positions, scores = decoder.decode(both)
     return GEOMETRIES[spec.geometry].to_image(positions, crop_xyxy, decoder.raster(spec)), scores
@@ -83,4 +83,8 @@ def heatmaps_to_keypoints(heatmaps: np.ndarray, heatmaps_flip: Optional[np.ndarr
 
 def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
     """The mean of one or two float32 arrays, in float32."""
-    return values[0] if len(values) == 1 else (values[0] + values[1]) / np.float32(2)
+    if len(values) == 1:
+        return values[0]
+    mean = values[0] + values[1]
+    mean /= np.float32(2)
+    return mean

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Tuple
 
-import cv2
 import numpy as np
 
 from pose.boxes import BOX_PADDING
@@ -47,16 +46,9 @@ def _widen(width: np.ndarray, height: np.ndarray, aspect_ratio: float) -> np.nda
     return np.stack([np.maximum(width, height * aspect_ratio), np.maximum(height, width / aspect_ratio)], axis=1)
 
 
-def get_affine_1x(center: np.ndarray, scale: np.ndarray, output_size: Tuple[int, int]) -> np.ndarray:
-    """(2, 3) float64 as pose.crops.get_affine, from the three points of 1.x: beside the centre, where 0.x has them
-    above it."""
-    height, width = output_size
-    target = _three_points(np.array([width * 0.5, height * 0.5], np.float32), np.float32(width))
-    return cv2.getAffineTransform(_three_points(center, scale[0]), target)
-
-
-def _three_points(center: np.ndarray, width: np.float32) -> np.ndarray:
-    """(3, 2) float32: the centre, the point half a WIDTH to its left, and the centre turned by a quarter about that."""
+def three_points_beside(center: np.ndarray, width: np.float32) -> np.ndarray:
+    """(3, 2) float32 as pose.boxes.three_points_above, of 1.x: the centre, the point half a WIDTH to its left, and the
+    centre turned by a quarter about that."""
     left = center - np.array([width * np.float32(0.5), 0], np.float32)
     x, y = center - left
     return np.stack([center, left, left + np.array([-y, x], np.float32)])

@@ -20,6 +20,7 @@ import numpy as np
 
 from contract.errors import UserError
 from contract.files import PathLike
+from pose.annotations import annotations_path, load_images
 
 SUFFIXES = (".jpeg", ".jpg", ".png")  # in small letters or capitals
 LONGEST_NUMBER = 18  # digits of an id: int64 holds them
@@ -127,6 +128,13 @@ class Photos:
             if is_number(path.stem):
                 numbered.setdefault(int(path.stem), []).append(path)
         return numbered
+
+
+def open_photos(dataroot: PathLike, images: Optional[PathLike] = None,
+                annotations: Optional[PathLike] = None) -> Photos:
+    """The photos of a data root, or of a folder `images`, named as the annotations say where there are any."""
+    path = annotations_path(annotations or dataroot)
+    return Photos(images or Path(dataroot) / "val2017", load_images(path) if annotations or path.exists() else None)
 
 
 def _parts(name: str) -> Tuple[str, ...]:

@@ -21,7 +21,7 @@ from contract.spec import KEYPOINTS, outputs_of
 from detection.decoding import Thresholds, anchor_rows, find_people
 from detection.detector import Detector, batch_of, open_detector
 from detection.letterbox import boxes_to_photograph, letterbox, network_input
-from pose.crops import Normalizer, mirror
+from pose.crops import Normalizer, crop_person, mirror
 from pose.decoders import heatmaps_to_keypoints
 from pose.geometry import GEOMETRIES
 from pose.poses import People
@@ -104,11 +104,10 @@ class Poser:
         """(H, W, 3) RGB, (N, 4) -> the network's inputs, N or with `flip` 2 N, and (N, 4) corners of the crops."""
         height, width = self.spec.input_size
         centers, scales = self.geometry.place(boxes_xyxy, width / height)
-        crops = [self._tensor(self.geometry.crop(image, center, scale, self.spec.input_size))
+        crops = [self._tensor(crop_person(image, center, scale, self.spec.input_size, self.geometry.three_points))
                  for center, scale in zip(centers, scales)]
         if self.flip:
-            axis = -1 if self.spec.dtype == FLOAT32 else -2
-            crops += [mirror(crop, axis) for crop in crops]
+            crops += map(mirror, crops)
         return crops, self.geometry.corners(centers, scales)
 
     def _tensor(self, crop: np.ndarray) -> np.ndarray:

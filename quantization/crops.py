@@ -14,7 +14,7 @@ from contract.spec import load_spec
 from detection.detector import find_photographs, read_letterboxed
 from detection.spec import DetectorSpec
 from pose.coco import load_detections
-from pose.crops import Normalizer
+from pose.crops import Normalizer, crop_person
 from pose.geometry import GEOMETRIES
 from pose.photos import Photos, read_photograph
 from pose.spec import PoseSpec
@@ -46,7 +46,7 @@ class BoxRows:
         for number in numbers:
             image = self.photos.read(int(self.detections.image_ids[number]))
             center, scale = (one[number] for one in self.placed)
-            crop = GEOMETRIES[self.spec.geometry].crop(image, center, scale, self.spec.input_size)
+            crop = crop_person(image, center, scale, self.spec.input_size, GEOMETRIES[self.spec.geometry].three_points)
             rows.append(crop if self.spec.dtype == UINT8 else normalize(crop))
         return np.stack(rows)
 

@@ -18,12 +18,12 @@ from backends.rooms import open_backend
 from contract.backend import infer_rows
 from contract.files import make_folder
 from contract.manifest import load_manifest
-from pose.annotations import open_photos
 from pose.crops import get_affine
 from pose.decoders import heatmaps_to_keypoints
 from pose.heatmaps import flip_back, shift_clean, shift_original
 from pose.oks import rescore
 from pose.people import spec_of
+from pose.photos import open_photos
 
 PEOPLE, BATCH = 38, 16  # the last batch holds 6
 

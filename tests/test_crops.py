@@ -13,10 +13,10 @@ from conftest import IMAGENET_MEAN, IMAGENET_STD
 
 from contract.errors import UserError
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD
-from pose.annotations import open_photos
 from pose.boxes import box_to_center_scale
 from pose.coco import load_detections
 from pose.crops import Normalizer, crop_person, get_affine, mirror, read_photograph
+from pose.photos import open_photos
 
 SIZE = (256, 192)
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pose.crops import positions_to_image
+from pose.boxes import positions_to_image
 from pose.decoders import heatmaps_to_keypoints
 from pose.heatmaps import FLIP_SHIFTS, expected_positions, find_peaks, flip_back, shift_clean, shift_original
 from pose.spec import PoseSpec

@@ -282,8 +282,7 @@ def test_torch_finds_them_too(main, coco, tmp_path):
 
 def test_predict_takes_the_model(work, coco):
     """In memory: the people of the same boxes, whichever file the model is."""
-    from pose.annotations import open_photos
-    from pose.crops import read_photograph
+    from pose.photos import open_photos, read_photograph
     from prediction.estimator import Estimator
 
     photo = read_photograph(next(iter(open_photos(coco).all().values())))

@@ -13,9 +13,8 @@ from contract.backend import Backend, infer_rows
 from contract.bins import BinReader
 from contract.pixels import FLOAT32, UINT8
 from contract.spec import Tensors
-from pose.annotations import open_photos
 from pose.crops import Normalizer, mirror
-from pose.photos import Photos
+from pose.photos import Photos, open_photos
 from pose.spec import PoseSpec
 
 BATCH = 16  # of a model that takes any

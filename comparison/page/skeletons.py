@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 
 from comparison.people import People
-from pose.annotations import open_photos
 from pose.drawing import Palette
 from pose.drawing import draw_person as draw_skeleton
 from pose.oks import SCORED_JOINT
-from pose.photos import Photos
+from pose.photos import Photos, open_photos
 
 PICTURE, DETAIL = 300, 2  # units across, and pixels of a unit
 COLORS = (Palette(*3 * [(44, 123, 229)]), Palette(*3 * [(255, 140, 26)]))  # of a and b; page.css has them as well
