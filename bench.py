@@ -8,6 +8,12 @@ ratio is taken within each round, and the median and range of these are printed,
 the largest value in float32, within compare.py's gate fp16 or int8 where one of the two runs is of that precision. What
 each round has timed is held against the outputs that are compared. Writes bench.md, bench.json, bench.svg and bench.png
 into --output. With --pipeline, a detector and a pose model are timed together, and pipeline.md is written.
+
+    python3 bench.py --target cpu --dataroot data/demo --checkpoint demo/fastpose_small.pth \\
+        --cfg configs/demo_fastpose.yaml
+
+times every way of this CPU from photos and boxes to COCO results: each runtime that is installed, each of its
+precisions, with two folders of bins and with one pass. It names the fastest that agrees, and writes cpu.md.
 """
 from __future__ import annotations
 
@@ -43,6 +49,7 @@ from contract.spec import Spec, load_spec
 from contract.tables import format_table, mark
 from contract.workers import end, start
 from detection.detector import SPP_CFG
+from jobs.ways import add_arguments, table
 from prediction.timing import Pair, bench_pipeline
 
 LIBRARIES = ("onnxruntime", "openvino", "tensorrt", "torch")  # names under which a backend gives its version
@@ -76,7 +83,7 @@ class Run:
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0],
                                      formatter_class=HelpFormatter)
-    parser.add_argument("--run", action="append", required=True, metavar="BACKEND:MODEL[:DEVICE] [--FLAG ...]",
+    parser.add_argument("--run", action="append", default=[], metavar="BACKEND:MODEL[:DEVICE] [--FLAG ...]",
                         help="a model to time; repeat the option for each. {batch} in MODEL stands for the batch "
                         "size. Flags, such as --precision fp16, are those of infer.py. Ratios are to the first --run")
     parser.add_argument("--batch", type=at_least(1), nargs="+", default=[1, 4, 8, 16], help="batch sizes")
@@ -95,7 +102,13 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         help="with --pipeline: a detector, one for each --run")
     parser.add_argument("--yolo_cfg", default=os.path.relpath(SPP_CFG), help="darknet's .cfg of the detectors")
     parser.add_argument("--images", help="with --pipeline: folder of pictures")
-    return parse(parser, argv)
+    parser.add_argument("--target", choices=("cpu",), help="in place of --run: time every way of this machine's CPU, "
+                        "at the last of the batch sizes")
+    add_arguments(parser.add_argument_group("with --target"))
+    args = parse(parser, argv)
+    if bool(args.run) == bool(args.target):
+        parser.error("expected --run, or --target in place of it")
+    return args
 
 
 def parse_run(text: str, batch: int) -> Run:
@@ -330,8 +343,17 @@ def time_pipeline(args: argparse.Namespace) -> None:
     print(report)
 
 
+def time_ways(args: argparse.Namespace) -> None:
+    output = make_folder(args.output)
+    report = table(args, args.batch[-1], output / "ways")
+    write_file(output / "cpu.md", f"{report}\n".encode())
+    print(report)
+
+
 def main() -> None:
     args = parse_args()
+    if args.target:
+        return time_ways(args)
     if args.pipeline:
         return time_pipeline(args)
     runs = [parse_run(text, batch) for batch in args.batch for text in args.run]

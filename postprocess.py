@@ -44,7 +44,7 @@ from pose.result_table import result_row, score_cell
 from pose.spec import load_spec
 
 VAL2017 = 5000  # photos of the set that published scores are of
-PEOPLE_AT_ONCE = 16  # two stacks of heatmaps this long stay in a core's cache
+PEOPLE_AT_ONCE = 8  # two stacks of heatmaps this long stay in a core's cache
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
