@@ -6,6 +6,7 @@ import pytest
 from conftest import ROOT
 from golden import functions, mmpose
 
+from pose.crops import crop_person
 from pose.decoders import heatmaps_to_keypoints
 from pose.geometry import GEOMETRIES
 from pose.spec import PoseSpec
@@ -31,7 +32,7 @@ def test_boxes_and_crops_are_mmposes(golden, version):
     np.testing.assert_allclose(centers, golden["center"], rtol=1e-7)
     np.testing.assert_allclose(sizes, golden["size"], rtol=1e-7)
     image = functions.photo()
-    crops = [geometry.crop(image, *place, functions.INPUT) for place in zip(centers, sizes)]
+    crops = [crop_person(image, *place, functions.INPUT, geometry.three_points) for place in zip(centers, sizes)]
     assert list(map(functions.sha256, crops)) == golden["crops"].tolist()
 
 
