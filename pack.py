@@ -45,8 +45,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                       "700MB or 4GB, for sticks and mail; a file beside them says how to join them")
     what.add_argument("--dtype", choices=DTYPES, default=UINT8, help="of the bins: uint8 is a quarter of the bytes, "
                       "and the chip normalises; published figures are of float32")
-    what.add_argument("--precision", nargs="+", metavar="P", help="for a gpu: fp32, fp16, int8; each is a run of its "
-                      "own (default: fp16)")
+    what.add_argument("--precision", nargs="+", metavar="P", help="for a gpu: fp32, fp16, int8; an Ascend chip: fp16, "
+                      "int8; a cpu: fp32, int8; each is a run of its own, and int8 is made here (default: fp16; cpu: "
+                      "fp32)")
     what.add_argument("--precision_mode", nargs="+", metavar="M", help="for an Ascend chip: of atc; each is a run of "
                       "its own (default: atc's own, force_fp16)")
     what.add_argument("--judge", nargs="+", type=path, metavar="TAR", help="score results that came back, compare them "
@@ -92,8 +93,8 @@ def check_usage(args: argparse.Namespace) -> None:
         if not packing.plan.kit_runners(target):
             raise UserError(f"--target {target}: a kit is for Ascend chips, gpu and cpu")
         if without_int8(target) != target:
-            raise UserError(f"--target {target}: a kit does not calibrate. Pack {without_int8(target)}, or run run.py "
-                            "on the server")
+            raise UserError(f"--target {target}: a kit is for {without_int8(target)}, and its precision an option: "
+                            f"--target {without_int8(target)} --precision int8")
     args.target = list(dict.fromkeys(args.target))
     packing.check_precisions(args)
     args.uint8 = args.dtype == UINT8

@@ -90,18 +90,24 @@ def problems_of(job: Job) -> List[str]:
         if file and file.suffix not in models:
             found.append(f"--{option} {file}: {job.target} with {job.runner} runs "
                          f"{' and '.join(models) or 'no model files, but the checkpoint and the weights'}")
-    if job.one_pass and not getattr(room, "ONE_PASS", False):
-        found.append(f"--one_pass: not for {job.target} with {job.runner}")
-    if job.one_pass and job.precision == INT8 and without_int8(job.target) not in ONE_PASS_INT8:
-        found.append(f"--one_pass in int8: not for {job.target}, but for {' and '.join(ONE_PASS_INT8)}")
-    if job.one_pass and is_calibrated(job):
-        found.append(f"--one_pass: int8 is made of a model that gives heatmaps. Run {job.target} without --one_pass")
+    found += one_pass_problems(job)
     missing = missing_packages(job) if not found else []
     if missing:
         found.append(f"{job.target} needs the Python packages {', '.join(missing)}, which are not installed"
                      + (f": {room.INSTALL}" if hasattr(room, "INSTALL") else ""))
     elif not found and job.model and job.model.suffix == ".onnx" and not getattr(room, "ANY_BATCH", False):
         found += model_problems(job.model, job)
+    return found
+
+
+def one_pass_problems(job: Job) -> List[str]:
+    found = []
+    if job.one_pass and not getattr(room_of(job.target, job.runner), "ONE_PASS", False):
+        found.append(f"--one_pass: not for {job.target} with {job.runner}")
+    if job.one_pass and job.precision == INT8 and without_int8(job.target) not in ONE_PASS_INT8:
+        found.append(f"--one_pass in int8: not for {job.target}, but for {' and '.join(ONE_PASS_INT8)}")
+    if job.one_pass and is_calibrated(job):
+        found.append(f"--one_pass: int8 is made of a model that gives heatmaps. Run {job.target} without --one_pass")
     return found
 
 

@@ -23,6 +23,7 @@ from jobs.job import Job
 from jobs.plan import plan, postprocess
 from jobs.runner import at_work
 from jobs.tables import results_table
+from jobs.targets import room_of
 from jobs.validation import comparison, forget_verdicts
 from kit import server
 from kit.archive import read_one, read_sums, unpack
@@ -162,6 +163,8 @@ def report(pairs: List[Pair]) -> str:
         by_aipp = job.dtype == UINT8 and job.target not in (CPU, "gpu")
         bins = f"{job.dtype}, AIPP" if by_aipp else job.dtype
         agrees = mark("yes" if pair.agrees else "NO", is_emulated(metrics)) if pair else NOTHING
-        return {"bins": bins, "from": pair.tar.name if pair else "this machine", "agrees with the CPU": agrees}
+        precision = room_of(job.target, job.runner).precision(job)
+        return {"bins": bins, "precision": precision, "from": pair.tar.name if pair else "this machine",
+                "agrees with the CPU": agrees}
 
     return results_table([*references.values(), *(pair.job for pair in pairs)], more)

@@ -5,6 +5,7 @@ from contract.script import ROOT
 
 import argparse
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
@@ -14,13 +15,13 @@ from contract.files import make_folder, write_json
 from contract.manifest import load_manifest
 from contract.onnx_file import files_of_onnx, save_facts
 from contract.progress import Progress
-from contract.room import INT8
+from contract.room import FP16
 from contract.stage import Stage
 from contract.version import VERSION
 from jobs.job import Job
 from jobs.plan import find_people, preprocess
 from jobs.runner import Runner
-from jobs.series import make_jobs, render
+from jobs.series import calibration_problems, make_jobs, one_pass_problems, render, render_calibration
 from jobs.targets import choose, room_of
 from kit import plan, server
 from kit.archive import Content, tar_bytes, write_tar
@@ -28,7 +29,6 @@ from kit.archive import Content, tar_bytes, write_tar
 CPU = "cpu"  # what the others are compared with
 TOP = "kit"
 RECORDS = "kits"  # in the work folder: of what each kit was packed, for the judge
-EXPORTER = "pth2onnx.py"
 PRECISIONS = "precision", "precision_mode"  # options that may be several runs
 HERE = Path(__file__).resolve().parent
 # What runs on the server, from the project's root: files, or folders with all their sources; and the options of every
@@ -53,40 +53,49 @@ def reference_jobs(args: argparse.Namespace) -> List[Job]:
 
 
 def kit_jobs(args: argparse.Namespace, references: Sequence[Job]) -> List[Packed]:
-    """What the kit runs: each target, precision and batch size."""
+    """What the kit runs: each target, precision and batch size. Raises UserError for what cannot be made here."""
+    jobs = [dataclasses.replace(one, target=target, runner=runner, options=options, variant=variant)
+            for target in args.target for runner in [next(iter(plan.kit_runners(target)))]
+            for options, variant in variants(target, args) for one in references]
+    problems = dict.fromkeys(problem for job in jobs for problem in
+                             [*one_pass_problems(job), *([] if args.demo else calibration_problems(job))])
+    if problems:
+        raise UserError(". ".join(problems))
+    return [packed_of(job) for job in jobs]
+
+
+def packed_of(job: Job) -> Packed:
+    """A room builds its own kind of file, which MODELS names first, of an ONNX file that is made here."""
+    room = room_of(job.target, job.runner)
+    stages = tuple(one for one in room.build(job) if one.leaves[0].suffix not in room.MODELS[:-1])
+    onnx = stages[-1].leaves[0] if stages else job.model
+    assert onnx is not None  # the one or the other
+    return Packed(job, onnx, stages)
+
+
+def variants(target: str, args: argparse.Namespace) -> List[Tuple[Dict[str, str], str]]:
+    """The options of each precision that was asked for, and what they add to names of files."""
     found = []
-    for target in args.target:
-        runner = next(iter(plan.kit_runners(target)))
-        for options, variant in variants(target, runner, args):
-            for one in references:
-                job = dataclasses.replace(one, target=target, runner=runner, options=options, variant=variant)
-                exports = [stage for stage in room_of(target, runner).build(job) if stage.name == EXPORTER]
-                onnx = exports[0].leaves[0] if exports else one.model
-                assert onnx is not None  # the one or the other
-                found.append(Packed(job, onnx, tuple(exports)))
+    takes = room_of(target, next(iter(plan.kit_runners(target)))).options(target)
+    asked = [[word for word in getattr(args, name) or () if word in words_of(target, name, args)] or [""]
+             for name in PRECISIONS]
+    for words in itertools.product(*asked):
+        options = {name: word for name, word in zip(PRECISIONS, words) if word in takes.get(name, ())}
+        found.append((options, "".join(f"_{word}" for word in words if word)))
     return found
 
 
-def variants(target: str, runner: str, args: argparse.Namespace) -> List[Tuple[Dict[str, str], str]]:
-    """The options of each precision that was asked for, and what they add to names of files."""
-    takes = room_of(target, runner).options(target)
-    for name in PRECISIONS:
-        words = getattr(args, name) or ()
-        if len(args.target) > 1:  # each takes its own
-            words = [word for word in words if word in takes.get(name, ()) or word == INT8]
-        if INT8 in words and name in takes:
-            raise UserError(f"--precision int8: a kit does not calibrate. Pack {target} with fp16 or fp32, or run "
-                            "run.py on the server")
-        if name in takes and words:
-            return [(choose([target], {"runner": runner, name: word})[0].options, f"_{word}") for word in words]
-    return [({}, "")]
+def words_of(target: str, name: str, args: argparse.Namespace) -> List[str]:
+    """What an option of PRECISIONS may be for a target. float16 is what atc makes where no mode is named."""
+    takes = room_of(target, next(iter(plan.kit_runners(target)))).options(target)
+    unasked = [FP16] if name == "precision" and "precision_mode" in takes and not args.precision_mode else []
+    return [*unasked, *takes.get(name, ())]
 
 
 def check_precisions(args: argparse.Namespace) -> None:
     """Raises UserError for a precision that none of the targets takes."""
     for name in PRECISIONS:
-        taken = {word for target in args.target for runner in plan.kit_runners(target)
-                 for word in room_of(target, runner).options(target).get(name, ())}
+        taken = {word for target in args.target for word in words_of(target, name, args)}
         for word in getattr(args, name) or ():
             if word not in taken:
                 raise UserError(f"--{name} {word} is not for {', '.join(args.target)}, expected "
@@ -97,7 +106,8 @@ def prepare(args: argparse.Namespace, references: Sequence[Job], packed: Sequenc
     """Run the stages that need packages: people, bins, ONNX files, and the CPU's results of the few."""
     first = references[0]
     exports = [*room_of(CPU, first.runner).build(first), *(stage for one in packed for stage in one.stages)]
-    runner.run([*render(args), *find_people(first), preprocess(first), *dict.fromkeys(exports)])
+    rendered = [*render(args), *render_calibration(args, [one.job for one in packed])]
+    runner.run([*rendered, *find_people(first), preprocess(first), *dict.fromkeys(exports)])
     few = plan.few_of(first, first.work / server.FEW)
     for bins, some in zip(plan.bins_of(first), plan.bins_of(few)):
         server.make_few(bins, some)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
 from contract.errors import printable
+from contract.room import INT8
 from contract.stage import Stage, stage
 from jobs.job import Job
 from jobs.targets import room_of, runners_of
@@ -19,10 +20,12 @@ KIT = Path(".")  # run.sh works there
 
 
 def on_server(job: Job, onnx: str, runner: str) -> Job:
-    """A job of the laptop as it is in the kit: the bins are there, the ONNX file is given."""
+    """A job of the laptop as it is in the kit: the bins are there, the ONNX file is given, which is int8 already where
+    int8 was asked for."""
     options = {**job.options, **({"device": DEVICES} if "device" in room_of(job.target, runner).options(job.target)
                                  else {})}
-    return dataclasses.replace(job, work=KIT, model=Path("models", onnx), runner=runner, options=options)
+    return dataclasses.replace(job, work=KIT, model=Path("models", onnx), runner=runner, options=options,
+                               quantized=job.quantized or job.precision == INT8)
 
 
 def few_of(job: Job, work: Path = Path(FEW)) -> Job:
@@ -77,7 +80,8 @@ def kit_runners(target: str) -> Dict[str, str]:
 def _lines(jobs: Sequence[Job]) -> List[str]:
     """Each model is built, then tried on the few people, and then the long runs follow."""
     room = room_of(jobs[0].target, jobs[0].runner)
-    lines = ["# the machine", *map(_line, room.check(jobs[0])),
+    one_of_each = reversed({job.variant: job for job in reversed(jobs)}.values())
+    lines = ["# the machine", *dict.fromkeys(_line(check) for job in one_of_each for check in room.check(job)),
              f"# the people of the self-check, in {FEW}/",
              _line(stage("-m", "kit.server", "few", *(bins.name for bins in bins_of(jobs[0]))))]
     for job in jobs:

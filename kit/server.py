@@ -85,7 +85,8 @@ def check(folder: Path, target: str) -> None:
     check_files(folder)
     check_modes(folder)
     check_disk(folder, kit, runs)
-    print(f"{folder}: kit {identity(folder)[:12]} is complete: {kit['people']} people, {kit['dtype']} bins")
+    print(f"{folder}: kit {identity(folder)[:12]} is complete: {kit['people']} people, {kit['dtype']} bins, for "
+          f"{', '.join(run['name'] for run in runs)}")
 
 
 def check_clock() -> None:

@@ -97,6 +97,25 @@ def test_a_gpu_and_a_cpu_in_one_table(kits, tmp_path):
     assert [row["model"].rsplit("_", 1)[1] for row in rows[1:3]] == ["fp32.engine", "fp16.engine"]
 
 
+def test_int8_is_made_here_and_gives_what_a_direct_run_gives(kits, tmp_path):
+    """In the form that each server wants, in one kit."""
+    options = ["--batch", BATCH, "--precision", "int8", "--calibration", kits.folder / "data" / "val2017", "--limit", 3]
+    done(kits.pack(tmp_path / "kit.tar", "--target", SOC, "gpu", "cpu", *options))
+    done(run(environment(), "run.py", "--quiet", *kits.inputs, "--targets", SOC, "--uint8", *options, "--work",
+             kits.work))
+    servers, tars = {SOC: environment(ais_bench=None), "gpu": nvidia(), "cpu": BARE}, []
+    for target, env in servers.items():
+        kit = unpack(tmp_path / "kit.tar", tmp_path / target)
+        assert f"for {target}_bs{BATCH}_uint8_int8\n" in done(run_kit(kit, env, target))
+        tars.append(tmp_path / target / "kit_results.tar")
+    judged = done(kits.judge(*tars))
+    assert [row["precision"] for row in table(judged)] == ["fp32", "int8", "int8", "int8"]
+    assert [row["agrees with the CPU"] for row in table(judged)] == ["-", "yes (emulated)", "yes (emulated)", "yes"]
+    results = next(Path(line).parent for line in judged.splitlines() if f"validation_{SOC}" in line) / "results"
+    assert (results / f"{SOC}_bs{BATCH}_uint8_int8_score" / "keypoints.json").read_bytes() == \
+        (kits.work / "results" / f"{SOC}_bs{BATCH}_uint8_score" / "keypoints.json").read_bytes()
+
+
 def test_a_kit_of_one_pass_brings_back_keypoints(kits, tmp_path):
     """204 bytes for each person, and no mirrored crops."""
     done(kits.pack(tmp_path / "kit.tar", "--target", SOC, "--batch", BATCH, "--one_pass", "--limit", 3))

@@ -249,10 +249,11 @@ def test_usage_of_run_sh(ran, options, hint):
 
 
 @pytest.mark.parametrize("options, hint", [
-    ([], "expected --target"), (["--target", "ncnn"], "a kit is for"), (["--target", "cpu-int8"], "does not calibrate"),
+    ([], "expected --target"), (["--target", "ncnn"], "a kit is for"), (["--target", "cpu-int8"], "--precision int8"),
     (["--target", "nonsense"], "unknown target"),
     (["--target", SOC, "--batch", "0"], "whole numbers"),
     (["--target", "cpu", "--precision", "fp16"], "is not for cpu"),
+    (["--target", SOC, "--precision", "fp16", "--precision_mode", "allow_mix_precision"], "expected int8"),
     (["--judge", "r.tar", "--batch", "1"], "not with --judge"),
     (["--target", "Ascend310p3", "--demo"], "Did you mean Ascend310P3")])
 def test_usage_of_pack(script, options, hint):

@@ -1,6 +1,7 @@
 """What a kit's run.sh does, and what its Python files may ask of a server's Python."""
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from kit_cases import SOC
 
 from jobs.arguments import parse_args
 from jobs.series import make_choices, make_jobs
@@ -51,6 +53,20 @@ def test_each_precision_has_files_of_its_own(job):
                        plan.script((packing.HERE / "run.sh").read_text(), "m", jobs))
     assert set(built) == {("models/m_bs16_force_fp16.om", "force_fp16"),
                           ("models/m_bs16_must_keep_origin_dtype.om", "must_keep_origin_dtype")}
+
+
+@pytest.mark.parametrize("target, options, expected", [
+    (SOC, {}, {"": {}}), ("gpu", {"precision": ["fp32", "int8"]},
+                          {"_fp32": {"precision": "fp32"}, "_int8": {"precision": "int8"}}),
+    (SOC, {"precision": ["fp16", "int8", "fp32"]}, {"_fp16": {}, "_int8": {"precision": "int8"}}),
+    (SOC, {"precision": ["int8", "fp16"], "precision_mode": ["allow_mix_precision"]},
+     {"_int8_allow_mix_precision": {"precision": "int8", "precision_mode": "allow_mix_precision"}}),
+    ("cpu", {"precision": ["fp16", "int8"], "precision_mode": ["allow_mix_precision"]},
+     {"_int8": {"precision": "int8"}})], ids=str)
+def test_a_target_has_a_run_for_each_precision_that_it_takes(target, options, expected):
+    """float16 of Ascend is what atc makes unasked."""
+    args = argparse.Namespace(**{"precision": None, "precision_mode": None, **options})
+    assert {variant: chosen for chosen, variant in packing.variants(target, args)} == expected
 
 
 def test_a_name_cannot_end_the_comment_that_it_stands_in(job):
