@@ -142,8 +142,8 @@ def _add_kinds(group: Any) -> None:
 
 
 def _add_target_options(group: Any) -> None:
-    group.add_argument("--runner", metavar="NAME", help="gpu: tensorrt or pytorch; Ascend: ais_bench or acl (default: "
-                       "the first that is installed)")
+    group.add_argument("--runner", metavar="NAME", help="gpu: tensorrt, pytorch or trtexec; Ascend: ais_bench "
+                       "or acl (default: the first that is installed)")
     group.add_argument("--device", metavar="LIST", help="gpu, Ascend: ids, such as 0 or 0,1,2,3 (default: 0); "
                        "openvino: cpu, GPU, NPU (default: cpu)")
     group.add_argument("--precision", metavar="P", help="cpu: fp32, int8 (default: fp32); openvino, ncnn: fp32, bf16, "

@@ -15,7 +15,8 @@ TARGETS = {"cpu": {"onnxruntime": "backends.onnxruntime.job"},
            "pytorch": {"pytorch": "backends.pytorch.job"},
            "openvino": {"openvino": "backends.openvino.job"},
            "ncnn": {"ncnn": "backends.ncnn.job"},
-           "gpu": {"tensorrt": "backends.tensorrt.job", "pytorch": "backends.pytorch.job"}}
+           "gpu": {"tensorrt": "backends.tensorrt.job", "pytorch": "backends.pytorch.job",
+                   "trtexec": "backends.tensorrt.job"}}
 ASCEND = {"ais_bench": "ascend.job", "acl": "ascend.job"}
 SOC_VERSION = re.compile(r"[Aa]scend.*|[39]10.*")
 IDS = re.compile(r"\d+(,\d+)*")

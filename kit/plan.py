@@ -15,7 +15,7 @@ from kit.server import FEW
 
 FIRST = "@device@"  # stands for the first of the devices that the user names, until it is put into a line of bash
 DEVICES = f"{FIRST},@"  # and this for all of them
-RUNNERS = ("ais_bench", "acl", "tensorrt", "onnxruntime")  # that a server may have
+RUNNERS = ("ais_bench", "acl", "tensorrt", "trtexec", "onnxruntime")  # that a server may have
 KIT = Path(".")  # run.sh works there
 
 

@@ -18,7 +18,7 @@ def run(env: Dict[str, str], *command: object) -> subprocess.CompletedProcess:
     """`python3 COMMAND` in the root; a command that ends in .sh is bash's."""
     program = "bash" if str(command[0]).endswith(".sh") else sys.executable
     return subprocess.run([program, *map(str, command)], cwd=ROOT, env=env, capture_output=True, text=True,
-                          timeout=300)
+                          timeout=900)
 
 
 def row(number: int, *values: object, **marks: object):

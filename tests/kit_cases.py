@@ -46,4 +46,4 @@ def run_kit(kit: Path, env: Dict[str, str], *options: object, python: Optional[P
     """`bash kit/run.sh OPTIONS`, not from the project's root."""
     env = {name: value for name, value in env.items() if name != "PYTHON"}  # of scripts/test.sh, not of the server
     return subprocess.run(["bash", str(kit / "run.sh"), *map(str, options)], cwd=kit.parent, env=env,
-                          capture_output=True, text=True, timeout=300)
+                          capture_output=True, text=True, timeout=900)

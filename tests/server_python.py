@@ -18,6 +18,7 @@ import pytest
 
 NUMPY = {"3.7": "numpy<1.17", "3.9": "numpy<1.25"}  # the oldest that ascend/ works with; what CANN 8.0 allows
 TQDM = "tqdm<4.66"  # later ones need more packages on 3.7, which pip does not see from another Python
+ONNXRUNTIME = "onnxruntime<1.17"  # works with that numpy, and brings no package onnx
 
 
 def _candidates(version: str) -> Iterator[str]:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from ascend_cases import run
 from conftest import done
 from kit_cases import BARE, BATCH, SOC, Kits, run_kit, unpack
-from server_python import TQDM
+from server_python import ONNXRUNTIME, TQDM
 
 from tests.emulator import environment
 from tests.tensorrt_emulator import environment as nvidia
@@ -76,25 +75,46 @@ def test_the_whole_way_gives_what_a_direct_run_gives(kits, kit, direct, server_p
     assert json.loads((results / "metrics.json").read_text())["emulated"] is True
 
 
-def test_a_gpu_and_a_cpu_in_one_table(kits, tmp_path):
-    """Of a kit for both, with two precisions for the GPU, cut into parts and joined as their list says."""
-    split = done(kits.pack(tmp_path / "kit.tar", "--target", "gpu", "cpu", "--precision", "fp32", "fp16", "--batch",
+@pytest.fixture(scope="module")
+def two_targets(kits) -> Path:
+    """For a GPU in two precisions and for a CPU, cut into parts and joined as their list says."""
+    folder = kits.folder / "split"
+    split = done(kits.pack(folder / "kit.tar", "--target", "gpu", "cpu", "--precision", "fp32", "fp16", "--batch",
                            BATCH, "--split", "1MB", "--limit", 3))
-    assert "kit.tar.sha256" in split and not (tmp_path / "kit.tar").exists()
-    commands = [line[1:].strip() for line in (tmp_path / "kit.tar.sha256").read_text().splitlines() if line[0] == "#"]
-    subprocess.run(["bash", "-ec", "\n".join(commands[1:])], cwd=tmp_path, check=True, capture_output=True)
-    assert len(list(tmp_path.glob("kit.tar.0*"))) > 3
-    refused = run_kit(tmp_path / "kit", nvidia())
+    assert "kit.tar.sha256" in split and not (folder / "kit.tar").exists()
+    assert len(list(folder.glob("kit.tar.0*"))) > 3
+    commands = [line[1:].strip() for line in (folder / "kit.tar.sha256").read_text().splitlines() if line[0] == "#"]
+    subprocess.run(["bash", "-ec", "\n".join(commands[1:])], cwd=folder, check=True, capture_output=True)
+    return folder / "kit.tar"
+
+
+def test_a_gpu_and_a_cpu_in_one_table(kits, two_targets, tmp_path):
+    refused = run_kit(unpack(two_targets, tmp_path / "gpu"), nvidia())
     assert refused.returncode == 2 and "Name one: gpu cpu" in refused.stderr
     tars = []
-    for target in ("gpu", "cpu"):
-        done(run_kit(tmp_path / "kit", nvidia() if target == "gpu" else BARE, target))
-        tars.append(Path(shutil.move(tmp_path / "kit_results.tar", tmp_path / f"{target}.tar")))
+    for target, env in (("gpu", nvidia()), ("cpu", BARE)):
+        done(run_kit(unpack(two_targets, tmp_path / target), env, target))
+        tars.append((tmp_path / target / "kit_results.tar").rename(tmp_path / f"{target}.tar"))
     rows = table(done(kits.judge(*tars)))
     assert [(row["target"], row["from"]) for row in rows] == \
         [("cpu", "this machine"), ("gpu", "gpu.tar"), ("gpu", "gpu.tar"), ("cpu", "cpu.tar")]
     assert [row["agrees with the CPU"] for row in rows] == ["-", "yes (emulated)", "yes (emulated)", "yes"]
     assert [row["model"].rsplit("_", 1)[1] for row in rows[1:3]] == ["fp32.engine", "fp16.engine"]
+
+
+@pytest.mark.parametrize("target, version, packages, machine", [
+    ("gpu", "3.7", [], {"tensorrt": "8.6.1"}), ("cpu", "3.9", [ONNXRUNTIME], {})])
+def test_a_server_without_the_package_onnx(kits, two_targets, server_python, tmp_path, target, version, packages,
+                                           machine):
+    """With trtexec alone, whose numbers have six digits, and with ONNX Runtime alone."""
+    env = nvidia(trtexec=True, python=server_python(version, *packages), **machine)
+    finished = run_kit(unpack(two_targets, tmp_path), env, target)
+    assert "self-check: 100.0 %" in done(finished)
+    assert ("runner: trtexec" if target == "gpu" else "runner: onnxruntime") in finished.stdout
+    cpu, *rows = table(done(kits.judge(tmp_path / "kit_results.tar")))
+    assert all(row["agrees with the CPU"].startswith("yes") for row in rows)
+    assert {row["AP"].split()[0] for row in rows} == {cpu["AP"]}
+    assert len(rows) == (2 if target == "gpu" else 1)
 
 
 def test_int8_is_made_here_and_gives_what_a_direct_run_gives(kits, tmp_path):

@@ -16,15 +16,31 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from backends.tensorrt import bindings, cuda, engine_record
 from backends.tensorrt.builder import Builder
-from backends.tensorrt.calibration_table import ALGORITHMS, version_of
+from backends.tensorrt.calibration_table import ALGORITHMS, Version, version_of
 from backends.tensorrt.calibrator import Calibration, open_calibrator, plan_calibration
-from backends.tensorrt.precision import PRECISIONS, Recipe, abilities_of, autocast, check_autocast, choose_recipe
+from backends.tensorrt.options import ROOM
+from backends.tensorrt.precision import (
+    PRECISIONS,
+    Abilities,
+    Recipe,
+    abilities_of,
+    abilities_of_version,
+    autocast,
+    check_autocast,
+    choose_recipe,
+)
 from backends.tensorrt.source import Sizes, Source, choose_sizes, describe_sizes, read_source
-from backends.tensorrt.trtexec_build import build_command, check_trtexec, print_commands, run_trtexec
+from backends.tensorrt.trtexec_build import (
+    build_command,
+    check_trtexec,
+    describe_machine,
+    print_commands,
+    run_trtexec,
+)
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, parse
 from contract.errors import UserError
 from contract.export import DECODING_NODES
@@ -61,7 +77,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--workspace", type=int, metavar="MIB", help="scratch memory for kernels (default: all)")
     parser.add_argument("--optimization_level", type=int, choices=LEVELS, help="default: TensorRT's own, 3")
     parser.add_argument("--trtexec", choices=("print", "run"), help="print the equivalent trtexec command, or build "
-                        "with trtexec")
+                        "with trtexec, which needs no Python package")
     return parse(parser, argv)
 
 
@@ -69,36 +85,54 @@ def default_output(model: Path, source: Source, sizes: Sizes, precision: str) ->
     return model.with_name(f"{model.stem}{describe_sizes(source, sizes)}_{precision}.engine")
 
 
-def write_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: argparse.Namespace) -> None:
-    """Write `output` and its record, or keep them if they were made in the same way."""
+class Here(NamedTuple):
+    """What builds: TensorRT's Python package, None where trtexec is all there is of it."""
+
+    tensorrt: Any
+    version: Version
+    can: Abilities
+    machine: Dict[str, Any]
+
+
+def look_around(args: argparse.Namespace) -> Here:
+    if args.trtexec and ROOM.missing_packages():
+        machine = describe_machine(args.device)
+        version = version_of(machine["tensorrt"])
+        return Here(None, version, abilities_of_version(version), machine)
     cuda.open_device(args.device)  # before anything of TensorRT: without CUDA it may end the process
     tensorrt = bindings.load()
-    version, digest = version_of(tensorrt.__version__), sha256_of_model(model)
-    recipe = choose_recipe(model, source, args.precision, abilities_of(tensorrt))
-    calibration = plan_calibration(args, source, sizes[1], output, version, digest) if recipe.calibrate else None
+    return Here(tensorrt, version_of(tensorrt.__version__), abilities_of(tensorrt),
+                engine_record.describe_machine(tensorrt, args.device))
+
+
+def write_engine(model: Path, output: Path, source: Source, sizes: Sizes, args: argparse.Namespace) -> None:
+    """Write `output` and its record, or keep them if they were made in the same way."""
+    here, digest = look_around(args), sha256_of_model(model)
+    recipe = choose_recipe(model, source, args.precision, here.can)
+    calibration = plan_calibration(args, source, sizes[1], output, here.version, digest) if recipe.calibrate else None
     table = calibration.table if calibration else None
-    facts = {**engine_record.describe_machine(tensorrt, args.device), "onnx": model.name, "onnx_sha256": digest,
-             "profile": list(sizes), **describe_options(recipe, args)}
+    facts = {**here.machine, "onnx": model.name, "onnx_sha256": digest, "input": source.name, "profile": list(sizes),
+             **describe_options(recipe, args)}
     if is_kept(output, {**facts, "calibration": calibration and calibration.describe()}):
         print(f"{output}: kept, of the same ONNX, options, TensorRT and GPU")
         return
     if recipe.convert:
         check_autocast(model)
     if args.trtexec:
-        check_trtexec(version, table)
+        check_trtexec(here.version, table)
     log = f"{output}.log"  # of TensorRT's warnings
     for path in (output, engine_record.path_of(output), log):
         remove_file(path)
     scratch, started = output.with_suffix(".build"), time.monotonic()
     make_folder(scratch if args.trtexec or recipe.convert else output.parent)
-    print(f"{output}: TensorRT {tensorrt.__version__} builds it for {facts['gpu']}, which takes minutes", flush=True)
+    print(f"{output}: TensorRT {facts['tensorrt']} builds it for {facts['gpu']}, which takes minutes", flush=True)
     onnx = autocast(model, scratch, source.one_pass) if recipe.convert else model
     if args.trtexec:
-        command = build_command(version, onnx, scratch / output.name, source, sizes, recipe, table, args)
+        command = build_command(here.version, onnx, scratch / output.name, source, sizes, recipe, table, args)
         run_trtexec(command, scratch, output, sizes[1])
     else:
-        logger = bindings.make_logger(tensorrt)
-        write_file(output, build_engine(tensorrt, logger, onnx, source, sizes, recipe, calibration, args))
+        logger = bindings.make_logger(here.tensorrt)
+        write_file(output, build_engine(here.tensorrt, logger, onnx, source, sizes, recipe, calibration, args))
         bindings.report(logger, log)
     engine_record.write(output, {**facts, "calibration": calibration and calibration.describe(),
                            "build_seconds": round(time.monotonic() - started, 1)})

@@ -6,6 +6,7 @@ call that says so without loading it, so the builder writes it down. The file is
     tensorrt, gpu, compute_capability, cuda_driver, cuda_runtime   of the machine that built it, see `describe_machine`
     emulated               whether that was the emulator of the tests
     onnx, onnx_sha256      name and digest of the model
+    input                  name of its input
     precision, tf32        fp32, fp16 or int8; whether float32 layers may round their factors to 10 bits
     profile                [min, opt, max] batch, three times the same where it takes one
     builder_flags          names of BuilderFlag that were set

@@ -1,4 +1,4 @@
-"""The stages of a job on NVIDIA GPUs with TensorRT."""
+"""The stages of a job on NVIDIA GPUs with TensorRT's Python package, or with trtexec."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ENGINE = ".engine"
 MODELS = (ENGINE, ".onnx")  # files that --model may name; an engine is built of the latter
+TRTEXEC = "trtexec"  # the runner that needs no Python package
 ONE_PASS = True  # models that find the joints themselves
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -21,7 +22,7 @@ def options(target: str) -> Dict[str, Sequence[str]]:
 
 
 def missing_packages(runner: str) -> List[str]:
-    return ROOM.missing_packages()
+    return [] if runner == TRTEXEC else ROOM.missing_packages()
 
 
 def precision(job: Job) -> str:
@@ -30,10 +31,13 @@ def precision(job: Job) -> str:
 
 def check(job: Job) -> List[Stage]:
     return [stage("-m", "backends.tensorrt.check", "--precision", precision(job), "--device",
-                  job.options.get("device", "0"))]
+                  job.options.get("device", "0"), *(("--trtexec",) if job.runner == TRTEXEC else ()))]
 
 
 def find_people(job: Job) -> List[Stage]:
+    """With trtexec preprocess.py finds them with the weights: a process for each photo would take longer."""
+    if job.runner == TRTEXEC:
+        return []
     of = precision(job).replace("int8", "fp32")  # int8 blurs coordinates, and fp16 of TensorRT 11 needs ModelOpt
     engine = _engine(job, job.detector_onnx, of)
     built = [] if engine == job.detector_onnx else [build_engine(of, job.detector_onnx, engine, job.first_device)]
@@ -45,11 +49,14 @@ def build(job: Job) -> List[Stage]:
     if engine == job.model:
         return []
     onnx, made = _pose_onnx(job)
-    return [*job.export(job.dtype), *made, build_engine(precision(job), onnx, engine, job.first_device)]
+    alone = ("--trtexec", "run") if job.runner == TRTEXEC else ()
+    return [*job.export(job.dtype), *made, build_engine(precision(job), onnx, engine, job.first_device, *alone)]
 
 
 def run(job: Job, mirrored: bool) -> Stage:
-    return job.infer(("infer.py", "--backend", "tensorrt"), _pose_engine(job), mirrored, "--batchsize", job.batch,
+    program = ("-m", "backends.tensorrt.trtexec_run") if job.runner == TRTEXEC else \
+        ("infer.py", "--backend", "tensorrt")
+    return job.infer(program, _pose_engine(job), mirrored, "--batchsize", job.batch,
                      "--device", job.options.get("device", "0"))
 
 

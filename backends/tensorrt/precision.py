@@ -73,9 +73,8 @@ def choose_recipe(model: Path, source: Source, precision: str, can: Abilities) -
                     f"first: python3 quantize.py {model} --target tensorrt --input BINS")
 
 
-def check_precision(tensorrt: Any, precision: str) -> None:
+def check_precision(can: Abilities, precision: str) -> None:
     """Raises UserError if this TensorRT needs more than a float32 ONNX for `precision`, and it is missing."""
-    can = abilities_of(tensorrt)
     if precision == "fp16" and not can.half_flag:
         check_autocast(Path("MODEL.onnx"))
 

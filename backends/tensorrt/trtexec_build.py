@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 from backends.tensorrt import bindings
 from backends.tensorrt.calibration_table import Version, check_table, dotted, version_of
@@ -26,6 +28,8 @@ OLDEST = (8, 6, 0)  # of the flags below
 DEFAULTS_TURNED = (11, 0, 0)  # from here on CUDA graph and spinning are on, and copies are off, unless asked otherwise
 WARM_UP_MS, DURATION_S = 500, 10
 METHOD = "entropy"  # of the only tables that trtexec takes
+UNKNOWN = "unknown"
+EMULATED = "emulator of the tests"  # says the emulated one, above whatever it prints
 
 
 def build_command(version: Version, model: Path, engine: Path, source: Source, sizes: Sizes, recipe: Recipe,
@@ -57,10 +61,34 @@ def build_command(version: Version, model: Path, engine: Path, source: Source, s
 
 def own_version() -> Version:
     """Of the trtexec on PATH, which says it above whatever it prints."""
-    version = read_log(run_and_keep(["trtexec", "--help"], show=False)).version
+    return version_in(run_and_keep(["trtexec", "--help"], show=False))
+
+
+def version_in(text: str) -> Version:
+    version = read_log(text).version
     if not version:
         raise UserError("trtexec --help does not say its version. Is the trtexec on PATH TensorRT's?")
     return version
+
+
+def describe_machine(device: int) -> Dict[str, Any]:
+    """As that of backends.tensorrt.engine_record, where trtexec is all there is of TensorRT."""
+    text = run_and_keep(["trtexec", "--help"], show=False)
+    return {"tensorrt": dotted(version_in(text)), "gpu": name_of_gpu(device), "compute_capability": UNKNOWN,
+            "emulated": EMULATED in text}
+
+
+def name_of_gpu(device: int) -> str:
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"nvidia-smi -L, which names the GPUs, cannot be run ({error}). Is NVIDIA's driver "
+                        "installed?") from None
+    text = listed.stdout.decode(errors="replace")
+    found = re.search(rf"^GPU {device}: (.*?)(?: \(UUID.*)?$", text, re.MULTILINE)
+    if not found:
+        raise UserError(f"nvidia-smi -L lists no GPU {device} ({' '.join(text.split())[:200]})")
+    return found.group(1)
 
 
 def run_and_keep(command: List[str], show: bool = True) -> str:

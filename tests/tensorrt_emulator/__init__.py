@@ -22,14 +22,20 @@ SWITCH, CONFIG = "NVIDIA_EMULATOR", "NVIDIA_EMULATOR_CONFIG"
 PACKAGES = ("tensorrt", "cuda")  # what it stands for
 
 
-def environment(base: Optional[Dict[str, str]] = None, layout: str = "new", **config: Any) -> Dict[str, str]:
+def environment(base: Optional[Dict[str, str]] = None, layout: str = "new", trtexec: bool = False,
+                python: Optional[Path] = None, **config: Any) -> Dict[str, str]:
     """The environment of a process on the machine. layout: of cuda-python, "new" (cuda.bindings.runtime) or "old"
-    (cuda.cudart)."""
+    (cuda.cudart). trtexec: the machine has no Python package of NVIDIA's, only trtexec and nvidia-smi. python: the
+    python3 that it has on PATH, if not this one."""
     env = dict(os.environ if base is None else base)
-    env[SWITCH], env[CONFIG] = "1", json.dumps(config)
-    env["PYTHONPATH"] = os.pathsep.join([*_folders(layout), *filter(None, [env.get("PYTHONPATH")])])
-    env["PATH"] = os.pathsep.join([str(HERE / "bin"), *filter(None, [env.get("PATH")])])
+    env[SWITCH], env[CONFIG], env["EMULATOR_PYTHON"] = "1", json.dumps(config), sys.executable
+    _put_in_front(env, "PATH", [str(HERE / "bin"), *([str(python.parent)] if python else [])])
+    _put_in_front(env, "PYTHONPATH", [] if trtexec else _folders(layout))
     return env
+
+
+def _put_in_front(env: Dict[str, str], name: str, folders: List[str]) -> None:
+    env[name] = os.pathsep.join([*folders, *filter(None, [env.get(name)])])
 
 
 def _folders(layout: str) -> List[str]:
