@@ -12,7 +12,6 @@ from contract.script import exit_code
 import argparse
 import os
 import re
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -33,7 +32,7 @@ from contract.onnx_file import sha256_of_model
 from contract.pixels import ALPHAPOSE_MEAN, ALPHAPOSE_STD, pixel_constants
 from contract.records import protect, read_record
 from contract.room import INT8
-from contract.workers import describe_exit, run_together
+from contract.workers import as_typed, describe_exit, run_together
 
 KILLED = -9  # by the kernel, when memory is short
 INVALID_VALUE = "E10001"  # of --mode, to a release that has no mode 6
@@ -133,7 +132,7 @@ def build(output: Path, command: List[str], soc_version: str, record: Dict[str, 
         write_file(scratch / AIPP_FILE, record["aipp"].encode())
     if record.get("keep_dtype"):
         write_file(scratch / KEEP_DTYPE_FILE, "\n".join(record["keep_dtype"]).encode())
-    print(f"in {scratch}: {' '.join(map(shlex.quote, command))}", flush=True)
+    print(f"in {scratch}: {as_typed(command)}", flush=True)
     run_atc(command, scratch)
     found = sorted(path for path in scratch.glob(f"{output.stem}*.om") if path.stat().st_size)
     if not found:

@@ -5,6 +5,7 @@ import codecs
 import contextlib
 import ctypes
 import os
+import shlex
 import signal
 import subprocess
 from threading import Thread
@@ -69,3 +70,8 @@ def _read(process: subprocess.Popen, name: str, listen: Callable[[str, str], Non
 
 def describe_exit(code: int) -> str:
     return f"ended with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+
+
+def as_typed(command: List[str]) -> str:
+    """A command as a user types it in a shell: shlex.join, which Python 3.7 has not."""
+    return " ".join(map(shlex.quote, command))

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
 from contract.errors import printable
 from contract.room import INT8
 from contract.stage import Stage, stage
+from contract.workers import as_typed
 from jobs.job import Job
 from jobs.targets import room_of, runners_of
 from kit.server import FEW
@@ -93,6 +93,6 @@ def _lines(jobs: Sequence[Job]) -> List[str]:
 
 
 def _line(one: Stage) -> str:
-    program = ("program/" if one.command[0] != "-m" else "") + " ".join(map(shlex.quote, one.command))
+    program = ("program/" if one.command[0] != "-m" else "") + as_typed(list(one.command))
     words = program.replace(DEVICES, '"$device"').replace(FIRST, '"${device%%,*}"')
     return f'step "$PYTHON" {words}'

@@ -12,7 +12,6 @@ from contract.script import exit_code
 
 import argparse
 import contextlib
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -48,6 +47,7 @@ from contract.files import make_folder, remove_file, sha256_of_file, write_file
 from contract.locks import hold, reading
 from contract.onnx_file import sha256_of_model
 from contract.records import protect
+from contract.workers import as_typed
 
 DESCRIPTIVE = ("onnx", "cuda_driver", "cuda_runtime", "command")  # of the record: they may change without a new build
 LEVELS = range(6)  # of builder_optimization_level
@@ -144,7 +144,7 @@ def describe_options(recipe: Recipe, args: argparse.Namespace) -> Dict[str, Any]
     return {"precision": args.precision, "tf32": args.tf32, "builder_flags": list(recipe.flags),
             "strongly_typed": recipe.typed, "autocast": recipe.convert, "workspace": args.workspace,
             "optimization_level": args.optimization_level,
-            "command": shlex.join(["python3", "-m", "backends.tensorrt.build", *sys.argv[1:]])}
+            "command": as_typed(["python3", "-m", "backends.tensorrt.build", *sys.argv[1:]])}
 
 
 def build_engine(tensorrt: Any, logger: Any, model: Path, source: Source, sizes: Sizes, recipe: Recipe,

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
@@ -122,7 +121,7 @@ def batches(bins: BinReader, numbers: List[int], batch: int) -> Iterator[np.ndar
 @contextlib.contextmanager
 def open_calibrator(tensorrt: Any, calibration: Calibration, source: Source) -> Iterator[Any]:
     """The object that the builder asks for batches and for the table, with device memory for one batch."""
-    row_bytes = math.prod(size or 0 for size in source.shape[1:]) * np.dtype(source.dtype).itemsize
+    row_bytes = int(np.prod([size or 0 for size in source.shape[1:]])) * np.dtype(source.dtype).itemsize
     address = cuda.malloc(calibration.batch * row_bytes)
     calibrator = make_calibrator(tensorrt, calibration, address)
     try:

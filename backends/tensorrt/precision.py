@@ -6,7 +6,6 @@ neither: there, and wherever a graph says its own precision, the network is stro
 from __future__ import annotations
 
 import importlib.util
-import shlex
 import sys
 from pathlib import Path
 from typing import Any, List, NamedTuple, Tuple
@@ -16,7 +15,7 @@ from backends.tensorrt.source import Source
 from contract.errors import UserError
 from contract.export import DECODING_NODES
 from contract.files import make_folder
-from contract.workers import describe_exit, run_together
+from contract.workers import as_typed, describe_exit, run_together
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -90,7 +89,7 @@ def autocast_command(model: Path, output: Path, one_pass: bool = False) -> List[
 def check_autocast(model: Path) -> None:
     """Raises UserError, with the install command, if ModelOpt is not installed."""
     if importlib.util.find_spec("modelopt") is None:
-        command = shlex.join(autocast_command(model, model.with_suffix(".fp16.onnx")))
+        command = as_typed(autocast_command(model, model.with_suffix(".fp16.onnx")))
         raise UserError("this TensorRT builds float16 only from a graph in float16, and the converter is not "
                         f"installed. pip install nvidia-modelopt[onnx], or run elsewhere: {command}, then build that "
                         "file")
@@ -100,7 +99,7 @@ def autocast(model: Path, folder: Path, one_pass: bool) -> Path:
     """A float16 twin of `model` in `folder`."""
     output = make_folder(folder) / f"{model.stem}.fp16.onnx"
     command = autocast_command(model, output, one_pass)
-    print(shlex.join(command), flush=True)
+    print(as_typed(command), flush=True)
     code = run_together({"autocast": [sys.executable, *command[1:]]})["autocast"]
     if code or not output.exists():
         raise UserError(f"AutoCast {describe_exit(code)} and left no {output}. Read what it printed above")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,7 +21,7 @@ from backends.tensorrt.trtexec import COLUMNS, check_log, read_log, table_row
 from contract.errors import UserError
 from contract.files import FILE_MODE, remove_file, write_file
 from contract.tables import format_table
-from contract.workers import run_together
+from contract.workers import as_typed, run_together
 
 OLDEST = (8, 6, 0)  # of the flags below
 DEFAULTS_TURNED = (11, 0, 0)  # from here on CUDA graph and spinning are on, and copies are off, unless asked otherwise
@@ -117,9 +116,9 @@ def print_commands(model: Path, output: Path, source: Source, sizes: Sizes, args
         check_existing(table, version)
     if recipe.convert:
         half = model.with_suffix(".fp16.onnx")
-        print(shlex.join(autocast_command(model, half, source.one_pass)))
+        print(as_typed(autocast_command(model, half, source.one_pass)))
         model = half
-    print(shlex.join(build_command(version, model, output, source, sizes, recipe, table, args)))
+    print(as_typed(build_command(version, model, output, source, sizes, recipe, table, args)))
 
 
 def check_trtexec(version: Version, table: Optional[Path]) -> None:
@@ -144,7 +143,7 @@ def run_trtexec(command: List[str], scratch: Path, output: Path, batch: int) -> 
     """Run a command that writes its engine into `scratch`, where its log stays, and print the row of its times."""
     engine, log_file = scratch / output.name, scratch / "trtexec.log"
     remove_file(engine)
-    print(shlex.join(command), flush=True)
+    print(as_typed(command), flush=True)
     text = run_and_keep(command)
     write_file(log_file, text.encode())
     log = read_log(text)

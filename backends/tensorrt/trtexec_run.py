@@ -13,7 +13,6 @@ from contract.script import exit_code
 
 import argparse
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -36,6 +35,7 @@ from contract.files import make_folder, remove_file, sha256_of_file, write_file
 from contract.locks import reading
 from contract.progress import Progress
 from contract.spec import outputs_of
+from contract.workers import as_typed
 
 WARM_UP_MS, ITERATIONS = 200, 10
 
@@ -82,7 +82,7 @@ class Trtexec:
         command = infer_command(self.version, self.engine, self.facts["input"], full.shape, self.device,
                                 files["input.bin"], files["output.json"])
         text = run_and_keep(command, show=False)
-        write_file(files["trtexec.log"], f"{shlex.join(command)}\n{text}".encode())
+        write_file(files["trtexec.log"], f"{as_typed(command)}\n{text}".encode())
         log = read_log(text)
         check_log(log, files["trtexec.log"])
         if not files["output.json"].exists() or "GPU Compute Time" not in log.times:
