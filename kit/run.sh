@@ -51,7 +51,7 @@ grep '  program/' SHA256SUMS | sha256sum --check --quiet ||
 echo "runner: $runner"
 
 failed=; finished=
-step() { "$PYTHON" -m kit.server step "$@" || { failed=$?; return "$failed"; }; }
+step() { "$PYTHON" -m kit.step "$@" || { failed=$?; return "$failed"; }; }
 bring_back() {  # results, or the logs of a failure; nothing where somebody has ended this
     trap - EXIT
     [ -z "$finished" ] || failed=0

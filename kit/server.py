@@ -4,7 +4,6 @@
     python3 -m kit.server runner Ascend310P3      what will run the model, by what is installed
     python3 -m kit.server few PREP_DATA           make check/PREP_DATA, of 32 of the people
     python3 -m kit.server verify FOLDER           dumps of the few, normal and mirrored, against the CPU's
-    python3 -m kit.server step COMMAND ...        run a command, and keep what it prints in log.txt
     python3 -m kit.server collect Ascend310P3 0   write kit_results.tar beside the kit
 """
 from __future__ import annotations
@@ -16,7 +15,6 @@ import importlib
 import os
 import platform
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -42,10 +40,10 @@ from contract.files import (
 from contract.manifest import MANIFEST, Manifest, load_manifest, save_manifest
 from contract.progress import Progress
 from contract.spec import first_of
-from contract.workers import end_with_parent, run_together
 from kit.archive import identity, read_sums, tar_bytes, write_tar
+from kit.step import LOG
 
-KIT, RESULTS, FEW, LOG, LOGS, MODELS = "kit.json", "results", "check", "log.txt", "plog", "models"
+KIT, RESULTS, FEW, LOGS, MODELS = "kit.json", "results", "check", "plog", "models"
 EXPECTED = "expected.json"  # what the CPU made of the few
 RESULTS_TAR, RESULTS_TOP, REPORT = "kit_results.tar", "kit_results", "results.json"
 PEOPLE = 32  # of the self-check
@@ -246,20 +244,6 @@ def verify(folder: Path, dumps: List[Path]) -> int:
 
 # --- the run
 
-def step(folder: Path, command: List[str]) -> int:
-    """Run a command, show what it prints and keep it in LOG. It ends when run.sh does."""
-    end_with_parent(signal.SIGTERM)
-    with open(folder / LOG, "a", encoding="utf-8", errors="replace") as log:
-        def show(name: str, text: str) -> None:
-            print(text, end="", flush=True)
-            log.write(text)
-            log.flush()
-
-        show("", f"\n== {' '.join(command)}\n")
-        code = run_together({"": command}, show, cwd=folder)[""]
-    return code if code >= 0 else 128 - code
-
-
 def collect(folder: Path, target: str, runner: str, code: int) -> None:
     """Write what there is into kit_results.tar beside the kit: of a run that failed, the logs."""
     kit, place = kit_of(folder), folder.parent / RESULTS_TAR
@@ -319,15 +303,13 @@ def vendor_tools() -> str:
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m kit.server", description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("check", "runner", "few", "verify", "step", "collect"))
+    parser.add_argument("what", choices=("check", "runner", "few", "verify", "collect"))
     parser.add_argument("rest", nargs=argparse.REMAINDER)
     return parser.parse_args(argv)
 
 
 def main() -> Optional[int]:
     args, folder = parse_args(), Path.cwd()
-    if args.what == "step":
-        return step(folder, args.rest)
     if args.what == "verify":
         return verify(folder, [Path(one) for one in args.rest])
     if args.what == "runner":

@@ -20,7 +20,7 @@ class Kits:
 
     def __init__(self, folder: Path):
         self.folder, self.work = folder, folder / "work"
-        done(run(BARE, "-m", "demo.render", "--output", folder / "data", "--images", 8))
+        done(run(BARE, "-m", "demo.render", "--output", folder / "data", "--images", 3))
         for name in ("fastpose_small.pth", "yolov3_demo.weights"):
             shutil.copy(ROOT / "demo" / name, folder)
         self.inputs = ["--dataroot", folder / "data", "--checkpoint", folder / "fastpose_small.pth", "--cfg",

@@ -9,7 +9,7 @@ from typing import Dict, List
 
 import pytest
 from ascend_cases import run
-from conftest import done
+from conftest import done, patch_model
 from kit_cases import BARE, BATCH, SOC, Kits, run_kit, unpack
 from server_python import ONNXRUNTIME, TQDM
 
@@ -34,11 +34,10 @@ def kit(kits) -> Path:
 
 @pytest.fixture(scope="module")
 def direct(kits) -> bytes:
-    """The keypoints of a run without a kit, with all packages beside an emulated card."""
-    env = environment()
-    done(run(env, "run.py", "--quiet", *kits.inputs, "--targets", SOC, "--batch", BATCH, "--uint8", "--work",
-             kits.folder / "direct"))
-    return (kits.folder / "direct" / "results" / f"{SOC}_bs{BATCH}_uint8_score" / "keypoints.json").read_bytes()
+    """The keypoints of a run without a kit, with all packages beside an emulated card; it makes what packs then keep."""
+    done(run(environment(), "run.py", "--quiet", *kits.inputs, "--targets", SOC, "--batch", BATCH, "--uint8", "--work",
+             kits.work))
+    return (kits.work / "results" / f"{SOC}_bs{BATCH}_uint8_score" / "keypoints.json").read_bytes()
 
 
 def table(text: str) -> List[Dict[str, str]]:
@@ -80,7 +79,7 @@ def two_targets(kits) -> Path:
     """For a GPU in two precisions and for a CPU, cut into parts and joined as their list says."""
     folder = kits.folder / "split"
     split = done(kits.pack(folder / "kit.tar", "--target", "gpu", "cpu", "--precision", "fp32", "fp16", "--batch",
-                           BATCH, "--split", "1MB", "--limit", 3))
+                           BATCH, "--split", "1MB"))
     assert "kit.tar.sha256" in split and not (folder / "kit.tar").exists()
     assert len(list(folder.glob("kit.tar.0*"))) > 3
     commands = [line[1:].strip() for line in (folder / "kit.tar.sha256").read_text().splitlines() if line[0] == "#"]
@@ -117,9 +116,10 @@ def test_a_server_without_the_package_onnx(kits, two_targets, server_python, tmp
     assert len(rows) == (2 if target == "gpu" else 1)
 
 
-def test_int8_is_made_here_and_gives_what_a_direct_run_gives(coco, small_model, small_cfg, prepared, tmp_path):
+def test_int8_is_made_here_and_gives_what_a_direct_run_gives(coco, small_cfg, prepared, tmp_path):
     """In the form that each server wants, in one kit. The smallest model is used."""
-    options = ["--model", small_model, "--cfg", small_cfg, "--dataroot", coco, "--detections", coco / "detections.json",
+    model = patch_model(tmp_path / "m.onnx", BATCH)
+    options = ["--model", model, "--cfg", small_cfg, "--dataroot", coco, "--detections", coco / "detections.json",
                "--batch", BATCH, "--precision", "int8", "--calibration", prepared / "prep_data", "--work",
                tmp_path / "work"]
     done(run(BARE, "pack.py", "--quiet", *options, "--target", SOC, "gpu", "cpu", "--dtype", "float32", "--output",
@@ -141,7 +141,7 @@ def test_int8_is_made_here_and_gives_what_a_direct_run_gives(coco, small_model, 
 
 def test_a_kit_of_one_pass_brings_back_keypoints(kits, tmp_path):
     """204 bytes for each person, and no mirrored crops."""
-    done(kits.pack(tmp_path / "kit.tar", "--target", SOC, "--batch", BATCH, "--one_pass", "--limit", 3))
+    done(kits.pack(tmp_path / "kit.tar", "--target", SOC, "--batch", BATCH, "--one_pass"))
     assert not list(unpack(tmp_path / "kit.tar", tmp_path).glob("*_flip"))
     done(run_kit(tmp_path / "kit", environment(), "--runner", "acl"))
     people = json.loads((tmp_path / "kit" / "kit.json").read_text())["people"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -33,7 +34,7 @@ def packed(coco, small_model, small_cfg, tmp_path_factory):
     """A kit of 12 people and its work folder."""
     folder = tmp_path_factory.mktemp("packed")
     done(run(BARE, "pack.py", "--quiet", "--target", SOC, "--batch", BATCH, "--model", small_model, "--cfg", small_cfg,
-             "--dtype", "float32", "--dataroot", coco, "--detections", coco / "detections.json", "--work",
+             "--dtype", "float32", "--no_flip", "--dataroot", coco, "--detections", coco / "detections.json", "--work",
              folder / "work", "--output", folder / "any name.tar"))
     return folder
 
@@ -62,6 +63,13 @@ def say_again(kit: Path, *names: str) -> None:
     (kit / SUMS).write_text("".join(
         f"{hashlib.sha256((kit / name).read_bytes()).hexdigest() if name in names else digest}  {name}\n"
         for digest, name in lines))
+
+
+def assert_same_dumps(kit: Path, other: Path) -> None:
+    paths = sorted((kit / "results" / NAME).glob("*_0.bin"))
+    assert len(paths) == 12
+    assert [path.read_bytes() for path in paths] == \
+        [(other / "results" / NAME / path.name).read_bytes() for path in paths]
 
 
 def damage(path: Path, place: Optional[int] = None) -> None:
@@ -93,12 +101,16 @@ def test_a_kit_that_a_copy_has_changed(kit, harm, hint):
     assert not (kit / "results").exists()
 
 
-def test_permissions_that_a_copy_has_lost_are_put_right(kit):
-    """ais_bench of 2024 refuses what others may write."""
-    for path in [kit, *kit.rglob("*")]:
+def test_permissions_that_a_copy_has_lost_are_put_right(kit, monkeypatch):
+    """ais_bench of 2024 refuses what others may write. A stick has no permissions that could be changed."""
+    files = [kit, *kit.rglob("*")]
+    for path in files:
         path.chmod(0o777)
-    done(run_kit(kit, environment()))
-    assert (kit.parent / "kit_results.tar").exists()
+    with monkeypatch.context() as stick, pytest.raises(UserError, match="its permissions are 0777.* not on a stick"):
+        stick.setattr(os, "chmod", lambda path, mode: None)
+        server.check_modes(kit)
+    server.check_modes(kit)
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o750, 0o640}
 
 
 @pytest.mark.parametrize("machine, hint", [
@@ -112,15 +124,20 @@ def test_a_machine_that_does_not_fit(kit, machine, hint):
     assert not list(kit.glob("results/*_0.bin"))
 
 
-def test_a_failure_brings_its_log_back(packed, kit, tmp_path):
+def test_a_failure_brings_its_log_back(packed, kit, ran, tmp_path):
+    """Then another container takes the device, and when it is free the run continues."""
     finished = run_kit(kit, environment(errors=[{"call": "aclmdlExecute", "nth": 3, "code": 507011}]))
     assert finished.returncode == 2 and "run.sh ends with code 2" in finished.stderr
     with tarfile.open(tmp_path / "kit_results.tar") as tar:
         assert b"error: ais_bench on device 0" in tar.extractfile("kit_results/log.txt").read()
     error = one_error(judged(packed, tmp_path / "kit_results.tar"))
     assert "not complete" in error and "run.sh ended with code 2" in error
-    done(run_kit(kit, environment()))
-    done(judged(packed, tmp_path / "kit_results.tar"))
+    finished = run_kit(kit, environment(npu_smi={"error": -8020}))
+    busy, = [line for line in finished.stdout.splitlines() if "-8020" in line]
+    assert "another container holds the device. Stop that one, or give this one another device" in busy
+    assert finished.returncode == 2 and "Run again, it continues" in finished.stderr
+    assert ".om: kept" in done(run_kit(kit, environment()))
+    assert_same_dumps(kit, ran)
 
 
 def test_a_run_that_is_killed_continues(packed, kit, ran, tmp_path):
@@ -134,9 +151,7 @@ def test_a_run_that_is_killed_continues(packed, kit, ran, tmp_path):
     pids = {json.loads(line)["pid"] for line in trace.read_text().splitlines() if line.endswith("}")}
     wait_for(lambda: not any(map(alive, pids)))
     done(run_kit(kit, environment()))
-    for path in sorted(results.glob("*_0.bin")):
-        assert path.read_bytes() == (ran / "results" / NAME / path.name).read_bytes()
-    assert len(list(results.glob("*_0.bin"))) == 12
+    assert_same_dumps(kit, ran)
 
 
 def test_a_run_that_is_told_to_end_leaves_nothing_running_and_no_results(kit, tmp_path):
@@ -165,12 +180,19 @@ def test_an_om_of_another_machine_is_for_the_same_cann(kit, ran, cann, code, hin
     assert finished.returncode == code and hint in finished.stdout + finished.stderr
 
 
-def test_results_of_another_kit(packed, kit, tmp_path):
+def collect(kit: Path) -> Path:
+    """What run.sh does at its end."""
+    subprocess.run([sys.executable, "-m", "kit.server", "collect", SOC, "acl", "0"], cwd=kit, check=True,
+                   env={**environment(), "PYTHONPATH": str(kit / "program")})
+    return kit.parent / "kit_results.tar"
+
+
+def test_results_of_another_kit(packed, ran, tmp_path):
+    kit = Path(shutil.copytree(ran, tmp_path / "kit"))
     content = json.loads((kit / "kit.json").read_text())
     (kit / "kit.json").write_text(json.dumps({**content, "name": "another"}))
     say_again(kit, "kit.json")
-    done(run_kit(kit, environment()))
-    assert "which was not packed in" in one_error(judged(packed, tmp_path / "kit_results.tar"))
+    assert "which was not packed in" in one_error(judged(packed, collect(kit)))
 
 
 def test_a_self_check_that_fails_stops_before_the_long_run(packed, kit, tmp_path):
@@ -189,9 +211,7 @@ def test_results_that_differ_from_the_cpu(packed, ran, tmp_path):
     kit = Path(shutil.copytree(ran, tmp_path / "kit"))
     for path in (kit / "results" / NAME).glob("*_0.bin"):
         np.roll(np.fromfile(path, np.float32), 3).tofile(path)
-    program = {**environment(), "PYTHONPATH": str(kit / "program")}
-    subprocess.run([sys.executable, "-m", "kit.server", "collect", SOC, "acl", "0"], cwd=kit, env=program, check=True)
-    finished = judged(packed, tmp_path / "kit_results.tar")
+    finished = judged(packed, collect(kit))
     assert finished.returncode == 1 and "NO (emulated)" in finished.stdout
 
 
