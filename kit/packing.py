@@ -34,7 +34,8 @@ HERE = Path(__file__).resolve().parent
 # What runs on the server, from the project's root: files, or folders with all their sources; and the options of every
 # room, which infer.py asks for. The rooms of a kit's own targets come with all their files.
 PROGRAM = ("infer.py", "contract", "kit/__init__.py", "kit/archive.py", "kit/server.py", "kit/step.py",
-           "backends/__init__.py", "backends/rooms.py", "ascend/__init__.py", "ascend/options.py", "ascend/precision.py")
+           "backends/__init__.py", "backends/rooms.py", "ascend/__init__.py", "ascend/options.py",
+           "ascend/precision.py")
 OF_ROOMS = ("backends/*/__init__.py", "backends/*/options.py")
 
 

@@ -8,7 +8,6 @@ from contract.script import exit_code
 
 import signal
 import sys
-from pathlib import Path
 from typing import List
 
 from contract.workers import end_with_parent, run_together

@@ -34,7 +34,7 @@ def kit(kits) -> Path:
 
 @pytest.fixture(scope="module")
 def direct(kits) -> bytes:
-    """The keypoints of a run without a kit, with all packages beside an emulated card; it makes what packs then keep."""
+    """The keypoints of a run without a kit, with all packages beside an emulated card; packs keep what it made."""
     done(run(environment(), "run.py", "--quiet", *kits.inputs, "--targets", SOC, "--batch", BATCH, "--uint8", "--work",
              kits.work))
     return (kits.work / "results" / f"{SOC}_bs{BATCH}_uint8_score" / "keypoints.json").read_bytes()
