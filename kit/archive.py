@@ -5,6 +5,7 @@ SHA256SUMS as the last file, in the format of sha256sum: where it is missing, th
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -116,34 +117,42 @@ def _copy_part(source: Any, part: Path, size: int) -> Optional[str]:
 def unpack(path: PathLike, top: str, folder: Path) -> None:
     """Unpack the tar at `path`, made by `write_tar`, so that `folder` is its `top`. Raises UserError for what is no
     such tar, is cut off, or has a member that would be no plain file below `folder`: nothing else is written."""
-    for name, tar, member in _members(path, top):
-        _write(tar.extractfile(member), folder.joinpath(*name.parts))
+    with _reading(path):
+        for name, tar, member in _members(path, top):
+            _write(tar.extractfile(member), folder.joinpath(*name.parts))
 
 
 def read_one(path: PathLike, top: str, wanted: str) -> bytes:
     """The content of one file in a tar. Raises UserError as `unpack`, and where it is not there."""
-    for name, tar, member in _members(path, top):
-        if str(name) == wanted:
-            file = tar.extractfile(member)
-            assert file is not None  # it is a plain file
-            return file.read()
+    with _reading(path):
+        for name, tar, member in _members(path, top):
+            if str(name) == wanted:
+                file = tar.extractfile(member)
+                assert file is not None  # it is a plain file
+                return file.read()
     raise UserError(f"{path}: has no {top}/{wanted}. Is it the right file, and complete?")
+
+
+@contextlib.contextmanager
+def _reading(path: PathLike) -> Iterator[None]:
+    """A tar may end in the middle of a file, too."""
+    try:
+        yield
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{path}: not a tar file, or cut off ({error}). Copy it again") from None
 
 
 def _members(path: PathLike, top: str) -> Iterator[Tuple[PurePosixPath, tarfile.TarFile, tarfile.TarInfo]]:
     """Name below `top`, the open tar and the member, of each."""
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                name = PurePosixPath(member.name)
-                inside = len(name.parts) > 1 and name.parts[0] == top and ".." not in name.parts and \
-                    "\\" not in member.name and "\0" not in member.name
-                if not inside or not member.isreg():
-                    raise UserError(f"{path}: holds {member.name!r:.100}, expected plain files in {top}/. It was not "
-                                    "made by this project, and nothing more of it is used")
-                yield name.relative_to(top), tar, member
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{path}: not a tar file, or cut off ({error}). Copy it again") from None
+    with tarfile.open(path) as tar:
+        for member in tar:
+            name = PurePosixPath(member.name)
+            inside = len(name.parts) > 1 and name.parts[0] == top and ".." not in name.parts and \
+                "\\" not in member.name and "\0" not in member.name
+            if not inside or not member.isreg():
+                raise UserError(f"{path}: holds {member.name!r:.100}, expected plain files in {top}/. It was not "
+                                "made by this project, and nothing more of it is used")
+            yield name.relative_to(top), tar, member
 
 
 def _write(source: Any, path: Path) -> None:

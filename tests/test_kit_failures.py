@@ -21,7 +21,7 @@ from kit_cases import BARE, SOC, run_kit, unpack
 
 from contract.errors import UserError
 from kit import judge, server
-from kit.archive import SUMS
+from kit.archive import SUMS, read_sums, write_tar
 from kit.archive import unpack as unpack_safely
 from tests.emulator import CANN, environment
 
@@ -243,6 +243,17 @@ def test_nothing_is_unpacked_outside_its_folder(tmp_path, member):
     with pytest.raises(UserError, match="expected plain files"):
         unpack_safely(tmp_path / "bad.tar", "kit_results", tmp_path / "inside" / "results")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["bad.tar"]
+
+
+def test_a_tar_that_is_cut_off_anywhere(tmp_path):
+    """In a head, in a file, behind its last byte, or before SHA256SUMS."""
+    write_tar(tmp_path / "whole.tar", "kit_results", {"a": b"x" * 700, "b": b"y" * 1500})
+    whole = (tmp_path / "whole.tar").read_bytes()
+    for size in [*range(0, 4200, 170), 1536, 4096]:  # the last file ends at 4236
+        (tmp_path / "r.tar").write_bytes(whole[:size])
+        with pytest.raises(UserError, match="r.tar: "):
+            unpack_safely(tmp_path / "r.tar", "kit_results", tmp_path / f"{size}")
+            read_sums(tmp_path / f"{size}", tmp_path / "r.tar")
 
 
 def test_a_disk_that_is_too_small(ran):
