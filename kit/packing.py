@@ -55,14 +55,18 @@ def reference_jobs(args: argparse.Namespace) -> List[Job]:
 
 def kit_jobs(args: argparse.Namespace, references: Sequence[Job]) -> List[Packed]:
     """What the kit runs: each target, precision and batch size. Raises UserError for what cannot be made here."""
-    jobs = [dataclasses.replace(one, target=target, runner=runner, options=options, variant=variant)
-            for target in args.target for runner in [next(iter(plan.kit_runners(target)))]
-            for options, variant in variants(target, args) for one in references]
+    jobs = [dataclasses.replace(one, target=target, runner=first_runner(target), options=options, variant=variant)
+            for target in args.target for options, variant in variants(target, args) for one in references]
     problems = dict.fromkeys(problem for job in jobs for problem in
                              [*one_pass_problems(job), *([] if args.demo else calibration_problems(job))])
     if problems:
         raise UserError(". ".join(problems))
     return [packed_of(job) for job in jobs]
+
+
+def first_runner(target: str) -> str:
+    """The models of a target are made alike for all of its runners."""
+    return next(iter(plan.kit_runners(target)))
 
 
 def packed_of(job: Job) -> Packed:
@@ -77,7 +81,7 @@ def packed_of(job: Job) -> Packed:
 def variants(target: str, args: argparse.Namespace) -> List[Tuple[Dict[str, str], str]]:
     """The options of each precision that was asked for, and what they add to names of files."""
     found = []
-    takes = room_of(target, next(iter(plan.kit_runners(target)))).options(target)
+    takes = room_of(target, first_runner(target)).options(target)
     asked = [[word for word in getattr(args, name) or () if word in words_of(target, name, args)] or [""]
              for name in PRECISIONS]
     for words in itertools.product(*asked):
@@ -88,7 +92,7 @@ def variants(target: str, args: argparse.Namespace) -> List[Tuple[Dict[str, str]
 
 def words_of(target: str, name: str, args: argparse.Namespace) -> List[str]:
     """What an option of PRECISIONS may be for a target. float16 is what atc makes where no mode is named."""
-    takes = room_of(target, next(iter(plan.kit_runners(target)))).options(target)
+    takes = room_of(target, first_runner(target)).options(target)
     unasked = [FP16] if name == "precision" and "precision_mode" in takes and not args.precision_mode else []
     return [*unasked, *takes.get(name, ())]
 
