@@ -67,7 +67,7 @@ def test_the_check_needs_no_python_package():
     assert "trtexec of TensorRT 10.3.0, NVIDIA" in done(run(environment(trtexec=True), "-m", "backends.tensorrt.check",
                                                             "--trtexec"))
     for config, options, hint in (({"devices": 0}, [], "lists no GPU 0"), ({}, ["--device", "0,1"], "on one GPU"),
-                                  ({"tensorrt": "11.4.0"}, [], "float16 from the graph alone")):
+                                  ({"tensorrt": "11.4.0"}, [], "only from a graph in float16")):
         error = one_error(run(environment(trtexec=True, **config), "-m", "backends.tensorrt.check", "--trtexec",
                               *options))
         assert hint in error
