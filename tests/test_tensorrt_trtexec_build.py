@@ -105,7 +105,7 @@ def test_a_run_that_did_not_pass_leaves_no_engine(build, tmp_path, mode, words):
 
 def test_a_trtexec_of_another_tensorrt(build, tmp_path):
     done(build())
-    assert "trtexec on PATH is of TensorRT 8.6.1" in one_error(build("--tf32", version=8601))
+    assert "trtexec on PATH belongs to TensorRT 8.6.1" in one_error(build("--tf32", version=8601))
     assert (tmp_path / "m_bs2_fp32.engine").exists()
 
 
