@@ -28,8 +28,8 @@ from backends.tensorrt.options import ROOM
 from backends.tensorrt.trtexec import check_log, read_log, read_output
 from backends.tensorrt.trtexec_build import DEFAULTS_TURNED, describe_machine, run_and_keep
 from contract.arguments import HelpFormatter, at_least, folder_name, parse
-from contract.bins import BinReader, open_bins
-from contract.dumps import DumpFolder, describe_speed, dump_name, read_summary
+from contract.bins import open_bins
+from contract.dumps import DumpFolder, describe_speed, read_summary
 from contract.errors import UserError
 from contract.files import make_folder, remove_file, sha256_of_file, write_file
 from contract.locks import reading
@@ -109,27 +109,29 @@ def infer_command(version: Version, engine: str, name: str, shape: Tuple[int, ..
 
 def infer(trtexec: Trtexec, dumps: DumpFolder) -> Dict[str, Any]:
     """Fill `dumps`, and write the summary beside it, which is returned."""
-    bins, times, started = dumps.bins, [], time.time()
+    bins, times = dumps.bins, []
     groups = dumps.left(bins.groups(trtexec.batch))
     if not groups and dumps.summary_path.exists():
         print(f"{dumps.folder}: {len(bins)} dumps are there already, of the same model and bins")
         return read_summary(dumps.summary_path)
     remove_file(dumps.summary_path)  # of an earlier run; it must not describe this one
-    total = sum(map(bins.people, groups))
+    dumps.start(trtexec.engine, groups, str(trtexec.device))
+    total, started = sum(map(bins.people, groups)), time.time()
     with Progress(total=total, unit="person", desc="trtexec") as bar:
         for group in groups:
             output, milliseconds = trtexec.infer(bins.read(group))
             times.append(milliseconds)
-            write_dumps(dumps.folder, bins, group, output)
+            write_dumps(dumps, group, output)
             bar.update(len(output))
     return dumps.finish(trtexec.batch, [times], [(total, started, time.time())])
 
 
-def write_dumps(folder: Path, bins: BinReader, group: range, output: np.ndarray) -> None:
+def write_dumps(dumps: DumpFolder, group: range, output: np.ndarray) -> None:
     first = 0
     for number in group:
-        write_file(folder / dump_name(bins.names[number]), output[first:first + bins.rows[number]])
-        first += bins.rows[number]
+        rows = dumps.bins.rows[number]
+        dumps.write(number, output[first:first + rows])
+        first += rows
 
 
 def main() -> None:
