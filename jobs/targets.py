@@ -85,13 +85,15 @@ def _choose_one(target: str, given: Dict[str, str]) -> Choice:
 def _best_runner(target: str) -> Tuple[str, str]:
     """The first that has its packages, or the last; and what those before it lack."""
     *better, last = runners_of(target)
-    lacks = []
+    lacks: List[str] = []
     for runner in better:
         missing = room_of(target, runner).missing_packages(runner)
         if not missing:
-            return runner, ""
+            break
         lacks += missing
-    return last, f", because Python has no {' and no '.join(lacks)}" if lacks else ""
+    else:
+        runner = last
+    return runner, f", because Python has no {' and no '.join(lacks)}" if lacks else ""
 
 
 def _fits(value: str, words: Sequence[str]) -> bool:
