@@ -139,7 +139,7 @@ def bench(runs: List[Run], bins: Optional[Path], people: int, repeat: int, cfg: 
             check_round(run, work, rounds[run], spec)
         rows = [summarize(run, rounds[run], rounds[reference_of(run, runs)], work, runs[0], spec) for run in runs]
     report = {"rows": rows, "people": people, "rounds": repeat, "machine": describe_machine(),
-              "unit": "crops" if "keypoints" in spec.levels else "photos"}
+              "unit": "photos" if spec.decode == "boxes" else "crops"}
     make_folder(output)
     write_json(output / "bench.json", report)
     write_file(output / "bench.md", format_report(report).encode())

@@ -7,9 +7,10 @@ from contract.packages import not_importable
 
 # How exact a model's numbers are, one vocabulary for all vendors. `mixed`: layers of several; `unknown`: nothing tells,
 # as of an .om or an engine that another tool built.
-FP32, FP16, BF16, INT8, MIXED, UNKNOWN = PRECISIONS = ("fp32", "fp16", "bf16", "int8", "mixed", "unknown")
+PRECISIONS = ("fp64", "fp32", "fp16", "bf16", "int8", "mixed", "unknown")
+FP64, FP32, FP16, BF16, INT8, MIXED, UNKNOWN = PRECISIONS
 # Which of comparison's sets of limits a result of each precision has to keep. Where nothing tells, float16 is usual.
-GATES = {FP32: "fp32", FP16: "fp16", BF16: "fp16", MIXED: "fp16", UNKNOWN: "fp16", INT8: "int8"}
+GATES = {FP64: "fp32", FP32: "fp32", FP16: "fp16", BF16: "fp16", MIXED: "fp16", UNKNOWN: "fp16", INT8: "int8"}
 GATES_BY_WIDTH = ("fp32", "fp16", "int8")
 
 

@@ -44,7 +44,7 @@ def to_row(crop: np.ndarray, dtype: str, mean: Sequence[float], std: Sequence[fl
     """
     if dtype == UINT8:
         return crop
-    pixels = crop.transpose(2, 0, 1).astype(np.float32)
+    pixels = np.ascontiguousarray(crop.transpose(2, 0, 1), np.float32)
     mean32, std32 = (np.array(values, np.float32)[:, None, None] for values in (mean, std))
     if not mean32.any() and (255 * np.array(std) == 1).all():
         return pixels

@@ -4,7 +4,12 @@
     python3 -m reid.extract --model models/bot_r50.prototxt --input photos --detections boxes.json --output features/b
 
 Writes NAME.npy for each, (1, D) float32 of length 1 as FastReID's scripts do, and features.json, which says what made
-them. Run again after an interruption, it continues.
+them. Run again after an interruption, it continues. For programs that run a model from files to files, it writes bins,
+and makes features of their dumps:
+
+    python3 -m reid.extract --input test_data --bins prep_reid
+    python3 -m ascend.ais_bench --model models/bot_r50_bs1.om --input prep_reid --output results --output_dirname reid
+    python3 -m reid.extract --bins prep_reid --dumps results/reid --output features/om
 """
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -26,46 +31,39 @@ from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_backe
 from contract.arguments import HelpFormatter, at_least, parse
 from contract.backend import Backend, check_backend, infer_rows
 from contract.errors import UserError
-from contract.files import make_folder, read_json, remove_file, write_json
+from contract.files import make_folder, remove_file, write_json
 from contract.locks import hold
 from contract.manifest import settings_difference
 from contract.onnx_file import sha256_of_model
+from contract.pixels import DTYPES, FLOAT32
 from contract.progress import Progress
 from contract.records import protect, read_record
-from pose.photos import SUFFIXES, Photos, read_photograph
-from reid.crops import RESIZES, region, to_row
+from reid.bins import open_dumps, settings_of_dumps, write_bins
+from reid.crops import RESIZES
 from reid.export import DEFAULT_CONFIG
-from reid.features import RECORD, SUFFIX, write_feature
+from reid.features import RECORD, SUFFIX, feature_files, write_feature
+from reid.images import Crop, crops_of_boxes, crops_of_images, read_row
 from reid.ranking import normalise
 from reid.spec import ReidSpec, load_spec
 
 DEFAULT_BATCH = 16  # of a model that takes any
-
-
-@dataclasses.dataclass(frozen=True)
-class Crop:
-    """One person: an image file, or a box of one, xywh in pixels."""
-
-    name: str
-    file: Path
-    bbox: Optional[Tuple[float, ...]] = None
-    score: Optional[float] = None
-
-    def describe(self) -> Dict[str, Any]:
-        return {"file": str(self.file), "bytes": self.file.stat().st_size, "bbox": self.bbox and list(self.bbox),
-                "score": self.score}
+ROWS_AT_ONCE = 256  # of dumps
+MODES = ("model", "input", "output"), ("input", "bins"), ("bins", "dumps", "output")
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m reid.extract", description=__doc__.split("\n")[0],
                                      formatter_class=HelpFormatter)
-    parser.add_argument("--model", "--model-path", "--model-def", "--model-weights", required=True,
+    parser.add_argument("--model", "--model-path", "--model-def", "--model-weights",
                         help=".onnx, .prototxt, .pth or another that a backend runs")
     parser.add_argument("--backend", choices=sorted(ROOMS), help="what runs the model; by its suffix without")
-    parser.add_argument("--input", nargs="+", required=True, help="images, or folders of them")
+    parser.add_argument("--input", nargs="+", help="images, or folders of them")
     parser.add_argument("--detections", help="COCO results of people in the photos of --input, one folder: a feature "
                         "for each box")
-    parser.add_argument("--output", required=True, help="folder of the features")
+    parser.add_argument("--output", help="folder of the features")
+    parser.add_argument("--bins", help="folder of bins: to be written of --input without --model, or those of --dumps")
+    parser.add_argument("--dumps", help="folder of what a model has made of --bins: features of these")
+    parser.add_argument("--dtype", choices=DTYPES, default=FLOAT32, help="of the bins that are written")
     parser.add_argument("--config-file", default=DEFAULT_CONFIG, help="YAML of the model, ours or FastReID's")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="changes to it")
     parser.add_argument("--height", type=at_least(1), help="of the input; the config's if not given")
@@ -73,62 +71,33 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--resize", choices=sorted(RESIZES), help="pil as FastReID evaluates, cv2 as its demo and "
                         "deploy scripts; the config's if not given")
     parser.add_argument("--raw", action="store_true", help="leave features at the length that the model gives them")
-    parser.add_argument("--batch-size", type=at_least(1), help=f"people at once; the model's own, or {DEFAULT_BATCH}")
+    parser.add_argument("--batch-size", type=at_least(1), help=f"people at once; the model's own, or {DEFAULT_BATCH}; "
+                        "people in a bin, or 1")
     parser.add_argument("--device", help="cpu, cuda, 0; the backend's own choice if not given")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that read images")
+    parser.add_argument("--replace", action="store_true", help="remove bins or features of other settings; without it "
+                        "they are an error")
     add_flags(parser)
-    return parse(parser, argv)
-
-
-def crops_of_images(inputs: List[str]) -> List[Crop]:
-    """Every image, by its name without suffix. Raises UserError for two of one name."""
-    files: List[Path] = []
-    for path in map(Path, inputs):
-        files += Photos(path).files if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"{' '.join(inputs)}: no images ({', '.join(SUFFIXES)})")
-    known: Dict[str, Path] = {}
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"{file}: no such image")
-        if known.setdefault(file.stem, file) is not file:
-            raise UserError(f"{file} and {known[file.stem]} would both be {file.stem}{SUFFIX}. Extract them into two "
-                            "folders, or rename one")
-    return [Crop(name, file) for name, file in known.items()]
-
-
-def crops_of_boxes(folder: str, detections: str) -> List[Crop]:
-    """Every box of a detections file, as PHOTO_NUMBER, numbers from 0 in each photo."""
-    photos, boxes = Photos(folder), read_json(detections, "detections")
-    counts: Dict[int, int] = {}
-    crops = []
-    try:
-        for entry in boxes:
-            image_id, bbox = int(entry["image_id"]), tuple(map(float, entry["bbox"]))
-            number = counts[image_id] = counts.get(image_id, -1) + 1
-            if len(bbox) != 4 or not np.isfinite(bbox).all():
-                raise ValueError(bbox)
-            file = photos.path(image_id)
-            crops.append(Crop(f"{file.stem}_{number:03d}", file, bbox, float(entry["score"])))
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{detections}: box {len(crops)}: expected image_id, bbox of 4 numbers and score") from None
-    if not crops:
-        raise UserError(f"{detections}: no boxes")
-    return crops
-
-
-def read_row(crop: Crop, spec: ReidSpec) -> np.ndarray:
-    image = read_photograph(crop.file)
-    part = image if crop.bbox is None else region(image, crop.bbox)
-    return to_row(RESIZES[spec.geometry](np.ascontiguousarray(part), spec.input_size), spec.dtype, spec.mean, spec.std)
+    args = parse(parser, argv)
+    mode = tuple(name for name in ("model", "input", "bins", "dumps", "output") if getattr(args, name) is not None)
+    if mode not in MODES:
+        parser.error("expected --model, --input and --output; or --input and --bins to write bins; or --bins, --dumps "
+                     "and --output for features of dumps")
+    return args
 
 
 def read_spec(args: argparse.Namespace) -> ReidSpec:
     spec = load_spec(args.config_file, args.opts)
     return dataclasses.replace(spec, geometry=args.resize or spec.geometry, input_size=(
         args.height or spec.input_size[0], args.width or spec.input_size[1]))
+
+
+def read_crops(args: argparse.Namespace) -> List[Crop]:
+    if not args.detections:
+        return crops_of_images(args.input)
+    if len(args.input) > 1 or not Path(args.input[0]).is_dir():
+        raise UserError("--detections goes with one folder of photos as --input")
+    return crops_of_boxes(args.input[0], args.detections)
 
 
 def settings_of(args: argparse.Namespace, backend: Backend, spec: ReidSpec) -> Dict[str, Any]:
@@ -138,22 +107,26 @@ def settings_of(args: argparse.Namespace, backend: Backend, spec: ReidSpec) -> D
             **given_flags(args)}
 
 
-def begin(output: Path, settings: Dict[str, Any], crops: List[Crop]) -> List[Crop]:
-    """Write the record; the crops that have no feature of these settings yet. Raises UserError where the folder holds
-    features of others."""
-    path, now = output / RECORD, {crop.name: crop.describe() for crop in crops}
+def begin(output: Path, settings: Dict[str, Any], images: Dict[str, Any], replace: bool) -> List[str]:
+    """Write the record; the names that have no feature of these settings yet. Raises UserError where the folder holds
+    features of others, unless they are to be replaced."""
+    path = output / RECORD
     earlier = read_record(path) or {}
     before = earlier.pop("images", {})
     protect(output, earlier or None, settings)
     difference = settings_difference(settings, earlier) if earlier else None
+    if difference and not replace:
+        raise UserError(f"{output}: holds features of other settings, {difference}. Name another --output, or let "
+                        "--replace remove them")
     if difference:
-        raise UserError(f"{output}: holds features of other settings, {difference}. Name another --output, or remove "
-                        "it")
-    missing = [crop for crop in crops if before.get(crop.name) != now[crop.name]
-               or not (output / f"{crop.name}{SUFFIX}").exists()]
-    for crop in missing:
-        remove_file(output / f"{crop.name}{SUFFIX}")
-    write_json(path, {**settings, "images": {**before, **now}})
+        for file in feature_files(output):
+            remove_file(file)
+        before = {}
+    missing = [name for name, image in images.items()
+               if before.get(name) != image or not (output / f"{name}{SUFFIX}").exists()]
+    for name in missing:
+        remove_file(output / f"{name}{SUFFIX}")
+    write_json(path, {**settings, "images": {**before, **images}})
     return missing
 
 
@@ -175,24 +148,47 @@ def extract(backend: Backend, spec: ReidSpec, crops: List[Crop], args: argparse.
             bar.update(len(part))
 
 
-def main() -> None:
-    args = parse_args()
+def extract_images(args: argparse.Namespace) -> None:
     args.backend = args.backend or backend_of(args.model)
-    spec = read_spec(args)
-    if args.detections and (len(args.input) > 1 or not Path(args.input[0]).is_dir()):
-        raise UserError("--detections goes with one folder of photos as --input")
-    crops = crops_of_boxes(args.input[0], args.detections) if args.detections else crops_of_images(args.input)
+    spec, crops = read_spec(args), read_crops(args)
     with closing(open_backend(args.backend, args.model, args.device, spec, **given_flags(args))) as backend:
         spec = dataclasses.replace(spec, dtype=np.dtype(backend.input_dtype).name)
         check_backend(backend, args.model, spec)
         output = make_folder(args.output)
         with hold(output):
-            missing = begin(output, settings_of(args, backend, spec), crops)
+            images = {crop.name: crop.describe() for crop in crops}
+            missing = set(begin(output, settings_of(args, backend, spec), images, args.replace))
             start = time.perf_counter()
-            extract(backend, spec, missing, args)
+            extract(backend, spec, [crop for crop in crops if crop.name in missing], args)
     seconds = time.perf_counter() - start
     print(f"{args.output}: {len(crops)} features of {spec.dim}, {len(crops) - len(missing)} kept"
           + (f", {len(missing) / seconds:.1f} per second" if missing else ""))
+
+
+def extract_dumps(args: argparse.Namespace) -> None:
+    images, reader = open_dumps(args.bins, args.dumps)
+    names, output = list(images), make_folder(args.output)
+    with hold(output):
+        missing = set(begin(output, {**settings_of_dumps(reader), "normalised": not args.raw}, images, args.replace))
+        for numbers in reader.manifest.chunks(ROWS_AT_ONCE):
+            features = reader.read_all(numbers)
+            for name, feature in zip(names[reader.manifest.rows_of(numbers)], features if args.raw
+                                     else normalise(features)):
+                if name in missing:
+                    write_feature(output, name, feature)
+    print(f"{output}: {len(names)} features of {reader.shape[0]}, {len(names) - len(missing)} kept")
+
+
+def main() -> None:
+    args = parse_args()
+    if args.dumps:
+        extract_dumps(args)
+    elif args.bins:
+        spec, crops = dataclasses.replace(read_spec(args), dtype=args.dtype), read_crops(args)
+        written = write_bins(args.bins, crops, spec, args.batch_size or 1, args.workers, args.replace)
+        print(f"{args.bins}: {len(crops)} people, {written} bins written")
+    else:
+        extract_images(args)
 
 
 if __name__ == "__main__":

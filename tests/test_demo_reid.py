@@ -59,7 +59,7 @@ def test_int8_calibrated_on_images_of_others_tells_people_apart(made, main, tmp_
 
 def test_rows_to_calibrate_on_are_those_that_features_are_made_of(made):
     from quantization.crops import open_source
-    from reid.extract import Crop, read_row
+    from reid.images import Crop, read_row
     from reid.spec import load_spec
 
     source = open_source(made / "people" / "query", CONFIG, None)

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import List
 
@@ -197,6 +199,27 @@ def test_a_picture_of_one_pixel_and_one_that_is_too_large(predict, tmp_path):
     size = np.array([20000, 20000], ">u4").tobytes()
     (tmp_path / "huge.png").write_bytes(huge[:16] + size + huge[24:])
     assert "20000x20000 pixels" in one_error(predict(tmp_path / "huge.png", output="huge"))
+
+
+@pytest.fixture()
+def read_only(tmp_path):
+    """A folder that nobody may write to: root may write into any but those of a read-only disk."""
+    folder = tmp_path / "read_only"
+    folder.mkdir()
+    if os.getuid() != 0:
+        folder.chmod(0o500)
+        yield folder
+        folder.chmod(0o700)
+        return
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)], capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a read-only disk here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_an_output_that_cannot_be_written_is_one_line(predict, folder, read_only):
+    assert str(read_only) in one_error(predict(folder, output=read_only / "out"))
+    assert str(read_only) in one_error(predict(folder, output=read_only))
 
 
 def test_a_missing_detector_says_what_to_give(main, small_cfg, small_model, tmp_path):

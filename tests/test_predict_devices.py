@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -47,8 +48,9 @@ def same(found, expected) -> None:
         assert difference[:, :2].max() < 1e-2 and difference[:, 2].max() < 1e-5
 
 
-def test_two_engines(photos, reference, small_cfg, small_model, main, tmp_path):
-    """trt_inference.py --yolo_engine --pose_engine --cfg --save_img --indir --dll_file."""
+@pytest.fixture()
+def trt_inference(small_cfg, small_model, main, tmp_path):
+    """AlphaPose_TRT's command with two engines, on the emulator."""
     pytest.importorskip("tests.tensorrt_emulator")
     from tensorrt_cases import build_engine, gpu
 
@@ -56,13 +58,41 @@ def test_two_engines(photos, reference, small_cfg, small_model, main, tmp_path):
               tmp_path / "yolo.onnx", "--batch", 2))
     yolo = build_engine(tmp_path / "yolo_bs2.onnx", tmp_path / "yolo.engine")
     pose = build_engine(small_model, tmp_path / "pose.engine", [(1, 4, 8)])
-    with gpu():
-        finished = main("predict", "--yolo_engine", yolo, "--pose_engine", pose, "--cfg", small_cfg, "--save_img",
-                        "--indir", photos, "--dll_file", "build/ScatterND.so", *YOLO, "--output", tmp_path / "out")
-    assert "--dll_file: no plugin is needed" in finished.stderr
+
+    def run(*arguments: object):
+        with gpu():
+            return main("predict", "--yolo_engine", yolo, "--pose_engine", pose, "--cfg", small_cfg, *arguments, *YOLO,
+                        "--outdir", tmp_path / "out")
+
+    return run
+
+
+@pytest.mark.parametrize("flags", [("--dll_file", "build/ScatterND.so"), ("--showbox", "--detector", "yolo_trt")])
+def test_two_engines(photos, reference, trt_inference, tmp_path, flags):
+    """trt_inference.py --yolo_engine --pose_engine --cfg --save_img --indir."""
+    finished = trt_inference("--save_img", "--indir", photos, *flags)
     done(finished)
+    assert ("--dll_file: no plugin is needed" in finished.stderr) == ("--dll_file" in flags)
     same(results(tmp_path / "out"), reference)
     assert len(list((tmp_path / "out/vis").iterdir())) == 2
+
+
+def test_two_engines_on_a_film(photos, reference, trt_inference, tmp_path):
+    """trt_inference.py --yolo_engine --pose_engine --cfg --save_video --video --detector yolo_trt: drawn in mp4."""
+    pytest.importorskip("av")
+    from prediction.video import VideoReader, VideoWriter
+
+    images = [cv2.imread(str(photos / f"{number}.jpg"))[..., ::-1] for number in (15, 18)]
+    writer = VideoWriter(tmp_path / "demo.mp4", Fraction(10), None)
+    for number in range(6):
+        writer.add(images[number // 3], number)
+    writer.close()
+    (tmp_path / "demo.mp4").rename(tmp_path / "demo.avi")  # FFmpeg goes by the content
+    done(trt_inference("--save_video", "--video", tmp_path / "demo.avi", "--detector", "yolo_trt"))
+    found = [person["image_id"] for person in results(tmp_path / "out")]
+    wanted = [sum(person["image_id"] == f"{number}.jpg" for person in reference) for number in (15, 18)]
+    assert [found.count(f"{number}.jpg") for number in range(6)] == [wanted[0]] * 3 + [wanted[1]] * 3
+    assert len(list(VideoReader(str(tmp_path / "out/vis/demo.mp4")).pictures())) == 6
 
 
 def test_detector_yolo_is_the_plain_one_even_beside_an_engine(photos, small_cfg, small_model, main, tmp_path):

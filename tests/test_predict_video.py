@@ -140,6 +140,23 @@ def test_what_is_no_film(predict, tmp_path):
     assert "Is it complete?" in one_error(predict(tmp_path / "cut.mp4"))
 
 
+def test_a_film_in_which_nobody_is_found_is_complete(main, tmp_path):
+    """By the networks that come with the project."""
+    pytest.importorskip("torch")
+    pytest.importorskip("scipy")
+    done(main("predict", film(tmp_path / "grey.mp4", 5), "--track", "--output", tmp_path / "out"))
+    assert results(tmp_path / "out") == [] and len(frames_of(tmp_path / "out/vis/grey.mp4")) == 5
+
+
+def test_no_encoder_is_one_line(predict, monkeypatch, tmp_path):
+    monkeypatch.setattr("prediction.video.ENCODERS", ("no_such_codec",))
+    film(tmp_path / "clip.mp4", 3)
+    error = one_error(predict(tmp_path / "clip.mp4"))
+    assert "none of the encoders no_such_codec" in error and "--no-save_video" in error
+    assert not list((tmp_path / "out/vis").iterdir())
+    done(predict(tmp_path / "clip.mp4", "--no-save_video"))
+
+
 def test_a_film_that_ends_early_is_told(predict, tmp_path):
     """The index is at the front, as players of the web want it, and half the frames are missing."""
     with av.open(str(tmp_path / "front.mp4"), "w", options={"movflags": "faststart"}) as container:

@@ -1,6 +1,7 @@
 """Features from images to their comparison: what is written, kept and refused, and which planted fault is named."""
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -188,6 +189,20 @@ def test_allclose_is_scaled_by_the_second_as_numpys(reference, main, tmp_path):
     finished = main("compare", str(larger), str(smaller), "--gate", "fastreid")
     assert finished.returncode == 1 and f"| allclose | {failing.mean():.7g} |" in finished.stdout
     assert main("compare", str(smaller), str(larger), "--gate", "fastreid").returncode == 0
+
+
+def test_how_many_elements_of_torchs_own_float32_fail_against_float64(made, extract, main, tmp_path):
+    for precision in ("fp64", "fp32"):
+        done(extract(tmp_path / precision, "--raw", "--precision", precision, model=made.checkpoint))
+    double, single = (features(tmp_path / precision) for precision in ("fp64", "fp32"))
+    rows = np.stack([RESIZES["pil"](np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]), (64, 32))
+                     for path in sorted(made.images.iterdir())]).transpose(0, 3, 1, 2)
+    with torch.inference_mode():
+        wanted = copy.deepcopy(made.network).double()(torch.from_numpy(rows.astype(np.float64))).numpy()
+    np.testing.assert_allclose(double, wanted, rtol=1e-7)  # stored as float32
+    failing = int((~np.isclose(double, single, rtol=1e-3, atol=1e-6)).sum())
+    finished = main("reid.check", f"float64={tmp_path / 'fp64'}", f"torch={tmp_path / 'fp32'}", "--gate", "fastreid")
+    assert f"| {failing} of 2560 (" in finished.stdout and finished.returncode == bool(failing)
 
 
 @pytest.mark.parametrize("fault, cause", [

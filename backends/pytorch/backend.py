@@ -17,7 +17,8 @@ from networks.fastpose import PixelInput
 from networks.one_pass import OnePass
 from networks.registry import load_network
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+HALF = ("fp16", "bf16")
 
 
 class Backend:
@@ -41,9 +42,10 @@ class Backend:
         self.input_dtype = np.dtype(spec.dtype)
         takes_bytes = self.input_dtype == np.uint8
         self.normalize = PixelInput(spec.mean, spec.std).to(self.device) if takes_bytes else nn.Identity()
-        # Half precision runs on tensor cores, which take channels last; float32 keeps the layout of the checkpoint.
-        self.layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
-        network: Any = fuse(load_network(spec, model))
+        # Half precision runs on tensor cores, which take channels last; the others keep the layout of the checkpoint.
+        self.layout = torch.channels_last if precision in HALF else torch.contiguous_format
+        widest = torch.promote_types(self.dtype, torch.float32)  # in which batch norm is folded
+        network: Any = fuse(load_network(spec, model).to(widest))
         network = network.to(self.device, self.dtype, memory_format=self.layout)
         if one_pass:
             flip_shift = "clean" if one_pass == "flip" else None

@@ -108,8 +108,10 @@ def load(values: Dict[str, Any]) -> Features:
 
 
 def table(measured: Features) -> str:
+    elements = measured.people * measured.dimension
     rows = [[f"{measured.people} x {measured.dimension}", number(measured.max_abs),
-             f"{100 * measured.mismatched:.3g} %", measured.worst]]
+             f"{round(measured.mismatched * elements)} of {elements} ({100 * measured.mismatched:.3g} %)",
+             measured.worst]]
     text = format_table(["features", "max abs", "beyond allclose", "worst person"], rows)
     if measured.scores:
         text += "\n\n" + format_table(["ranking", "a", "b", "difference, 95 %"], [
