@@ -13,7 +13,9 @@ from __future__ import annotations
 from contract.script import exit_code
 
 import contextlib
+import resource
 import sys
+import time
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
@@ -54,6 +56,7 @@ def predict(args: Namespace) -> None:
                   partial(make_tracker, args.track, looks))
         finish = partial(results.finish, run.keys, args.format, args.eval,
                          args.sep_json or args.format in ("cmu", "open"))
+        start = time.perf_counter()
         try:
             for source in sources:
                 if isinstance(source, Video):
@@ -64,18 +67,29 @@ def predict(args: Namespace) -> None:
             finish()  # of the images so far
             raise
         finish(is_complete=True)
-    tell(run, output, args.profile)
+        seconds = time.perf_counter() - start
+    tell(run, output)
+    if args.profile:
+        print(profile_of(run, seconds))
 
 
-def tell(run: Run, output: Path, profile: bool) -> None:
+def tell(run: Run, output: Path) -> None:
     if run.problems and not run.results.done:
         raise UserError(run.problems[0])
     kept = f", {run.kept} more kept from before" if run.kept else ""
     problems = f", {len(run.problems)} problems" if run.problems else ""
     print(f"{output / RESULTS}: {run.people} people on {run.images} images{kept}{problems}; drawn in {output / VIS}")
-    if profile:
-        for stage, seconds in run.pipeline.seconds.items():
-            print(f"{stage:>8} {seconds:8.2f} s at work, {1000 * seconds / max(run.images, 1):7.2f} ms an image")
+
+
+def profile_of(run: Run, seconds: float) -> str:
+    """How long each stage worked, which other stages at work beside it make longer, and what all of it took."""
+    stages = run.pipeline.seconds
+    lines = [f"{stage:>8} {worked:8.2f} s at work, {1000 * worked / max(run.images, 1):7.2f} ms an image"
+             for stage, worked in stages.items()]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    at_once = sum(stages.values()) / seconds
+    return "\n".join([*lines, f"{'all':>8} {seconds:8.2f} s, {at_once:.2f} stages at work at a time, "
+                      f"{run.images / seconds:.2f} images/s, peak memory {peak:.0f} MiB"])
 
 
 def main() -> None:

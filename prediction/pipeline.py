@@ -84,15 +84,15 @@ class Pipeline:
             draw: bool = True) -> Iterator[Work]:
         """`load` of each of `frames`, with its people and its drawing, in order. A tracker numbers the people."""
         with ThreadPoolExecutor(1) as in_turn:
-            works = in_order(self.hands, self._timed("read", lambda item: self._read(load(item))), frames, CORES + 2)
+            works = in_order(self.hands, self._timed("read", lambda item: self.read(load(item))), frames, CORES + 2)
             if self.finder:
                 groups = grouped(works, self.finder.batch)
-                found = in_order(self.detecting, self._timed("detect", self._detect), groups)
+                found = in_order(self.detecting, self._timed("detect", self.detect), groups)
                 works = (work for group in found for work in group)
-            works = in_order(self.hands, self._timed("crop", self._crop), works)
-            batches = in_order(self.posing, self._timed("pose", self._pose), cut(works, self.poser.batch))
-            works = in_order(in_turn, self._timed("people", lambda work: self._people(work, tracker)), joined(batches))
-            yield from in_order(self.hands, self._timed("draw", self._draw), works, CORES + 1) if draw else works
+            works = in_order(self.hands, self._timed("crop", self.crop), works)
+            batches = in_order(self.posing, self._timed("pose", self.pose), cut(works, self.poser.batch))
+            works = in_order(in_turn, self._timed("people", lambda work: self.join(work, tracker)), joined(batches))
+            yield from in_order(self.hands, self._timed("draw", self.draw), works, CORES + 1) if draw else works
 
     def _timed(self, name: str, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def timed(item: Any) -> Any:
@@ -105,13 +105,13 @@ class Pipeline:
 
         return timed
 
-    def _read(self, frame: Frame) -> Work:
+    def read(self, frame: Frame) -> Work:
         work = Work(frame)
         if self.finder and work.is_readable:
             work.tensor = self.finder.prepare(frame.image)
         return work
 
-    def _detect(self, works: List[Work]) -> List[Work]:
+    def detect(self, works: List[Work]) -> List[Work]:
         readable = [work for work in works if work.tensor is not None]
         if readable:
             for work, rows in zip(readable, self.finder.infer([work.tensor for work in readable])):
@@ -119,18 +119,18 @@ class Pipeline:
                 work.tensor = None
         return works
 
-    def _crop(self, work: Work) -> Work:
+    def crop(self, work: Work) -> Work:
         if self.boxes and work.is_readable:
             work.boxes_xyxy, work.box_scores = self.boxes(work.frame)
         if len(work.boxes_xyxy):
             work.crops, work.crop_xyxy = self.poser.crops(work.frame.image, work.boxes_xyxy)
         return work
 
-    def _pose(self, batch: Tuple[List[np.ndarray], List[Work]]) -> Tuple[np.ndarray, List[Work]]:
+    def pose(self, batch: Tuple[List[np.ndarray], List[Work]]) -> Tuple[np.ndarray, List[Work]]:
         crops, ended = batch
         return (self.poser.infer(crops) if crops else np.zeros(0)), ended
 
-    def _people(self, work: Work, tracker: Any) -> Work:
+    def join(self, work: Work, tracker: Any) -> Work:
         people = nobody(len(self.poser.spec.skeleton))
         if len(work.boxes_xyxy):
             people = self.poser.people(work.heatmaps, work.crop_xyxy, work.boxes_xyxy, work.box_scores)
@@ -142,7 +142,7 @@ class Pipeline:
         work.people = people
         return work
 
-    def _draw(self, work: Work) -> Work:
+    def draw(self, work: Work) -> Work:
         if work.frame.image is not None:
             work.drawn = draw_people(work.frame.image, work.people, self.settings.show_boxes, self.poser.spec.skeleton)
         return work

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Sequence
+from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from detection.detector import Detector
 from pose.pose_nms import pose_nms
 from pose.spec import load_spec
 from prediction.networks import Finder, Poser
-from prediction.pipeline import Pipeline, Settings
-from prediction.sources import Pictures, find_sources
+from prediction.pipeline import Pipeline, Settings, Work, cut, grouped, joined
+from prediction.sources import Frame, Pictures, find_sources
 
 COLUMNS = ("run", "batch", "detector ms", "pose ms", "sum ms", "images/s of the sum", "factor", "images/s end to end",
            "factor end to end")
@@ -83,6 +83,29 @@ def measure(pair: Pair, cfg: str, yolo_cfg: str, source: Pictures, repeat: int) 
                 pass
             rates.append(len(source.names) / (time.perf_counter() - start))
     return {**times, "sum": sum(times.values()), "rate": float(np.median(rates)), "stages": dict(pipeline.seconds)}
+
+
+def one_after_another(pipeline: Pipeline, frames: Sequence[Frame],
+                      tracker: Any) -> Tuple[List[Work], Dict[str, float]]:
+    """Every stage works on all frames, alone, before the next begins: what came out, and seconds of each stage."""
+    took: Dict[str, float] = {}
+
+    def stage(name: str, work: Any, items: Iterable[Any]) -> List[Any]:
+        start, before = time.perf_counter(), list(items)
+        done = [work(item) for item in before]
+        took[name] = time.perf_counter() - start
+        return done
+
+    works = stage("read", pipeline.read, frames)
+    if pipeline.finder:
+        groups = stage("detect", lambda group: pipeline.detecting.submit(pipeline.detect, group).result(),
+                       grouped(works, pipeline.finder.batch))
+        works = [work for group in groups for work in group]
+    works = stage("crop", pipeline.crop, works)
+    batches = stage("pose", lambda batch: pipeline.posing.submit(pipeline.pose, batch).result(),
+                    cut(works, pipeline.poser.batch))
+    works = stage("people", lambda work: pipeline.join(work, tracker), joined(batches))
+    return stage("draw", pipeline.draw, works), took
 
 
 def seconds(network: Any, rows: np.ndarray) -> float:
