@@ -79,7 +79,8 @@ def require_finite(reader: DumpReader, workers: int) -> None:
         worst: np.ndarray = np.fromfile(Path(reader.folder) / reader.names[int(np.argmax(broken))], reader.dtype)
         reading = sensible_reading(worst[None]) if reader.dtype == np.float32 else ""
         why = ("Either something overflowed, in float16 beyond 65504, and the layers before it must be kept in "
-               "float32; or the network was given other bytes than those of images: look at the bins")
+               "float32; or the network was given other bytes than those of images: look at the bins; or a part of "
+               "the dumps is damaged or in another byte order: write them again")
         if reading:
             why = f"Read {reading} they would be finite: write them as float32 of this machine's byte order"
         raise UserError(f"{reader.folder}: {len(names)} of {len(broken)} dumps hold NaN or infinite values "
