@@ -36,6 +36,7 @@ from contract.bins import open_bins  # noqa: E402
 from contract.errors import UserError  # noqa: E402
 from contract.onnx_file import load_onnx, only_input  # noqa: E402
 from contract.tables import format_table  # noqa: E402
+from layers.graphs import sort_nodes  # noqa: E402
 from pose.annotations import load_annotations  # noqa: E402
 from quantization.crops import batches, share_out  # noqa: E402
 from quantization.decision import load_decision, record_of  # noqa: E402
@@ -187,6 +188,9 @@ class Comparison:
         for amp_num in self.args.amp_num:
             output = self.folder / f"msmodelslim_{amp_num}.onnx"
             self.python(self.args.msmodelslim, MSMODELSLIM, "float.onnx", output.name, amp_num, *paths)
+            model = load_onnx(output)
+            sort_nodes(model)  # which it neglects
+            onnx.save(model, str(output))
             ways.append(self.emulated_card(f"msModelSlim, amp_num={amp_num}", kept_for_ascend(output), output))
         return ways
 
