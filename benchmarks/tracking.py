@@ -2,7 +2,7 @@
 
     python3 -m pip install -r requirements-video.txt trackeval tabulate
     python3 benchmarks/tracking.py
-    python3 benchmarks/tracking.py --looks osnet_x0_25.onnx --networks
+    python3 benchmarks/tracking.py --reid demo/reid_small.pth --reid_cfg configs/demo_reid.yaml --networks
 
 Who is who is known, so HOTA, IDF1 and identity switches can be counted; TrackEval does it. Boxes and joints are the
 drawn ones, shaken, missed behind things and with false ones between; with --networks those that the project's two
@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -29,6 +28,7 @@ from contract.tables import format_table  # noqa: E402
 from demo.walks import Film, Frame  # noqa: E402
 from pose.pose_nms import pose_nms  # noqa: E402
 from pose.poses import People  # noqa: E402
+from prediction.looks import Looks  # noqa: E402
 from tracking.assignment import best_pairs  # noqa: E402
 from tracking.poseflow import PoseFlow  # noqa: E402
 from tracking.tracker import SURE, Tracker, ious  # noqa: E402
@@ -108,25 +108,6 @@ def networks() -> Callable[[np.ndarray], People]:
     return find
 
 
-def network_looks(model: str) -> Callable[[np.ndarray, People], np.ndarray]:
-    """Features of a network for re-identification: (N, 3, 256, 128) RGB with ImageNet's statistics to (N, D)."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model)
-    name = session.get_inputs()[0].name
-    mean, std = (np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-
-    def looks(image: np.ndarray, people: People) -> np.ndarray:
-        height, width = image.shape[:2]
-        corners = np.clip(people.boxes_xyxy, 0, (width - 1, height - 1) * 2).astype(int)
-        crops = [cv2.resize(image[top:bottom + 1, left:right + 1], (128, 256)) for left, top, right, bottom in corners]
-        rows = (np.stack(crops).astype(np.float32) / 255 - mean) / std
-        features = session.run(None, {name: rows.transpose(0, 3, 1, 2)})[0]
-        return features / np.linalg.norm(features, axis=1, keepdims=True)
-
-    return looks
-
-
 def follow(film: Film, trackers: Dict[str, Any], find: Any,
            seed: int) -> Iterator[Tuple[Frame, People, Dict[str, np.ndarray]]]:
     """Each frame, the people found on it, and their ids by tracker."""
@@ -181,9 +162,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=450, help="of each, 30 a second")
     parser.add_argument("--people", type=int, default=4, help="in each")
     parser.add_argument("--networks", action="store_true", help="find people with the project's networks")
-    parser.add_argument("--looks", help="ONNX file of a network for re-identification")
+    parser.add_argument("--reid", help="model for re-identification, for a tracker that uses looks too")
+    parser.add_argument("--reid_cfg", help="its config")
     args = parser.parse_args()
-    find, looks = networks() if args.networks else None, network_looks(args.looks) if args.looks else None
+    if bool(args.reid) != bool(args.reid_cfg):
+        parser.error("--reid and --reid_cfg go together")
+    find, looks = networks() if args.networks else None, Looks(args.reid_cfg, args.reid) if args.reid else None
     films = [measure(13 + number, args.frames, args.people, find, looks) for number in range(args.films)]
     rows = []
     for name in films[0]:
