@@ -16,7 +16,8 @@ RECENT = 8  # frames unseen after which the pose is no longer compared
 SIMILAR, OVERLAP = 0.15, 0.3  # least similarity, and least IoU of an unsure box, of the same person
 NEAR = 0.1  # least similarity of place and pose, however alike the looks
 GATE = 9.4877  # squared Mahalanobis distance that 95 % of right boxes keep (chi squared, 4 degrees of freedom)
-LOOKS_WEIGHT = 2  # of the cosine of looks beside place and pose
+LOOKS_WEIGHT = 2  # of the cosine of looks beside place and pose, of who was away for LOOKS_AWAY frames or more
+LOOKS_AWAY = 60  # the shorter somebody was away, the less looks say beside it: a crop of two who cross shows both
 DIFFERENT_LOOKS, SAME_LOOKS = 0.5, 0.4  # cosines: about where different people lie, and least of who comes back
 LOOKS_MEMORY = 0.95  # share of the former looks in the mean that is kept
 
@@ -100,7 +101,8 @@ class Tracker:
         if track.unseen <= RECENT:
             areas = people.boxes_xywh[:, 2:].prod(axis=1).astype(np.float64)
             grades += oks(track.expected_joints(), track.motion.box_xywh[2:].prod(), people.keypoints, areas) / 2
-        alike = 0 if looks is None else LOOKS_WEIGHT * (looks @ track.looks - DIFFERENT_LOOKS)
+        weight = LOOKS_WEIGHT * min(track.unseen / LOOKS_AWAY, 1)
+        alike = 0 if looks is None else weight * (looks @ track.looks - DIFFERENT_LOOKS)
         return np.where(grades > NEAR, grades + alike, -1)
 
     @staticmethod
