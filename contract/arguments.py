@@ -14,10 +14,11 @@ DEFAULT_CONFIG = "configs/256x192_res50_lr1e-3_1x.yaml"  # of the network that t
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Ends each help text with its default, unless the default is None or a flag that is off."""
+    """Ends each help text with its default, unless the text says it, or it is None or a flag that is off."""
 
     def _get_help_string(self, action: argparse.Action) -> Optional[str]:
-        if action.default is None or action.default is False or action.default == []:
+        nothing = action.default is None or action.default is False or action.default == []
+        if nothing or "(default:" in str(action.help):
             return action.help
         return super()._get_help_string(action)
 
