@@ -107,7 +107,7 @@ class Poser:
         crops = [self._tensor(crop_person(image, center, scale, self.spec.input_size, self.geometry.three_points))
                  for center, scale in zip(centers, scales)]
         if self.flip:
-            crops += map(mirror, crops)
+            crops += [mirror(crop) for crop in crops]
         return crops, self.geometry.corners(centers, scales)
 
     def _tensor(self, crop: np.ndarray) -> np.ndarray:
