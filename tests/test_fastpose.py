@@ -1,10 +1,9 @@
-"""FastPose against AlphaPose's parameter list and recorded outputs, and what happens to files that do not fit."""
+"""FastPose against AlphaPose's own parameters and heatmaps, and what happens to files that do not fit."""
 from __future__ import annotations
 
 import argparse
 import collections
 import dataclasses
-import json
 import shlex
 import subprocess
 import sys
@@ -16,13 +15,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from conftest import ROOT  # noqa: E402
+from golden.functions import network_crop  # noqa: E402
+from golden.weights import listed, weights  # noqa: E402
 
 from contract.errors import UserError  # noqa: E402
 from networks.checkpoint import load_checkpoint, read_state_dict  # noqa: E402
 from networks.fastpose import FastPose  # noqa: E402
 from networks.registry import build_network, load_network  # noqa: E402
-from pose.crops import Normalizer, mirror  # noqa: E402
-from pose.spec import PoseSpec, load_spec  # noqa: E402
+from pose.spec import PoseSpec  # noqa: E402
 
 FULL, SMALL = PoseSpec(), PoseSpec(parameters={"WIDTH": 0.1})
 
@@ -50,35 +50,21 @@ def recipe_a_value(key: str, shape: list) -> np.ndarray:
     return value.astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def reference_shapes(shared) -> dict:
-    return json.loads((shared / "reference" / "fast_res50_state_dict.json").read_text())
-
-
 @pytest.fixture()
 def small_weights() -> dict:
     return build_network(SMALL).state_dict()
 
 
-def test_parameters_are_alphaposes_in_name_order_and_shape(reference_shapes):
-    ours = [(key, list(value.shape)) for key, value in FastPose().state_dict().items()]
-    assert len(ours) == 348
-    assert ours == list(reference_shapes.items())
-
-
-def test_heatmaps_are_alphaposes(shared, reference_shapes, tmp_path):
-    """The original network's recorded outputs on a real crop and its mirror, through a checkpoint file."""
-    checkpoint = tmp_path / "recipe_a.pth"
-    torch.save(recipe_a(reference_shapes), checkpoint)
-    network = load_network(FULL, checkpoint)
-    golden = np.load(shared / "golden" / "fastpose.npz")
-    config = load_spec(ROOT / "configs" / "256x192_res50_lr1e-3_1x.yaml")
-    crop = np.load(shared / "golden" / "crops.npz")["crop_u8"][golden["crop_index"][0]]
-    tensor = Normalizer(config.mean, config.std)(crop)
+def test_a_checkpoint_gives_alphaposes_heatmaps(tmp_path):
+    """Names, order and shapes of its tensors, and what it computes with them (tests/golden/functions.py)."""
+    with np.load(ROOT / "tests" / "golden" / "functions.npz") as golden:
+        lines, expected = golden["fastpose_tensors"].tolist(), golden["fastpose_heatmaps"]
+    torch.save(weights(lines), tmp_path / "checkpoint.pth")
+    network = load_network(FULL, tmp_path / "checkpoint.pth")
+    assert len(lines) == 348 and listed(network).tolist() == lines
     with torch.inference_mode():
-        heatmaps = network(torch.from_numpy(np.stack([tensor, mirror(tensor)]))).numpy()
-    np.testing.assert_allclose(heatmaps[0], golden["heatmap_f64_as_f32"][0], atol=1e-4)
-    np.testing.assert_allclose(heatmaps[1], golden["heatmap_flipinput_f64_as_f32"][0], atol=1e-4)
+        heatmaps = network(torch.from_numpy(network_crop())).numpy()
+    np.testing.assert_allclose(heatmaps, expected, rtol=0, atol=1e-4)  # of values up to 1.9
 
 
 @pytest.mark.parametrize("num_layers, keys", [(50, 348), (101, 654), (152, 960)])

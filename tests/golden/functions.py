@@ -184,13 +184,34 @@ def found_people() -> Dict[str, Any]:
                                                0.6)[:, 1:6].tolist() for number in (60, 900)}
 
 
+def network_crop() -> np.ndarray:
+    """(1, 3, 64, 48) float32, as normalised pixels."""
+    return np.random.default_rng(6).standard_normal((1, 3, 64, 48), np.float32)
+
+
+def network(clone: Path) -> Dict[str, np.ndarray]:
+    """Names and shapes of FastPose's tensors, and its heatmaps of `network_crop`."""
+    import torch
+    from alphapose.models import builder
+    from alphapose.utils.config import update_config
+
+    from .weights import fill, listed
+
+    config = update_config(str(clone / "configs/coco/resnet/256x192_res50_lr1e-3_1x.yaml"))
+    fastpose = fill(builder.build_sppe(config.MODEL, preset_cfg=config.DATA_PRESET))
+    with torch.inference_mode():
+        heatmaps = fastpose(torch.from_numpy(network_crop())).numpy()
+    return {"fastpose_tensors": listed(fastpose), "fastpose_heatmaps": heatmaps}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("clone", help="an installed clone of AlphaPose with AlphaPose.patch")
-    sys.path.insert(0, f"{parser.parse_args().clone}/detector")
+    parser.add_argument("clone", type=Path, help="an installed clone of AlphaPose with AlphaPose.patch")
+    clone = parser.parse_args().clone
+    sys.path.insert(0, str(clone / "detector"))
     places, crops = geometry()
     arrays, flips = decoded()
-    np.savez_compressed(HERE / "functions.npz", **places, **arrays)
+    np.savez_compressed(HERE / "functions.npz", **places, **arrays, **network(clone))
     facts = {"crops": crops, "flips": flips, "oks": kept_people(), **joined_people(), "detector": found_people()}
     (HERE / "functions.json").write_text(json.dumps(facts) + "\n")
 
