@@ -67,7 +67,8 @@ made = nncf.quantize_with_accuracy_control(model, data, judged, validate, max_dr
 openvino.save_model(made, "nncf_accuracy.xml", compress_to_fp16=False)
 """
 OPENVINO = """
-import sys, time, numpy, openvino
+import os, sys, time, numpy, openvino
+os.chdir(os.path.dirname(sys.argv[1]))
 model = openvino.Core().read_model(sys.argv[1])
 rows = numpy.load("judged.npy")
 model.reshape([1, *rows.shape[1:]])
