@@ -68,7 +68,7 @@ def make_jobs(args: argparse.Namespace, choices: Sequence[Choice]) -> List[Job]:
 def cluster_of(args: argparse.Namespace) -> Tuple[str, ...]:
     """The options of cluster/parts.py."""
     workers = ("--workers", str(args.workers)) if args.workers else ()
-    return (args.distributed, *workers) if args.distributed else ()
+    return (*workers, args.distributed) if args.distributed else ()
 
 
 def cluster_problems(job: Job) -> List[str]:

@@ -19,6 +19,7 @@ from conftest import ROOT, done, one_error
 
 fsspec = pytest.importorskip("fsspec", reason="stores need fsspec, which comes with torch and with Ray")
 
+from cluster import parts  # noqa: E402
 from cluster.inputs import Reader, list_entries, load  # noqa: E402
 from cluster.job import absolute  # noqa: E402
 from cluster.pretended import column, nodes_here, poison, workers_here  # noqa: E402
@@ -207,9 +208,10 @@ def test_the_stages_of_devices_are_cut_and_the_others_are_not(given, monkeypatch
     target = "Ascend310P3" if "--runner" in given else "cpu"
     args = parse_args(["--targets", target, "--demo", "--distributed", "auto", "--workers", "3", *given])
     (job,) = make_jobs(args, make_choices(args))
-    programs = [stage.command[5] for stage in plan(job) if stage.command[:5] == ("-m", "cluster.parts", "auto",
-                                                                                 "--workers", "3")]
-    assert programs == ["detect.py"] * ("--gt_boxes" not in given) + ["infer.py", "infer.py"]
+    asked = [parts.parse_args(list(stage.command[2:])) for stage in plan(job)
+             if stage.command[:2] == ("-m", "cluster.parts")]
+    assert {(one.where, one.workers) for one in asked} == {("auto", 3)}
+    assert [one.command[0] for one in asked] == ["detect.py"] * ("--gt_boxes" not in given) + ["infer.py", "infer.py"]
 
 
 @pytest.mark.parametrize(("given", "reason"), [
