@@ -101,7 +101,8 @@ class VideoReader:
         if part.start is not None:
             self.container.seek(part.start, stream=self.stream)
         packets = self.container.demux(self.stream)
-        with contextlib.closing(self.container):
+        with contextlib.closing(self.container), contextlib.ExitStack() as ended:
+            ended.callback(self._rest)  # also where nobody wants further frames
             while True:
                 try:
                     packet = next(packets, None)
@@ -121,6 +122,12 @@ class VideoReader:
                     if part.start is not None and frame.pts < part.start:  # in the file they follow the key frame
                         continue
                     yield Picture(upright(frame), frame.pts, "damaged" if frame.is_corrupt else "")
+
+    def _rest(self) -> None:
+        """Let the decoder's threads end their work. Freed amid it, it waits for them, and they for Python's lock, which
+        it holds."""
+        if self.stream.codec_context.is_open:
+            self.stream.codec_context.flush_buffers()
 
 
 def packet_is_lost(error: Exception) -> bool:

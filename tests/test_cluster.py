@@ -148,6 +148,24 @@ def test_ranges_of_a_video_are_its_frames(tmp_path):
         np.testing.assert_array_equal(frame.image, same.image)
 
 
+def test_a_range_can_be_left_before_the_end_of_the_video(tmp_path):
+    """In a process of its own, because a decoder that is freed while its threads work waits for ever."""
+    av = pytest.importorskip("av", reason="video needs av")
+    rng, path = np.random.default_rng(0), tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "5"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for _ in range(100):
+            image = rng.integers(0, 255, (240, 320, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    code = ("import sys; from prediction.sources import Video; from prediction.video import VideoReader; "
+            "print(sum(1 for _ in range(5) for part in VideoReader(sys.argv[1]).ranges(5) "
+            "for _ in Video(sys.argv[1]).frames(part)))")
+    assert done(subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True,
+                               timeout=200)) == "500\n"
+
+
 def test_a_shard_of_other_pictures_is_not_done():
     store = Store("memory://changed/out")
     shard = split([Entry("a.jpg", 5, "a.jpg")], 1)[0]
