@@ -30,6 +30,7 @@ CPU_NAMES = Path("/proc/cpuinfo")
 POWER_ZONES = Path("/sys/class/powercap")
 WORKING = (0, 1, 2, 5, 6, 7)  # columns of /proc/stat: user, nice, system, irq, softirq, steal
 SAMPLES_APART = 500  # milliseconds
+SECONDS_TO_START = 10  # of nvidia-smi, at most
 ASKED = ("name", "clocks.sm", "clocks.max.sm", "power.limit", "power.draw", "clocks_throttle_reasons.active")
 IDLE = 0x1  # NVML's nvmlClocksThrottleReasons, of which these hold a clock down
 LIMITS = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "heat (software)", 0x40: "heat (hardware)",
@@ -122,6 +123,10 @@ class GpuWatch:
                              stdout=self.file, stderr=subprocess.DEVNULL)
 
     def stop(self, seconds: float) -> List[Dict[str, Any]]:
+        """After a run that was shorter than nvidia-smi takes to start, the sample is of just after it."""
+        latest = time.monotonic() + SECONDS_TO_START
+        while not os.fstat(self.file.fileno()).st_size and self.process.poll() is None and time.monotonic() < latest:
+            time.sleep(0.01)
         end(self.process)
         with self.file as file:
             file.seek(0)

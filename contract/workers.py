@@ -9,10 +9,11 @@ import shlex
 import signal
 import subprocess
 from threading import Thread
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent has gone
 READ_AT_ONCE = 1 << 16
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end_with_parent(number: int = signal.SIGKILL, libc: Any = None) -> None:
@@ -23,8 +24,12 @@ def end_with_parent(number: int = signal.SIGKILL, libc: Any = None) -> None:
 def start(command: List[str], **options: Any) -> subprocess.Popen:
     """A program in a group of its own, which the kernel kills when this process dies, whichever way. `end` it."""
     libc = ctypes.CDLL(None)  # loaded here: between fork and exec nothing may be
-    return subprocess.Popen(command, start_new_session=True, **options,
-                            preexec_fn=lambda: end_with_parent(libc=libc))
+
+    def before_it_runs() -> None:
+        end_with_parent(libc=libc)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+    return subprocess.Popen(command, start_new_session=True, **options, preexec_fn=before_it_runs)
 
 
 def end(process: subprocess.Popen) -> None:
@@ -45,8 +50,9 @@ def run_together(commands: Dict[str, List[str]], listen: Optional[Callable[[str,
     processes: Dict[str, subprocess.Popen] = {}
     readers: List[Thread] = []
     try:
-        for name, command in commands.items():
-            processes[name] = start(command, **pipes, **options)
+        with _stops_wait():
+            for name, command in commands.items():
+                processes[name] = start(command, **pipes, **options)
         for name, process in processes.items() if listen else ():
             readers.append(Thread(target=_read, args=(process, name, listen), daemon=True))
             readers[-1].start()
@@ -58,6 +64,16 @@ def run_together(commands: Dict[str, List[str]], listen: Optional[Callable[[str,
         for reader in readers:
             reader.join()
     return {name: process.returncode for name, process in processes.items()}
+
+
+@contextlib.contextmanager
+def _stops_wait() -> Iterator[None]:
+    """Signals that end this process come after the block: none may come between the start of a program and its note."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _read(process: subprocess.Popen, name: str, listen: Callable[[str, str], None]) -> None:

@@ -29,5 +29,9 @@ def step(command: List[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+def main() -> int:
+    return step(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: step(sys.argv[1:])))
+    sys.exit(exit_code(main))

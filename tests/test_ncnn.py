@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import done, one_error, patch_model, run_onnx
 from detection_cases import random_weights, tiny_cfg
-from test_hourglass import damp
+from golden.weights import fill
 
 from contract.errors import UserError
 from contract.files import write_json
@@ -53,7 +53,7 @@ def hourglass(tmp_path_factory):
     from networks.hourglass import Hourglass
 
     folder = tmp_path_factory.mktemp("hourglass")
-    network = damp(Hourglass(width=1 / 32))
+    network = fill(Hourglass(width=1 / 32))
     rows = np.random.default_rng(0).standard_normal((2, 3, 128, 128), np.float32)
     path = export_network(network, folder / "hourglass.onnx", rows.shape[1:])
     with torch.inference_mode():
@@ -123,7 +123,7 @@ def test_fastpose_and_yolo_run_here_too(tmp_path, main):
     from networks.fastpose import FastPose
 
     rows = np.random.default_rng(0).uniform(-0.5, 0.6, (2, 3, 64, 64)).astype(np.float32)
-    path = export_network(damp(FastPose(width=0.1)), tmp_path / "pose.onnx", rows.shape[1:])
+    path = export_network(fill(FastPose(width=0.1)), tmp_path / "pose.onnx", rows.shape[1:])
     assert error(Backend(build(str(path), tmp_path / "pose.param")).infer(rows), run_onnx(path, rows)) <= 1e-4
     (tmp_path / "net.cfg").write_text(tiny_cfg(classes=1))
     network = read_cfg(tmp_path / "net.cfg")

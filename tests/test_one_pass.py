@@ -337,4 +337,4 @@ def test_an_emulated_gpu_gives_what_the_cpu_gives(work, tmp_path, precision, siz
 def test_trtexec_is_not_given_what_it_would_round(work, tmp_path):
     refused = run(gpu_environment(), "-m", "backends.tensorrt.build", work.folder / "m_bs4_one_pass.onnx",
                   "--precision", "fp16", "--output", tmp_path / "m.engine", "--trtexec", "print")
-    assert "build without --trtexec" in one_error(refused)
+    assert "Build without --trtexec" in one_error(refused)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import done, patch_heatmaps, patch_model, run_onnx
 from detection_cases import random_weights, tiny_cfg
-from test_hourglass import damp
+from golden.weights import fill
 
 from contract.errors import UserError
 from contract.threads import cpu_limit
@@ -42,13 +42,13 @@ def export_network(network, path: Path, shape: tuple) -> Path:
 def fastpose(folder: Path) -> Path:
     from networks.fastpose import FastPose
 
-    return export_network(damp(FastPose(width=0.1)), folder / "model.onnx", (3, 64, 64))
+    return export_network(fill(FastPose(width=0.1)), folder / "model.onnx", (3, 64, 64))
 
 
 def hourglass(folder: Path) -> Path:
     from networks.hourglass import Hourglass
 
-    return export_network(damp(Hourglass(width=1 / 32)), folder / "model.onnx", (3, 128, 128))
+    return export_network(fill(Hourglass(width=1 / 32)), folder / "model.onnx", (3, 128, 128))
 
 
 def yolo(folder: Path) -> Path:
@@ -64,7 +64,7 @@ def yolo(folder: Path) -> Path:
 def bot(folder: Path) -> Path:
     from networks.bot import BagTricks
 
-    return export_network(damp(BagTricks(width=0.1)), folder / "model.onnx", (3, 64, 32))
+    return export_network(fill(BagTricks(width=0.1)), folder / "model.onnx", (3, 64, 32))
 
 
 @pytest.mark.parametrize("make", [fastpose, hourglass, yolo, bot])

@@ -17,20 +17,25 @@ def dumps(work) -> list:
     return sorted((work / "results" / "all").glob("*.bin"))
 
 
+def scores(output: str) -> list:
+    """The cells of a result table but for the speeds: our record of the run names the dumps as they were."""
+    return output.split("|")[:-3]
+
+
 def test_dumps_named_by_msame_are_scored(work, postprocess, dumps):
-    expected = done(postprocess())
+    expected = scores(done(postprocess()))
     for path in dumps:
         path.rename(path.with_name(path.name.replace("_0.bin", "_output_0.bin")))
-    assert done(postprocess()) == expected
+    assert scores(done(postprocess())) == expected
 
 
 def test_dumps_in_a_folder_a_device_are_scored(work, postprocess, dumps):
-    expected = done(postprocess())
+    expected = scores(done(postprocess()))
     for number, name in enumerate(("device0_0", "device1_1")):
         (work / "results" / "all" / name).mkdir()
         for path in dumps[number::2]:
             path.rename(path.parent / name / path.name)
-    assert done(postprocess()) == expected
+    assert scores(done(postprocess())) == expected
     shutil.copy(dumps[0].parent / "device0_0" / dumps[0].name, dumps[0].parent / "device1_1")
     assert "of the same bin" in one_error(postprocess())
 

@@ -240,7 +240,7 @@ def test_a_planted_fault_is_named(made, reference, extract, main, tmp_path, faul
 
 @pytest.mark.parametrize("fault, says", [("missing", "features of other images"), ("dimension", "different dimensions"),
                                          ("nan", "NaN"), ("text", "expected an array of numpy"),
-                                         ("model", "of two models"), ("pose gate", "--gate fastreid is of ReID")])
+                                         ("model", "of two models"), ("pose gate", "--gate fastreid is for ReID")])
 def test_features_that_cannot_be_compared_are_one_line(reference, main, tmp_path, fault, says):
     values = features(reference)
     other = write(tmp_path / "other", reference, values[:, :8] if fault == "model" else values)

@@ -118,7 +118,7 @@ def test_a_table_of_unknown_origin_is_not_used_silently(build, rows, table, tmp_
     bins = write_bins(tmp_path / "bins", rows)
     done(build("--batch", 2, "--calibration", bins))
     Path(f"{table}.json").unlink()
-    assert "not known to be of these bins and this ONNX" in one_error(build("--batch", 2, "--calibration", bins))
+    assert "not known to be made from these bins and this" in one_error(build("--batch", 2, "--calibration", bins))
 
 
 @pytest.mark.parametrize("options, config, words", [

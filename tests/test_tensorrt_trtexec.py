@@ -126,7 +126,7 @@ def test_a_batch_that_is_not_the_logs(main, tmp_path):
     "GPU Compute Time: median = nan ms", "GPU Compute Time: median = 1.2.3 ms"])
 def test_times_that_are_none(main, tmp_path, line):
     (tmp_path / "run.log").write_text(log(100300, line))
-    assert "which no measured number can be" in one_error(main("backends.tensorrt.trtexec", tmp_path / "run.log"))
+    assert "which cannot have been measured" in one_error(main("backends.tensorrt.trtexec", tmp_path / "run.log"))
 
 
 def test_a_log_of_windows_powershell(main, tmp_path):
