@@ -62,6 +62,11 @@ def summary_in(tmp_path: Path) -> dict:
     return summary
 
 
+def check_people_timed(summary: dict, people: int) -> None:
+    """Nobody was timed where the start and the end of an ais_bench this short are heard at once."""
+    assert summary["end_to_end"] is None or summary["end_to_end"]["people"] == people
+
+
 @BOTH
 def test_the_command_line_is_the_published_one_and_the_dumps_are_those_of_the_cpu(stage, tmp_path, models, bins,  # noqa: F811
                                                                                   expected, generation):
@@ -70,8 +75,8 @@ def test_the_command_line_is_the_published_one_and_the_dumps_are_those_of_the_cp
             "--output_dirname bs4 --batchsize 4\n") in output
     assert dumps_in(tmp_path / "results" / "bs4") == expected
     summary = summary_in(tmp_path)
-    end = summary["end_to_end"]  # None where its start and end are heard at once
-    assert (end is None or end["people"] == PEOPLE) and summary["NPU_compute_time"]["count"] == 3
+    check_people_timed(summary, PEOPLE)
+    assert summary["NPU_compute_time"]["count"] == 3
     assert len(summary["filesinfo"]) == PEOPLE
     settings = json.loads((tmp_path / "results" / "bs4" / "settings.json").read_text())
     assert settings["backend"] == "ais_bench" and settings["bins"]["batch"] == 1
@@ -84,7 +89,8 @@ def test_the_command_line_is_the_published_one_and_the_dumps_are_those_of_the_cp
 def test_devices_and_gears_change_nothing(stage, tmp_path, expected, runner, om, generation, devices):
     done(stage("--device", devices, runner=runner, om=om, ais_bench=generation, devices=4))
     assert dumps_in(tmp_path / "results" / "bs4") == expected
-    assert summary_in(tmp_path)["end_to_end"]["people"] == PEOPLE and summary_in(tmp_path)["throughput"] > 0
+    check_people_timed(summary_in(tmp_path), PEOPLE)
+    assert summary_in(tmp_path)["throughput"] > 0
     assert {path.name for path in (tmp_path / "results").iterdir()} <= {"bs4", "bs4_summary.json",
                                                                         "bs4_ais_bench.log"}
 
@@ -122,7 +128,7 @@ def test_a_device_that_dies_is_told_and_a_rerun_completes(stage, tmp_path, expec
     assert not (tmp_path / "results" / "bs4_summary.json").exists()
     done(stage("--device", "0,1,2", **options))
     assert dumps_in(tmp_path / "results" / "bs4") == expected
-    assert summary_in(tmp_path)["end_to_end"]["people"] == PEOPLE - len(kept)
+    check_people_timed(summary_in(tmp_path), PEOPLE - len(kept))
 
 
 @BOTH
