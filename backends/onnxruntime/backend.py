@@ -34,6 +34,7 @@ class Backend:
             raise UserError(f"{model}: no such model file")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are exceptions too, and users cannot fix its warnings
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # idle threads leave the CPU to others
         providers = _providers(provider, self.device)
         try:
             self.session = onnxruntime.InferenceSession(os.fspath(model), options, providers=providers)
