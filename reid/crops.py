@@ -10,13 +10,17 @@ from typing import Callable, Dict, Sequence, Tuple
 import cv2
 import numpy as np
 
+from contract.errors import UserError
 from contract.pixels import UINT8
 
 
 def resize_pil(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     """(h, w, 3) uint8 -> (H, W, 3) uint8 by Pillow's bicubic filter, whose support grows where it shrinks."""
-    from PIL import Image  # Pillow comes with matplotlib
-
+    try:
+        from PIL import Image  # here, because only this needs Pillow
+    except ModuleNotFoundError:
+        raise UserError("the crops of FastReID's evaluation need the Python package Pillow: python3 -m pip install -r "
+                        "requirements-reid.txt") from None
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
 
 

@@ -1,6 +1,8 @@
 """What a ReID model is: FastReID's YAML files and ours, its --opts, and crops of each way against FastReID's."""
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -81,3 +83,10 @@ def test_rows_are_bytes_pixels_or_normalised():
     np.testing.assert_array_equal(to_row(crop, "float32", ReidSpec.mean, ReidSpec.std), crop.transpose(2, 0, 1))
     normal = to_row(crop, "float32", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     np.testing.assert_allclose(normal[1], (crop[..., 1] / 255 - 0.456) / 0.224, rtol=1e-5)
+
+
+def test_what_lacks_pillow_is_told_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(UserError, match="requirements-reid.txt") as raised:
+        RESIZES["pil"](np.zeros((8, 4, 3), np.uint8), (16, 8))
+    assert (ROOT / str(raised.value).split()[-1]).read_text().startswith("Pillow")
