@@ -144,6 +144,9 @@ def _explain_import(error: ImportError) -> str:
     missing = isinstance(error, ModuleNotFoundError)
     what = f"this needs the Python package {error.name}, which {sys.executable} does not have" if missing else \
         f"{sys.executable} cannot import {error.name or 'a package'} ({error})"
+    optional = _requirements_with(error.name) if missing else None
+    if optional:
+        return f"{what}. {sys.executable} -m pip install -r {optional}"
     python = os.path.relpath(PYTHON)
     if not PYTHON.exists():
         return f"{what}. bash scripts/setup.sh makes {python}, which has what every script needs"
@@ -151,6 +154,15 @@ def _explain_import(error: ImportError) -> str:
         return f"{what}. bash scripts/setup.sh installs what every script needs"
     return f"{what}. {python} has what every script needs: source {os.path.dirname(python)}/activate, and run the " \
         "same command again"
+
+
+def _requirements_with(module: Optional[str]) -> Optional[str]:
+    """The file of optional packages that names this one; None for what the first command needs."""
+    for path in sorted(ROOT.glob("requirements-*.txt")):
+        names = [line.split(">=")[0] for line in path.read_text(encoding="utf-8").splitlines()]
+        if module in names and path.name != "requirements-no-torch.txt":
+            return path.name
+    return None
 
 
 def _place_of(error: OSError) -> str:

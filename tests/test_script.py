@@ -85,6 +85,12 @@ def test_a_python_without_packages_is_told_in_one_line_which_python_has_them(sta
     assert ".venv/bin/python3" in finished.stderr
 
 
+def test_an_optional_package_is_named_with_its_requirements(script, tmp_path):
+    (tmp_path / "requirements-bench.txt").write_text("-r requirements.txt\nmatplotlib>=3.5  # the plot\n")
+    finished = run(script("raise ModuleNotFoundError('No module', name='matplotlib')"))
+    assert finished.returncode == 2 and "-m pip install -r requirements-bench.txt" in finished.stderr
+
+
 def test_what_cannot_be_imported_of_the_project_is_a_defect(script):
     finished = run(script("pass", "from contract.errors import nothing"))
     assert finished.returncode == 70 and "traceback is in" in finished.stderr
