@@ -117,14 +117,7 @@ def infer_groups(backend: Backend, dumps: DumpFolder, groups: List[range], batch
     bins = dumps.bins
 
     def write(done: Tuple[range, np.ndarray]) -> int:
-        group, heatmaps = done
-        assert len(heatmaps) == bins.people(group), f"{len(heatmaps)} outputs of {bins.people(group)} people"
-        first = 0
-        for number in group:
-            rows = bins.rows[number]
-            dumps.write(number, heatmaps[first:first + rows])
-            first += rows
-        return first
+        return dumps.write(*done)
 
     if groups:
         rows = bins.read(groups[0])

@@ -217,7 +217,17 @@ class DumpFolder:
         self.inputs = {number: sha256_of_file(self.bins.folder / self.bins.names[number]) for number in drawn}
         self.watch = MachineWatch(str(self.settings.get("device")), device)
 
-    def write(self, number: int, rows: np.ndarray) -> None:
+    def write(self, group: range, outputs: np.ndarray) -> int:
+        """Write the dumps of a group of bins, whose people `outputs` (N, ...) are; N is returned."""
+        assert len(outputs) == self.bins.people(group), f"{len(outputs)} outputs of {self.bins.people(group)} people"
+        first = 0
+        for number in group:
+            rows = self.bins.rows[number]
+            self._write(number, outputs[first:first + rows])
+            first += rows
+        return first
+
+    def _write(self, number: int, rows: np.ndarray) -> None:
         """Write the dump of a bin. Some are hashed as they come from the model."""
         write_file(self.folder / dump_name(self.bins.names[number]), rows)
         if number in self.inputs:

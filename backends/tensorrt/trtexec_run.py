@@ -121,17 +121,8 @@ def infer(trtexec: Trtexec, dumps: DumpFolder) -> Dict[str, Any]:
         for group in groups:
             output, milliseconds = trtexec.infer(bins.read(group))
             times.append(milliseconds)
-            write_dumps(dumps, group, output)
-            bar.update(len(output))
+            bar.update(dumps.write(group, output))
     return dumps.finish(trtexec.batch, [times], [(total, started, time.time())])
-
-
-def write_dumps(dumps: DumpFolder, group: range, output: np.ndarray) -> None:
-    first = 0
-    for number in group:
-        rows = dumps.bins.rows[number]
-        dumps.write(number, output[first:first + rows])
-        first += rows
 
 
 def main() -> None:
