@@ -25,7 +25,7 @@ from backends.rooms import ROOMS, add_flags, backend_of, given_flags, open_model
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, folder_name, one_part, parse
 from contract.backend import Backend, infer_rows
 from contract.bins import BinReader, open_bins, share_of
-from contract.dumps import DumpFolder, Span, describe_speed, read_summary, summary_of
+from contract.dumps import DumpFolder, Span, describe_speed, summary_of
 from contract.errors import UserError
 from contract.files import remove_file
 from contract.locks import reading
@@ -77,10 +77,9 @@ def infer(backend: Backend, model: str, bins: BinReader, output: Path, settings:
     """
     with DumpFolder(output, bins, settings, replace, part=part) as dumps:
         groups = dumps.left(share_of(bins.groups(batch), *map(int, part.split("/"))))
-        if not groups and dumps.summary_path.exists():
-            print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
-            return read_summary(dumps.summary_path)
-        remove_file(dumps.summary_path)  # of an earlier run; it must not describe this one
+        earlier = dumps.earlier_summary(groups)
+        if earlier:
+            return earlier
         if len(devices) > 1:
             backend.close()  # each process opens its own
             dumps.start(model, groups)

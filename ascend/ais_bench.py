@@ -26,9 +26,9 @@ from ascend.pyacl import call
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, folder_name, parse
 from contract.backend import check_backend
 from contract.bins import BinReader, open_bins
-from contract.dumps import SETTINGS, DumpFolder, describe_speed, dump_name, read_settings, read_summary
+from contract.dumps import SETTINGS, DumpFolder, describe_speed, dump_name, read_settings
 from contract.errors import UserError
-from contract.files import make_folder, remove_file, sha256_of_file, write_json
+from contract.files import make_folder, sha256_of_file, write_json
 from contract.locks import reading
 from contract.manifest import settings_difference
 from contract.spec import outputs_of
@@ -123,10 +123,9 @@ def infer(model: str, dumps: DumpFolder, om: Backend, batch: int, devices: List[
             dumps.collect(folder)
     shutil.rmtree(parts, ignore_errors=True)
     groups = dumps.left(bins.groups(batch))
-    if not groups and dumps.summary_path.exists():
-        print(f"{output}: {len(bins)} dumps are there already, of the same model and bins")
-        return read_summary(dumps.summary_path)
-    remove_file(dumps.summary_path)  # of an earlier run; it must not describe this one
+    summary = dumps.earlier_summary(groups)
+    if summary:
+        return summary
     if dumps.whole() or len(devices) > 1:
         write_json(make_folder(parts) / SETTINGS, dumps.settings)
         shares = share_out(bins, groups, devices, parts)

@@ -210,6 +210,15 @@ class DumpFolder:
         whole = self.whole()
         return [group for group in groups if not whole.issuperset(group)]
 
+    def earlier_summary(self, groups: List[range]) -> Optional[Dict[str, Any]]:
+        """That of an earlier run which left none of `groups` to do. Any other is removed: it must not describe this
+        run."""
+        if not groups and self.summary_path.exists():
+            print(f"{self.folder}: {len(self.bins)} dumps are there already, of the same model and bins")
+            return read_summary(self.summary_path)
+        remove_file(self.summary_path)
+        return None
+
     def start(self, model: PathLike, groups: List[range], device: str = "") -> None:
         """What is timed starts now: `groups` of bins by `model`, on the `device` that the user has named."""
         self.model, self.todo = os.path.abspath(model), groups

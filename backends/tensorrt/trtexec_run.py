@@ -29,7 +29,7 @@ from backends.tensorrt.trtexec import check_log, read_log, read_output
 from backends.tensorrt.trtexec_build import DEFAULTS_TURNED, describe_machine, run_and_keep
 from contract.arguments import HelpFormatter, at_least, folder_name, parse
 from contract.bins import open_bins
-from contract.dumps import DumpFolder, describe_speed, read_summary
+from contract.dumps import DumpFolder, describe_speed
 from contract.errors import UserError
 from contract.files import make_folder, remove_file, sha256_of_file, write_file
 from contract.locks import reading
@@ -111,10 +111,9 @@ def infer(trtexec: Trtexec, dumps: DumpFolder) -> Dict[str, Any]:
     """Fill `dumps`, and write the summary beside it, which is returned."""
     bins, times = dumps.bins, []
     groups = dumps.left(bins.groups(trtexec.batch))
-    if not groups and dumps.summary_path.exists():
-        print(f"{dumps.folder}: {len(bins)} dumps are there already, of the same model and bins")
-        return read_summary(dumps.summary_path)
-    remove_file(dumps.summary_path)  # of an earlier run; it must not describe this one
+    earlier = dumps.earlier_summary(groups)
+    if earlier:
+        return earlier
     dumps.start(trtexec.engine, groups, str(trtexec.device))
     total, started = sum(map(bins.people, groups)), time.time()
     with Progress(total=total, unit="person", desc="trtexec") as bar:
