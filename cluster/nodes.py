@@ -20,7 +20,7 @@ def import_ray() -> Any:
         import ray
         import ray.data
     except ModuleNotFoundError as error:
-        raise UserError(f"--distributed needs the Python package {error.name}: REQUIREMENTS=requirements-cluster.txt "
+        raise UserError(f"--distributed needs the Python package {error.name}: REQUIREMENTS=requirements-distributed.txt "
                         "bash scripts/setup.sh") from None
     return ray
 

@@ -179,7 +179,7 @@ def requirements_of(args: argparse.Namespace) -> str:
     if args.sweep:
         return "requirements-bench.txt"
     if args.distributed:
-        return "requirements-cluster.txt"
+        return "requirements-distributed.txt"
     finds_people = DETECTED in args.boxes and not (args.detections or args.detector_model)
     exports = not args.model or finds_people and args.targets[0] != "cpu"  # on a CPU the weights are run as they are
     in_torch = args.validate or "pytorch" in (args.runner, *args.targets)

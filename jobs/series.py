@@ -75,7 +75,7 @@ def cluster_problems(job: Job) -> List[str]:
     if not job.cluster:
         return []
     found = [] if not not_importable({"ray": "ray"}) else \
-        ["--distributed needs the Python package ray: REQUIREMENTS=requirements-cluster.txt bash scripts/setup.sh"]
+        ["--distributed needs the Python package ray: REQUIREMENTS=requirements-distributed.txt bash scripts/setup.sh"]
     if job.runner == "ais_bench":
         found.append("--distributed: ais_bench takes no part of a folder. Add --runner acl")
     if re.search(r"[1-9,]", job.options.get("device", "")):

@@ -201,7 +201,7 @@ def test_files_of_a_store_in_natural_order_and_from_there(photos, tmp_path):
     (("DATA", "--distributed", "local", "--track"), "leave out --track"),
     (("s3://a", "s3://b", "--distributed", "local"), "give one URL alone")])
 def test_what_is_refused(photos, script, given, reason):
-    pytest.importorskip("ray", reason="Ray is installed by requirements-cluster.txt")
+    pytest.importorskip("ray", reason="Ray is installed by requirements-distributed.txt")
     run = script("predict.py", *[photos if value == "DATA" else value for value in given])
     assert run.returncode == 2 and reason in run.stderr and run.stderr.count("\n") == 1
 
@@ -211,7 +211,7 @@ def test_without_ray_it_is_one_line(photos, script):
         import ray  # noqa: F401
     except ModuleNotFoundError:
         run = script("predict.py", photos, "--distributed", "local")
-        assert run.returncode == 2 and "requirements-cluster.txt" in run.stderr
+        assert run.returncode == 2 and "requirements-distributed.txt" in run.stderr
     else:
         pytest.skip("Ray is installed")
 
@@ -241,7 +241,7 @@ def test_what_a_validation_job_refuses(main, given, reason):
 
 def test_a_validation_job_on_two_devices_is_that_of_one(script, tmp_path, monkeypatch):
     """On emulated NPUs, of which Ray shows each part one."""
-    pytest.importorskip("ray", reason="Ray is installed by requirements-cluster.txt")
+    pytest.importorskip("ray", reason="Ray is installed by requirements-distributed.txt")
     from tests.emulator import environment
 
     command = ("run.py", "--targets", "Ascend310P3", "--runner", "acl", "--demo", "--limit", 12, "--work")
@@ -262,7 +262,7 @@ def test_a_validation_job_on_two_devices_is_that_of_one(script, tmp_path, monkey
 @pytest.fixture(scope="module")
 def two_nodes():
     """A cluster of two raylets with one CPU each, so that a worker has one thread."""
-    pytest.importorskip("ray", reason="Ray is installed by requirements-cluster.txt")
+    pytest.importorskip("ray", reason="Ray is installed by requirements-distributed.txt")
     os.environ.update({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1",
                        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{S3_PORT}"})  # the nodes and their workers inherit them
     with nodes_here() as cluster:
