@@ -20,8 +20,8 @@ def import_ray() -> Any:
         import ray
         import ray.data
     except ModuleNotFoundError as error:
-        raise UserError(f"--distributed needs the Python package {error.name}: REQUIREMENTS=requirements-distributed.txt "
-                        "bash scripts/setup.sh") from None
+        raise UserError(f"--distributed needs the Python package {error.name}: "
+                        "REQUIREMENTS=requirements-distributed.txt bash scripts/setup.sh") from None
     return ray
 
 

@@ -28,6 +28,7 @@ from backends.tensorrt.options import ROOM
 from backends.tensorrt.trtexec import check_log, read_log, read_output
 from backends.tensorrt.trtexec_build import DEFAULTS_TURNED, describe_machine, run_and_keep
 from contract.arguments import HelpFormatter, at_least, folder_name, parse
+from contract.backend import pad_rows
 from contract.bins import open_bins
 from contract.dumps import DumpFolder, describe_speed
 from contract.errors import UserError
@@ -75,8 +76,7 @@ class Trtexec:
     def infer(self, rows: np.ndarray) -> Tuple[np.ndarray, float]:
         """The output of `rows`, at most a batch, and the milliseconds that the GPU computed a batch of them."""
         files = {name: self.scratch / name for name in ("input.bin", "output.json", "trtexec.log")}
-        full = np.zeros((self.batch, *rows.shape[1:]), rows.dtype)
-        full[:len(rows)] = rows
+        full = pad_rows(rows, self.batch)
         write_file(files["input.bin"], full)
         remove_file(files["output.json"])
         command = infer_command(self.version, self.engine, self.facts["input"], full.shape, self.device,
