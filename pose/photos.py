@@ -9,7 +9,6 @@ import contextlib
 import functools
 import os
 import re
-import struct
 import zlib
 from pathlib import Path, PurePosixPath
 from threading import Condition
@@ -21,13 +20,11 @@ import numpy as np
 from contract.errors import UserError
 from contract.files import PathLike
 from pose.annotations import annotations_path, load_images
+from pose.picture_header import JPEG_END, PNG_START, START_OF_SCAN, jpeg_segments, read_header
 
 SUFFIXES = (".jpeg", ".jpg", ".png")  # in small letters or capitals
+FORMATS = ("JPEG", "PNG")
 LONGEST_NUMBER = 18  # digits of an id: int64 holds them
-MOST_PIXELS = 2 ** 27  # of a photo; decoded they take 403 MB
-JPEG_START, JPEG_END, PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
-START_OF_SCAN = 0xDA
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG segments that begin with the size of the photo
 DAMAGE = re.compile(rb"(Corrupt JPEG data|Premature end of JPEG file)[^\n]*\n?")  # as libjpeg says it
 STDERR = 2
 
@@ -148,19 +145,18 @@ def is_number(stem: str) -> bool:
 def read_photograph(path: PathLike) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned upright as its EXIF says.
 
-    Raises UserError for a file that is missing, no JPEG or PNG, larger than MOST_PIXELS, cut short or damaged.
+    Raises UserError for a file that is missing, no JPEG or PNG, larger than picture_header.MOST_PIXELS, cut short or
+    damaged.
     """
     try:
-        encoded = np.fromfile(path, np.uint8)
+        header = read_header(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such photo. Do the boxes belong to these photos?") from None
-    content = memoryview(encoded)  # type: ignore[arg-type]  # numpy does not say so, but it is a buffer
-    size = _claimed_size(content)
-    if size is None:
-        raise UserError(f"{path}: {len(encoded)} bytes that are no JPEG or PNG photo")
-    if size[0] * size[1] > MOST_PIXELS:
-        raise UserError(f"{path}: {size[0]}x{size[1]} pixels, expected at most {MOST_PIXELS} in all. Scale it down")
+    if header is None or header.format not in FORMATS:
+        raise UserError(f"{path}: {os.path.getsize(path)} bytes that are no JPEG or PNG photo")
+    encoded = np.fromfile(path, np.uint8)
     image, damage = _DECODER.decode(encoded)
+    content = memoryview(encoded)  # type: ignore[arg-type]  # numpy does not say so, but it is a buffer
     if image is None or damage or not _is_whole(content):
         said = f" (libjpeg: {damage})" if damage else ""
         raise UserError(f"{path}: {len(encoded)} bytes that OpenCV cannot decode as a whole photo{said}. Get it "
@@ -168,36 +164,11 @@ def read_photograph(path: PathLike) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def _claimed_size(content: memoryview) -> Optional[Tuple[int, int]]:
-    """Width and height as the header says; None for what is neither JPEG nor PNG."""
-    if content[:8] == PNG_START and len(content) >= 24:
-        return struct.unpack(">II", content[16:24])
-    for marker, start in _jpeg_segments(content):
-        if marker in FRAMES and len(content) >= start + 5:
-            height, width = struct.unpack(">HH", content[start + 1:start + 5])
-            return width, height
-    return None
-
-
-def _jpeg_segments(content: memoryview) -> Iterator[Tuple[int, int]]:
-    """Marker of each segment and where its content starts, up to the first scan."""
-    at = 2
-    while content[:2] == JPEG_START and at + 4 <= len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
-        if marker == 0xFF:  # a byte to fill up
-            at += 1
-            continue
-        yield marker, at + 4
-        if marker == START_OF_SCAN:
-            return
-        at += 2 + max(2, int.from_bytes(content[at + 2:at + 4], "big"))
-
-
 def _is_whole(content: memoryview) -> bool:
     """Whether the end is there, and in a PNG every checksum right. OpenCV before 4.11 fills what is missing of a JPEG
     with grey and says nothing. What follows the end, such as the film of a motion photo, is of no concern."""
     if content[:8] != PNG_START:
-        scan = next((start for marker, start in _jpeg_segments(content) if marker == START_OF_SCAN), len(content))
+        scan = next((start for marker, start in jpeg_segments(content) if marker == START_OF_SCAN), len(content))
         return JPEG_END in bytes(content[scan:])
     at = len(PNG_START)
     while at + 12 <= len(content):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from fractions import Fraction
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -11,12 +12,14 @@ import numpy as np
 
 from contract.errors import UserError
 from contract.files import PARTIAL, PathLike, remove_file
+from pose.picture_header import MOST_PIXELS
 
 PACKAGE = "python3 -m pip install -r requirements-video.txt"
 ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that this FFmpeg has
 QUALITY = {"libx264": {"crf": "20", "preset": "veryfast"}}
 TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 PATIENCE = 10.0  # seconds that a camera or stream may be silent
+HINTS: Dict[Any, str] = {errno.EINVAL: f" in FFmpeg. Has it more than {MOST_PIXELS} pixels?"}
 STREAMS = ("rtsp://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
 
 
@@ -75,6 +78,11 @@ class VideoReader:
             self.container.close()
             raise UserError(f"{source}: expected a video, got a file with {kinds} and no pictures")
         self.stream = self.container.streams.video[0]
+        width, height = self.stream.width, self.stream.height
+        if width * height > MOST_PIXELS:
+            self.container.close()
+            raise UserError(f"{source}: {width}x{height} pixels, expected at most {MOST_PIXELS} in all. Scale it down")
+        self.stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # where only the frames say their size
         self.stream.thread_type = "AUTO"
         self.rate, self.time_base = self.stream.average_rate or Fraction(25), self.stream.time_base
         self.count = self.stream.frames or None  # None is unknown
@@ -110,7 +118,7 @@ class VideoReader:
                 except av.error.EOFError:
                     return
                 except (av.FFmpegError, OSError) as error:
-                    yield Picture(None, None, reason(error))
+                    yield Picture(None, None, f"{reason(error)}{HINTS.get(error.errno, '')}")
                     if packet_is_lost(error):
                         return
                     continue

@@ -15,7 +15,8 @@ from contract.errors import UserError
 from contract.manifest import load_manifest
 from pose.annotations import annotations_path
 from pose.coco import load_detections
-from pose.photos import MOST_PIXELS, Photos, open_photos, read_photograph
+from pose.photos import Photos, open_photos, read_photograph
+from pose.picture_header import MOST_PIXELS
 
 NAMES = ("1.jpg", "000000000002.png", "000000000003.JPG", "000000000004.jpeg", "1699999999005.jpg")
 FILM = b"\0\0\0\x18ftypmp42" + bytes(8000)

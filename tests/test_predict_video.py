@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -138,6 +139,22 @@ def test_what_is_no_film(predict, tmp_path):
     whole = film(tmp_path / "clip.mp4", 40, (320, 240)).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[:len(whole) // 2])  # its index lies at the end
     assert "Is it complete?" in one_error(predict(tmp_path / "cut.mp4"))
+
+
+def test_frames_that_would_take_gigabytes_are_refused(predict, tmp_path):
+    """FFmpeg itself refuses 268 million pixels, and then does not know the size of the film."""
+    with av.open(str(tmp_path / "huge.avi"), "w") as container:
+        stream = container.add_stream("png", rate=10)
+        stream.width = stream.height = 16000
+        stream.pix_fmt = "gray"
+        packet = av.Packet(b"\x89PNG\r\n\x1a\n")
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 10)
+        container.mux(packet)
+    assert "huge.avi: 16000x16000 pixels, expected at most 134217728" in one_error(predict(tmp_path / "huge.avi"))
+    side = struct.pack("<HH", 20000, 20000)
+    (tmp_path / "huge.gif").write_bytes(b"GIF89a" + side + b"\x80\0\0" + bytes(6) + b"," + bytes(4) + side
+                                        + b"\0\2\2\x44\1\0;")
+    assert "Has it more than 134217728 pixels?" in one_error(predict(tmp_path / "huge.gif", output="gif"))
 
 
 def test_a_film_in_which_nobody_is_found_is_complete(main, tmp_path):
