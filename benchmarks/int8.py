@@ -3,8 +3,7 @@
     python3 benchmarks/int8.py models/fast_res50_256x192.onnx --input ./prep_data_train --validation ./prep_data \\
         --dataroot ./data/coco
 
-Speed: float32 and int8 in processes of their own, one after the other and again, so that a change of the machine meets
-both; the median of the rounds.
+Speed is that of ONNX Runtime, one crop at a time; benchmarks/int8_speed.py has other runtimes and batches.
 
     python3 benchmarks/int8.py models/fast_res50_256x192.onnx --crops 10000 --input ./data/coco/val2017 \\
         --boxes ./data/coco/detections.json --cfg configs/256x192_res50_lr1e-3_1x.yaml
@@ -16,8 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from contract.script import exit_code  # noqa: E402
 
+from benchmarks.int8_speed import SPEED, add_rounds, speed_cells, time_alternated, timer  # noqa: E402
 from contract.arguments import HelpFormatter, at_least  # noqa: E402
 from contract.bins import open_bins  # noqa: E402
 from contract.files import write_file, write_json  # noqa: E402
@@ -51,33 +49,14 @@ from quantization.trials import Trials  # noqa: E402
 
 RUNS, LAYERS_SHOWN = 30, 12
 CHANGE = ("cosine", "moved joints", "OKS drop", "OKS change", "AP (95 % interval of the change)")
-TIMER = """
-import sys, time, numpy, onnxruntime
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads, options.log_severity_level = int(sys.argv[2]), 4
-session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-source = session.get_inputs()[0]
-shape = [size if isinstance(size, int) else 1 for size in source.shape]
-rows = numpy.random.default_rng(0).standard_normal(shape).astype("float32")
-times = []
-for _ in range(int(sys.argv[3])):
-    started = time.perf_counter()
-    session.run(None, {source.name: rows})
-    times.append(1000 * (time.perf_counter() - started) / shape[0])
-print(sorted(times)[len(times) // 2])
-"""
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=HelpFormatter)
-    parser.add_argument("model", help="float32 .onnx of a pose network that takes any batch")
-    parser.add_argument("--input", default="./prep_data_train", help="bins to calibrate on")
-    parser.add_argument("--validation", default="./prep_data", help="bins to measure on, of other photos")
-    parser.add_argument("--dataroot", default="./data/coco", help="their annotations: a data root, or the file")
+    add_data(parser)
     parser.add_argument("--kept", type=at_least(0), nargs="+", default=[4, 8], help="numbers of layers to keep as the "
                         "search orders them")
-    parser.add_argument("--rounds", type=at_least(1), default=5, help="alternated runs of the speed")
-    parser.add_argument("--threads", type=at_least(1), default=2, help="of ONNX Runtime, in the speed")
+    add_rounds(parser)
     parser.add_argument("--crops", type=at_least(1), help="measure nothing but the calibration, on so many crops of "
                         "the photos of --input")
     parser.add_argument("--boxes", help="for --crops: detections file of the people on these photos")
@@ -86,6 +65,14 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     if args.crops and not (args.boxes and args.cfg):
         parser.error("--crops needs --boxes and --cfg")
     return args
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The network, and the bins that int8 is made and judged on."""
+    parser.add_argument("model", help="float32 .onnx of a pose network that takes any batch")
+    parser.add_argument("--input", default="./prep_data_train", help="bins to calibrate on")
+    parser.add_argument("--validation", default="./prep_data", help="bins to judge on, of other photos")
+    parser.add_argument("--dataroot", default="./data/coco", help="their annotations: a data root, or the file")
 
 
 def measure_accuracy(trials: Trials, validation: Validation, counts: List[int]) -> Dict[str, bytes]:
@@ -126,31 +113,15 @@ def change_cells(change: Change) -> Tuple[str, ...]:
     return (f"{change.cosine:.4f}", f"{change.moved:.3f}", f"{change.drop_oks:.4f}", oks, ap_of(change))
 
 
-def measure_speed(models: Dict[str, bytes], rounds: int, threads: int) -> None:
+def measure_speed(models: Dict[str, bytes], rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         commands = {}
         for number, (name, content) in enumerate(models.items()):
             write_file(Path(folder) / f"{number}.onnx", content)
-            commands[name] = [sys.executable, "-c", TIMER, f"{folder}/{number}.onnx", str(threads), str(RUNS)]
+            commands[name] = timer("onnxruntime", f"{folder}/{number}.onnx", RUNS)
         times = time_alternated(commands, rounds)
-    print("\n" + format_table(("network", "ms per crop", "times as fast, per round"), [
+    print("\n" + format_table(("network", *SPEED), [
         (name, *speed_cells(times["float32"], one)) for name, one in times.items()]))
-
-
-def time_alternated(commands: Dict[str, List[str]], rounds: int) -> Dict[str, List[float]]:
-    """Milliseconds that each command prints, one after the other and again."""
-    times: Dict[str, List[float]] = {name: [] for name in commands}
-    for _ in range(rounds):
-        for name, command in commands.items():
-            times[name].append(float(subprocess.run(command, check=True, capture_output=True).stdout))
-    return times
-
-
-def speed_cells(base: List[float], times: List[float]) -> Tuple[str, str]:
-    """The median of the rounds, and how many times as fast as `base` each round was."""
-    ratios = np.divide(base, times)
-    return (f"{statistics.median(times):.2f}",
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})")
 
 
 def moved_boxes(boxes: str, count: int) -> List[Dict[str, object]]:
@@ -198,7 +169,7 @@ def main() -> None:
                             Network(model.SerializeToString(), args.model).infer)
     print(f"{args.model}: calibrated on {args.input}, measured on {args.validation} ("
           f"{sum(validation.bins.rows)} crops)\n")
-    measure_speed(measure_accuracy(trials, validation, args.kept), args.rounds, args.threads)
+    measure_speed(measure_accuracy(trials, validation, args.kept), args.rounds)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ sys.path.insert(0, str(ROOT))
 
 from contract.script import exit_code  # noqa: E402
 
-from ascend_int8 import QUANTIZE as MSMODELSLIM  # noqa: E402
-from int8 import CHANGE, TIMER, change_cells, speed_cells, time_alternated  # noqa: E402
-
+from benchmarks.ascend_int8 import QUANTIZE as MSMODELSLIM  # noqa: E402
+from benchmarks.int8 import CHANGE, add_data, change_cells  # noqa: E402
+from benchmarks.int8_speed import SPEED, add_rounds, speed_cells, time_alternated, timer  # noqa: E402
 from contract.arguments import HelpFormatter, at_least  # noqa: E402
 from contract.bins import open_bins  # noqa: E402
 from contract.errors import UserError  # noqa: E402
@@ -72,15 +72,15 @@ os.chdir(os.path.dirname(sys.argv[1]))
 model = openvino.Core().read_model(sys.argv[1])
 rows = numpy.load("judged.npy")
 model.reshape([1, *rows.shape[1:]])
-compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY",
-                                                 "INFERENCE_NUM_THREADS": int(sys.argv[2])})
-if len(sys.argv) == 4:
-    times = []
-    for _ in range(int(sys.argv[3])):
-        started = time.perf_counter()
+compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"})
+if len(sys.argv) == 3:
+    clock, cpu = [], []
+    for _ in range(int(sys.argv[2])):
+        started, used = time.perf_counter(), time.process_time()
         compiled(rows[:1])
-        times.append(1000 * (time.perf_counter() - started))
-    print(sorted(times)[len(times) // 2])
+        clock.append(1000 * (time.perf_counter() - started))
+        cpu.append(1000 * (time.process_time() - used))
+    print(sorted(clock)[len(clock) // 2], min(cpu))
 else:
     kinds = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
     layers = [one for one in model.get_ordered_ops() if one.get_type_name() in kinds]
@@ -103,17 +103,13 @@ class Way:
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=HelpFormatter)
-    parser.add_argument("model", help="float32 .onnx of a pose network that takes any batch")
-    parser.add_argument("--input", default="./prep_data_train", help="bins to calibrate on")
-    parser.add_argument("--validation", default="./prep_data", help="bins to judge on, of other photos")
-    parser.add_argument("--dataroot", default="./data/coco", help="their annotations: a data root, or the file")
+    add_data(parser)
     parser.add_argument("--nncf", metavar="PYTHON", help="the interpreter that has nncf and openvino")
     parser.add_argument("--msmodelslim", metavar="PYTHON", help="the interpreter that has msmodelslim")
     parser.add_argument("--amp_num", type=at_least(0), nargs="+", default=[0, 5, 25], help="numbers of layers that "
                         "msModelSlim chooses to keep in float")
-    parser.add_argument("--rounds", type=at_least(1), default=5, help="alternated runs of the speed")
+    add_rounds(parser)
     parser.add_argument("--runs", type=at_least(1), default=30, help="crops of a run")
-    parser.add_argument("--threads", type=at_least(1), default=2, help="of the runtimes")
     return parser.parse_args(argv)
 
 
@@ -143,13 +139,13 @@ class Comparison:
         return finished.stdout
 
     def onnxruntime(self, name: str, kept: str, path: Path) -> Way:
-        timer = [sys.executable, "-c", TIMER, str(path), str(self.args.threads), str(self.args.runs)]
-        return Way(name, kept, "ONNX Runtime", Network(path.read_bytes(), path).infer(self.judged), timer)
+        return Way(name, kept, "ONNX Runtime", Network(path.read_bytes(), path).infer(self.judged),
+                   timer("onnxruntime", path, self.args.runs))
 
     def openvino(self, name: str, kept: Optional[str], path: Path) -> Way:
-        layers, float_layers = self.python(self.args.nncf, OPENVINO, path, self.args.threads).split()
-        timer = [self.args.nncf, "-c", OPENVINO, str(path), str(self.args.threads), str(self.args.runs)]
-        return Way(name, kept or f"{float_layers} of {layers}", "OpenVINO", np.load(self.folder / "outputs.npy"), timer)
+        layers, float_layers = self.python(self.args.nncf, OPENVINO, path).split()
+        return Way(name, kept or f"{float_layers} of {layers}", "OpenVINO", np.load(self.folder / "outputs.npy"),
+                   [self.args.nncf, "-c", OPENVINO, str(path), str(self.args.runs)])
 
     def emulated_card(self, name: str, kept: str, path: Path) -> Way:
         om = build_om(path, path.with_suffix(""), f"{self.input}:{','.join(map(str, (1, *self.judged.shape[1:])))}")
@@ -224,10 +220,10 @@ def main() -> None:
         print(f"{args.model}: calibrated on {args.input}, judged on {args.validation}, {len(compared.judged)} crops\n")
         rows = []
         for number, way in enumerate(ways):
-            speed = speed_cells(times["0"], times[str(number)]) if way.timer else ("-", "-")
+            speed = speed_cells(times["0"], times[str(number)]) if way.timer else ["-"] * len(SPEED)
             change = compared.validation.judge(in_turn(way.outputs))
             rows.append((way.name, way.kept, way.runtime, *change_cells(change), *speed))
-        print(format_table(("int8 by", "float layers", "run by", *CHANGE, "ms per crop", "times as fast"), rows))
+        print(format_table(("int8 by", "float layers", "run by", *CHANGE, *SPEED), rows))
 
 
 if __name__ == "__main__":

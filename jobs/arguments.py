@@ -30,11 +30,13 @@ DEMO_CALIBRATION = Path("data/demo_calibration")
 PHOTOGRAPHS, ANNOTATIONS = "val2017", "annotations/person_keypoints_val2017.json"  # in --dataroot
 NOT_SCORED = "train2017"  # there too, or of the demo rendered with another seed
 ANNOTATED, DETECTED = "annotated", "detected"
-OF_TARGETS = ("runner", "precision", "device", "gears", "precision_mode")  # a target takes those of its room
+# A target takes those of its room.
+OF_TARGETS = ("runner", "precision", "float_layers", "device", "gears", "precision_mode")
 OF_SWEEP = ("photographs", "repeat")
 NOT_OF_SWEEP = ("targets", "validate", "images", "annotations", "model", "detector_model", "detections",
                 "gt_boxes", "person_class", "person_category", "boxes", "limit", "uint8", "one_pass", "no_flip",
-                "calibration", "distributed", "workers", "runner", "precision", "gears", "precision_mode")
+                "calibration", "distributed", "workers", "runner", "precision", "float_layers", "gears",
+                "precision_mode")
 SWEEP_DEFAULTS = {"photographs": 128, "repeat": 5, "device": "cuda:0"}
 BATCH, SWEEP_BATCHES = 16, (1, 2, 4, 8, 16, 32, 64)
 
@@ -149,6 +151,8 @@ def _add_target_options(group: Any) -> None:
     group.add_argument("--precision", metavar="P", help="cpu: fp32, int8 (default: fp32); openvino, ncnn: fp32, bf16, "
                        "fp16, int8 (default: fp32); gpu: fp32, fp16, int8 of TensorRT, bf16 of PyTorch (default: "
                        "fp16); Ascend: int8")
+    group.add_argument("--float_layers", metavar="P", help="openvino in int8: precision of the layers that stay float: "
+                       "fp32, bf16, fp16 (default: fp32)")
     group.add_argument("--deploy_cfg", type=path, metavar="FILE", help="ncnn: mmdeploy's config; sets the "
                        "precision")
     group.add_argument("--vulkan", action="store_true", help=argparse.SUPPRESS)  # of mmdeploy's users

@@ -19,6 +19,7 @@ TARGETS = {"cpu": {"onnxruntime": "backends.onnxruntime.job"},
                    "trtexec": "backends.tensorrt.job"}}
 ASCEND = {"ais_bench": "ascend.job", "acl": "ascend.job"}
 SOC_VERSION = re.compile(r"[Aa]scend.*|[39]10.*")
+OF_INT8 = ("float_layers",)  # options that are for int8 alone
 IDS = re.compile(r"\d+(,\d+)*")
 
 
@@ -78,6 +79,8 @@ def _choose_one(target: str, given: Dict[str, str]) -> Choice:
         if INT8 not in takes.get("precision", ()):
             raise UserError(f"{target}: {without_int8(target)} with {runner} has no int8")
         takes = {name: words for name, words in takes.items() if name != "precision"}  # its name says it
+    elif given.get("precision") != INT8:
+        takes = {name: words for name, words in takes.items() if name not in OF_INT8}
     options = {name: value for name, value in given.items() if name in takes and _fits(value, takes[name])}
     return Choice(target, runner, options, reason)
 
@@ -110,7 +113,8 @@ def _nobody_takes(option: str, value: str, targets: Sequence[str]) -> str:
         for runner in runners:
             takes = room_of(target, runner).options(target)
             if option in takes:
-                where[f"{target} with {runner}" if len(runners) > 1 else target] = takes[option]
+                name = f"{target} with {runner}" if len(runners) > 1 else target
+                where[f"{name} in int8" if option in OF_INT8 else name] = takes[option]
     known = "; ".join(f"{name}: {', '.join(words) or 'any'}" for name, words in where.items())
     return f"--{option} {value} is not for {', '.join(targets)}. It is taken by {known}"
 

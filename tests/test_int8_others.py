@@ -1,4 +1,4 @@
-"""benchmarks/int8_others.py: each file's row. NNCF's are there where this Python has it; msModelSlim runs by hand."""
+"""Benchmarks of int8: a row for each file; NNCF and OpenVINO where this Python has them, msModelSlim by hand."""
 from __future__ import annotations
 
 import importlib.util
@@ -23,3 +23,17 @@ def test_each_file_has_its_row(prepared, coco, script, tmp_path):
     assert len(rows) == len(here) + (4 if others else 0)
     assert [float(row[3]) for row in rows if row[0] == "| float32"] == [1.0] * (2 if others else 1)
     assert all(0.99 < float(row[3]) <= 1 for row in rows)
+
+
+def test_each_runtime_has_its_rows_and_the_layers_add_up(script, tmp_path):
+    model = save(small_graph(), tmp_path / "small.onnx")
+    lines = done(script("benchmarks/int8_speed.py", model, "--rounds", 1, "--runs", 1, "--batch", 2)).splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines
+            if line.startswith("| ") and "---" not in line]
+    assert [row[0] for row in rows if row[1] == "onnxruntime"] == \
+        ["all", "none (0)", "first (1)", "first, last, upsampled (2)"]
+    assert rows[1][4] == "1.00 (1.00 .. 1.00)" and rows[1][6] == "1.00"
+    layers = rows[next(place for place, row in enumerate(rows) if row[0] == "layer") + 1:]
+    *each, total = layers[:1 + next(place for place, row in enumerate(layers) if row[0].startswith("all "))]
+    assert total[0] == "all 6 layers"
+    assert abs(sum(float(row[3]) for row in each) - float(total[3])) < 0.01 * len(each)

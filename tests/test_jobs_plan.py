@@ -256,6 +256,16 @@ def test_the_name_of_a_target_can_say_int8(capsys):
     assert "pytorch with pytorch has no int8" in refused(capsys, "--targets", "pytorch-int8")
 
 
+def test_layers_that_int8_leaves_float_have_a_precision_of_their_own(capsys):
+    given = ("--float_layers", "bf16", *CALIBRATED)
+    for target in (["openvino-int8"], ["openvino", "--precision", "int8"]):
+        *_, mirrored, _ = commands("--targets", *target, *given)
+        assert flags(mirrored)["--precision"] == "bf16"
+    float32, int8 = jobs_of("--targets", "openvino", "openvino-int8", *given)
+    assert not float32.options and int8.options == {"float_layers": "bf16"}
+    assert "It is taken by openvino in int8: fp32, bf16" in refused(capsys, "--targets", "openvino", *given)
+
+
 def test_the_table_says_who_got_an_option():
     from jobs.tables import who_got_options
 

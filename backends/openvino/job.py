@@ -17,7 +17,7 @@ INSTALL = ROOM.install
 
 
 def options(target: str) -> Dict[str, Sequence[str]]:
-    return {"device": ("cpu", "GPU", "NPU"), "precision": (FP32, BF16, FP16, INT8)}
+    return {"device": ("cpu", "GPU", "NPU"), "precision": (FP32, BF16, FP16, INT8), "float_layers": (FP32, BF16, FP16)}
 
 
 def missing_packages(runner: str) -> List[str]:
@@ -42,7 +42,7 @@ def build(job: Job) -> List[Stage]:
 
 
 def run(job: Job, mirrored: bool) -> Stage:
-    arithmetic = precision(job).replace(INT8, FP32)  # of layers that stay float
+    arithmetic = job.options.get("float_layers", FP32) if precision(job) == INT8 else precision(job)
     return job.infer(("infer.py", "--backend", "openvino"), _model(job)[0], mirrored, "--batchsize", job.batch,
                      "--precision", arithmetic, "--device", job.options.get("device", "cpu"))
 
