@@ -7,7 +7,8 @@ Rounds are interleaved, and every other one runs backwards, so that warming up o
 ratio is taken within each round, and the median and range of these are printed, where the outputs agree: within 1e-3 of
 the largest value in float32, within compare.py's gate fp16 or int8 where one of the two runs is of that precision. What
 each round has timed is held against the outputs that are compared. Writes bench.md, bench.json, bench.svg and bench.png
-into --output. With --pipeline, a detector and a pose model are timed together, and pipeline.md is written.
+into --output. With --pipeline, a detector and a pose model are timed together, with a record of each round, and
+pipeline.md is written.
 
     python3 bench.py --target cpu --dataroot data/demo --checkpoint demo/fastpose_small.pth \\
         --cfg configs/demo_fastpose.yaml
@@ -32,7 +33,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from comparison.folders import agree, measure_folders
+from comparison.folders import agree, check_folders, measure_folders
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.bins import BinReader
 from contract.dumps import read_settings, read_summary, summary_of
@@ -44,18 +45,23 @@ from contract.progress import Progress
 from contract.published import Published
 from contract.records import is_emulated
 from contract.room import gate_of
-from contract.run_record import find_mismatch, remarks, wrong_outputs
+from contract.run_record import RECORD, find_mismatch, remarks, wrong_outputs
 from contract.spec import Spec, load_spec
 from contract.tables import format_table, mark
 from contract.workers import end, start
 from detection.detector import SPP_CFG
 from jobs.ways import add_arguments, table
-from prediction.timing import Pair, bench_pipeline
+from prediction.sources import Pictures, find_sources
+from prediction.timing import Pair, time_round
+from prediction.timing_record import NETWORKS, same_people
 
 LIBRARIES = ("onnxruntime", "openvino", "tensorrt", "torch")  # names under which a backend gives its version
 AGAIN = "_again"  # ends the name of the dumps of later rounds
 COLUMNS = ("run", "batch", "ms per batch: median, p90, p99", "{unit}/s in the model", "ratio",
            "{unit}/s read, infer, write", "peak MiB", "largest difference")
+PIPELINE = "pipeline"  # folder of its rounds, and name of its report
+PIPELINE_COLUMNS = ("run", "batch", "detector ms", "pose ms", "sum ms", "images/s of the sum", "factor",
+                    "images/s end to end", "factor end to end")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,12 +117,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return args
 
 
-def parse_run(text: str, batch: int) -> Run:
+def parse_run(text: str, batch: int, flag: str = "--run") -> Run:
     what, dashes, flags = text.partition(" --")  # a path may hold spaces
     backend, _, rest = what.strip().partition(":")
     model, _, device = rest.partition(":")
     if not model:
-        raise UserError(f"--run {text}: expected BACKEND:MODEL or BACKEND:MODEL:DEVICE, and flags after that")
+        raise UserError(f"{flag} {text}: expected BACKEND:MODEL or BACKEND:MODEL:DEVICE, and flags after that")
     return Run(backend, model.replace("{batch}", str(batch)), device or None, batch, tuple(shlex.split(dashes + flags)))
 
 
@@ -149,7 +155,7 @@ def bench(runs: List[Run], bins: Optional[Path], people: int, repeat: int, cfg: 
     return report
 
 
-def interleave(runs: List[Run], repeat: int) -> List[Run]:
+def interleave(runs: List[Any], repeat: int) -> List[Any]:
     """All runs once per round. Every other round is backwards, so that a steady drift favours no run."""
     return [run for number in range(repeat) for run in (runs if number % 2 == 0 else runs[::-1])]
 
@@ -336,11 +342,71 @@ def time_pipeline(args: argparse.Namespace) -> None:
     if len(args.detector) != len(args.run) or not args.images:
         raise UserError(f"--pipeline: {len(args.run)} --run and {len(args.detector)} --detector, expected one of each "
                         "per pair, and --images")
-    pairs = [Pair(parse_run(detector, batch), parse_run(pose, batch)) for batch in args.batch
+    source = find_sources([args.images], Path(args.output) / PIPELINE)[0]
+    if not isinstance(source, Pictures):
+        raise UserError(f"{args.images}: expected a folder of pictures")
+    pairs = [Pair(parse_run(detector, batch, "--detector"), parse_run(pose, batch)) for batch in args.batch
              for detector, pose in zip(args.detector, args.run)]
-    report = bench_pipeline(pairs, args.cfg, args.yolo_cfg, args.images, args.repeat)
-    write_file(make_folder(args.output) / "pipeline.md", f"{report}\n".encode())
+    folders = [Path(args.output) / PIPELINE / f"{number}_{pair.detector.dumps}_{pair.pose.dumps}"
+               for number, pair in enumerate(pairs)]
+    specs = {"detector": load_spec(args.yolo_cfg), "pose": load_spec(args.cfg)}
+    rounds: List[List[Dict[str, Any]]] = [[] for _ in pairs]
+    for number in Progress(interleave(list(range(len(pairs))), args.repeat), unit="round", desc="bench"):
+        pair, folder = pairs[number], folders[number]
+        now = folder.with_name(f"{folder.name}{AGAIN}") if rounds[number] else folder
+        rounds[number].append(time_round(pair, args.cfg, args.yolo_cfg, source, now))
+        if now != folder and not (same_networks(now, folder, rounds[number][-1:], specs) and same_people(now, folder)):
+            raise UserError(f"{pair.label} at batch {pair.pose.batch}: round {len(rounds[number])} gave other people "
+                            "than the first. A time is of one computation: do the models or the device give the same "
+                            "twice?")
+    firsts = [next(one for one, other in enumerate(pairs) if other.pose.batch == pair.pose.batch) for pair in pairs]
+    agreeing = [same_networks(folder, folders[first], [rounds[number][0], rounds[first][0]], specs)
+                for number, (folder, first) in enumerate(zip(folders, firsts))]
+    report = pipeline_report(pairs, rounds, firsts, agreeing)
+    write_file(make_folder(args.output) / f"{PIPELINE}.md", f"{report}\n".encode())
     print(report)
+
+
+def same_networks(folder: Path, reference: Path, rounds: List[Dict[str, Any]], specs: Dict[str, Spec]) -> bool:
+    """Whether the outputs of both networks agree as far as the precisions of the rounds let them."""
+    for name, spec in specs.items():
+        gate = gate_of([one[RECORD]["settings"][name]["precision"] for one in rounds])
+        check_folders(folder / name, reference / name, spec)
+        if not agree(measure_folders(folder / name, reference / name, spec, gate), gate):
+            return False
+    return True
+
+
+def pipeline_report(pairs: List[Pair], rounds: List[List[Dict[str, Any]]], firsts: List[int],
+                    agreeing: List[bool]) -> str:
+    """A row for each pair, factors to the first of its batch size, and where the time of the last goes. All medians."""
+    figures = [pipeline_figures(pair, mine) for pair, mine in zip(pairs, rounds)]
+    rows = []
+    for number, (pair, mine) in enumerate(zip(pairs, figures)):
+        first, settings = figures[firsts[number]], rounds[number][0][RECORD]["settings"]
+        factors = [f"{first['sum'] / mine['sum']:.2f}", f"{mine['rate'] / first['rate']:.2f}"] if agreeing[number] \
+            else ["outputs differ"] * 2
+        cells = [*(f"{mine[name]:.2f}" for name in ("detector", "pose", "sum", "sum rate")), factors[0],
+                 f"{mine['rate']:.2f}", factors[1]]
+        emulated, words = any(is_emulated(settings[name]) for name in NETWORKS), remarks(rounds[number])
+        rows.append([pair.label, pair.pose.batch, *(mark(cell, emulated, *(words if place in (3, 5) else ()))
+                                                    for place, cell in enumerate(cells))])
+    record = rounds[-1][0][RECORD]
+    images, machine = record["crops"], record["machines"][0]
+    stages = [[stage, f"{np.median([1000 * one['stages'][stage] / images for one in rounds[-1]]):.2f}"]
+              for stage in rounds[-1][0]["stages"]]
+    return "\n\n".join([f"{machine['cpu']}, {machine['threads']} threads; {images} images, {len(rounds[-1])} "
+                        "interleaved rounds, medians.", format_table(PIPELINE_COLUMNS, rows),
+                        f"Where the time goes, {pairs[-1].label} at batch {pairs[-1].pose.batch}:",
+                        format_table(["stage", "ms an image at work"], stages)])
+
+
+def pipeline_figures(pair: Pair, rounds: List[Dict[str, Any]]) -> Dict[str, float]:
+    """Medians: milliseconds of a batch in each network and in both, images a second of these, and end to end."""
+    alone = {name: float(np.median([value for one in rounds for value in one[name]])) for name in NETWORKS}
+    total = sum(alone.values())
+    return {**alone, "sum": total, "sum rate": 1000 * pair.pose.batch / total,
+            "rate": float(np.median([one[RECORD]["crops"] / one["seconds"] for one in rounds]))}
 
 
 def time_ways(args: argparse.Namespace) -> None:

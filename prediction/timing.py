@@ -7,6 +7,8 @@ reading, NMS, crops, all people of each image and drawing are in it, writing is 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Tuple
@@ -14,17 +16,22 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from contract.errors import UserError
-from contract.tables import format_table
+from contract.files import make_folder, read_json, write_file, write_json
+from contract.machine import MachineWatch
+from contract.onnx_file import sha256_of_model
+from contract.pixels import FLOAT32
+from contract.run_record import RECORD, sealed
 from detection.decoding import Thresholds
 from detection.detector import Detector
 from pose.pose_nms import pose_nms
 from pose.spec import load_spec
 from prediction.networks import Finder, Poser
+from prediction.output import line_of
 from prediction.pipeline import Pipeline, Settings, Work, cut, grouped, joined
-from prediction.sources import Frame, Pictures, find_sources
+from prediction.sources import Frame, Pictures
+from prediction.timing_record import NETWORKS, PEOPLE, SUMMARY, draw_images, find_mismatch, record_of
 
-COLUMNS = ("run", "batch", "detector ms", "pose ms", "sum ms", "images/s of the sum", "factor", "images/s end to end",
-           "factor end to end")
+BATCHES = 5  # of each network in a round
 
 
 class Pair(NamedTuple):
@@ -37,7 +44,11 @@ class Pair(NamedTuple):
     def label(self) -> str:
         return f"{self.detector.label} + {self.pose.label}"
 
-    def networks(self, cfg: str, yolo_cfg: str) -> tuple:
+    @property
+    def models(self) -> Dict[str, str]:
+        return {"detector": self.detector.model, "pose": self.pose.model}
+
+    def networks(self, cfg: str, yolo_cfg: str) -> Tuple[Finder, Poser]:
         file = {"weights" if self.detector.model.endswith(".weights") else "model": self.detector.model}
         finder = Finder(Detector(**file, cfg=yolo_cfg, backend=self.detector.backend, device=self.detector.device,
                                  batch=self.detector.batch), Thresholds())
@@ -45,44 +56,59 @@ class Pair(NamedTuple):
                              self.pose.batch, False)
 
 
-def bench_pipeline(pairs: Sequence[Pair], cfg: str, yolo_cfg: str, images: str, repeat: int) -> str:
-    """A table of all pairs, and where the time of the last goes. Factors are to the first pair of the same batch."""
-    source = find_sources([images], Path())[0]
-    if not isinstance(source, Pictures):
-        raise UserError(f"{images}: expected a folder of pictures")
-    measured = [measure(pair, cfg, yolo_cfg, source, repeat) for pair in pairs]
-    rows = []
-    for pair, row in zip(pairs, measured):
-        first = next(one for other, one in zip(pairs, measured) if other.pose.batch == pair.pose.batch)
-        batch = pair.pose.batch
-        rows.append([pair.label, batch, *(f"{1000 * row[name]:.2f}" for name in ("detector", "pose", "sum")),
-                     f"{batch / row['sum']:.2f}", f"{first['sum'] / row['sum']:.2f}", f"{row['rate']:.2f}",
-                     f"{row['rate'] / first['rate']:.2f}"])
-    stages = [[stage, f"{1000 * seconds / len(source.names) / repeat:.2f}"]
-              for stage, seconds in measured[-1]["stages"].items()]
-    return "\n\n".join([format_table(COLUMNS, rows),
-                        f"Where the time goes, {pairs[-1].label} at batch {pairs[-1].pose.batch}:",
-                        format_table(["stage", "ms an image at work"], stages)])
-
-
-def measure(pair: Pair, cfg: str, yolo_cfg: str, source: Pictures, repeat: int) -> Dict[str, Any]:
-    """Seconds of a batch in each network, images a second end to end, and seconds of its stages; medians of rounds."""
+def time_round(pair: Pair, cfg: str, yolo_cfg: str, source: Pictures, folder: Path) -> Dict[str, Any]:
+    """Time the networks alone, and the pipeline on all images once. What they give and the summary, which is returned,
+    are written into `folder`: milliseconds of each batch of both networks, seconds of the pipeline and of its stages,
+    and the record. Raises UserError for an image that cannot be read, and where the record does not match."""
     finder, poser = pair.networks(cfg, yolo_cfg)
-    times = {}
-    for name, network in (("detector", finder), ("pose", poser)):
-        rows = np.random.default_rng(0).random((pair.pose.batch, *network.spec.input_shape)).astype(np.float32)
-        network.open()
-        with contextlib.closing(network):
-            network.infer(rows)  # sets up what the others find
-            times[name] = float(np.median([seconds(network, rows) for _ in range(5 * repeat)]))
-    rates = []
-    with Pipeline(finder, poser, Settings(lambda people, areas: pose_nms(people))) as pipeline:
-        for _ in range(repeat):
-            start = time.perf_counter()
-            for _ in pipeline.run(source.names, source.load):
-                pass
-            rates.append(len(source.names) / (time.perf_counter() - start))
-    return {**times, "sum": sum(times.values()), "rate": float(np.median(rates)), "stages": dict(pipeline.seconds)}
+    shutil.rmtree(folder, ignore_errors=True)
+    with Pipeline(finder, poser, Settings(lambda people, areas: pose_nms(people))) as pipeline, \
+            contextlib.ExitStack() as opened:
+        settings, drawn = settings_of(pair, finder, poser), draw_images(source)
+        watch = MachineWatch(settings["pose"]["device"], pair.pose.device or "")
+        opened.callback(watch.end)
+        times, outputs = {}, {}
+        for name, network, thread in zip(NETWORKS, (finder, poser), (pipeline.detecting, pipeline.posing)):
+            times[name], rows = thread.submit(alone, network, pair.pose.batch).result()
+            outputs[name] = hashlib.sha256(rows.data).hexdigest()
+            write_file(make_folder(folder / name) / "0.bin", rows)
+        start = time.perf_counter()
+        works = list(pipeline.run(source.names, source.load))
+        spent, machine = time.perf_counter() - start, watch.stop()
+    lines = [checked_line(work) for work in works]
+    write_file(folder / PEOPLE, b"".join(lines))
+    write_json(folder / SUMMARY, sealed({**times, "seconds": spent, "stages": pipeline.seconds,
+                                         RECORD: record_of(settings, source, drawn, lines, outputs, machine)}))
+    mismatch = find_mismatch(folder, settings, pair.models, source)
+    if mismatch:
+        raise UserError(f"{pair.label} at batch {pair.pose.batch}: its summary is not of this run: {mismatch}")
+    return read_json(folder / SUMMARY, "summary")
+
+
+def settings_of(pair: Pair, finder: Finder, poser: Poser) -> Dict[str, Any]:
+    """What a round depends on."""
+    return {"batch": pair.pose.batch, "detector": finder.backend.describe(), "pose": poser.backend.describe(),
+            **{f"{name}_sha256": sha256_of_model(model) for name, model in pair.models.items()}}
+
+
+def alone(network: Any, batch: int) -> Tuple[List[float], np.ndarray]:
+    """Milliseconds of each of BATCHES, and what came out, for values drawn at random, the same each time."""
+    rows = np.random.default_rng(0).random((batch, *network.spec.input_shape), np.float32)
+    rows = rows if network.spec.dtype == FLOAT32 else (255 * rows).astype(np.uint8)
+    outputs = network.infer(rows)  # sets up what the others find
+    return [milliseconds(network, rows) for _ in range(BATCHES)], np.ascontiguousarray(outputs, np.float32)
+
+
+def milliseconds(network: Any, rows: np.ndarray) -> float:
+    start = time.perf_counter()
+    network.infer(rows)
+    return 1000 * (time.perf_counter() - start)
+
+
+def checked_line(work: Work) -> bytes:
+    if not work.is_readable:
+        raise UserError(f"{work.frame.problem}. Take it out of --images: every image is timed")
+    return line_of(work.frame, work.people)
 
 
 def one_after_another(pipeline: Pipeline, frames: Sequence[Frame],
@@ -106,9 +132,3 @@ def one_after_another(pipeline: Pipeline, frames: Sequence[Frame],
                     cut(works, pipeline.poser.batch))
     works = stage("people", lambda work: pipeline.join(work, tracker), joined(batches))
     return stage("draw", pipeline.draw, works), took
-
-
-def seconds(network: Any, rows: np.ndarray) -> float:
-    start = time.perf_counter()
-    network.infer(rows)
-    return time.perf_counter() - start

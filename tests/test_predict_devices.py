@@ -1,6 +1,8 @@
 """predict.py on every backend, with AlphaPose_TRT's own command lines; GPU and NPU are emulated."""
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -175,5 +177,80 @@ def test_both_networks_timed_together(photos, small_cfg, small_model, main, tmp_
     for row in rows:
         detector, pose, total = map(float, row[2:5])
         assert total == pytest.approx(detector + pose, abs=0.02)
-        assert float(row[5]) == pytest.approx(1000 * int(row[1]) / total, rel=0.02)
+        assert float(row[5].split()[0]) == pytest.approx(1000 * int(row[1]) / total, rel=0.02)
     assert "expected one of each" in one_error(main("bench", *arguments, "--run", "acl:x.om", "--images", photos))
+
+
+def test_a_factor_stands_only_where_both_networks_agree(photos, small_cfg, small_model, main, tmp_path):
+    detector = ("--detector", f"onnxruntime:{ROOT}/demo/yolov3_demo.weights")
+    other = patch_model(tmp_path / "other.onnx", seed=1)
+    said = done(main("bench", "--pipeline", "--run", f"onnxruntime:{small_model}", *detector, "--run",
+                     f"onnxruntime:{other}", *detector, "--cfg", small_cfg, *YOLO, "--batch", 1, "--repeat", 1,
+                     "--images", photos, "--output", tmp_path))
+    rows = [line.split(" | ") for line in said.splitlines() if line.startswith("| onnxruntime")]
+    assert rows[0][6] == "1.00" and rows[1][6] == rows[1][8].rstrip(" |") == "outputs differ"
+
+
+@pytest.fixture(scope="module")
+def timed(photos, small_cfg, small_model, script, tmp_path_factory):
+    """A round of one pair, and what it is held against."""
+    folder = tmp_path_factory.mktemp("timed")
+    shutil.copyfile(small_model, folder / "m.onnx")
+    shutil.copytree(photos, folder / "photos")
+    done(script("bench.py", "--pipeline", "--run", f"onnxruntime:{folder}/m.onnx", "--detector",
+                f"onnxruntime:{ROOT}/demo/yolov3_demo.weights", "--cfg", small_cfg, *YOLO, "--batch", 1, "--repeat", 2,
+                "--images", folder / "photos", "--output", folder))
+    shutil.copytree(folder, folder.with_name("timed_kept"))
+    return folder
+
+
+@pytest.fixture()
+def cheat(timed):
+    """Change the round, and say what is found."""
+    from contract.run_record import sealed
+    from prediction.sources import find_sources
+    from prediction.timing_record import find_mismatch
+
+    home = next((timed / "pipeline").glob("0_*bs1"))
+    models = {"detector": str(ROOT / "demo/yolov3_demo.weights"), "pose": str(timed / "m.onnx")}
+    settings = json.loads((home / "summary.json").read_text())["record"]["settings"]
+
+    def run(change=None, seal=True, files=None, settings=settings):
+        if change:
+            content = json.loads((home / "summary.json").read_text())
+            change(content)
+            (home / "summary.json").write_text(json.dumps(sealed(content) if seal else content))
+        if files:
+            files(home)
+        return find_mismatch(home, settings, models, find_sources([str(timed / "photos")], home)[0])
+
+    yield run
+    shutil.rmtree(timed)
+    shutil.copytree(timed.with_name("timed_kept"), timed)
+
+
+def rewrite(path: Path, change) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ({"change": lambda one: one.update(seconds=one["seconds"] / 2), "seal": False}, "changed after the run"),
+    ({"change": lambda one: one["pose"].append(1e6)}, "its times add up to"),
+    ({"change": lambda one: one.update(seconds=-1.0)}, "its times add up to"),
+    ({"change": lambda one: one["record"]["machines"][0].update(ended=0)}, "the clock of the machine was moved"),
+    ({"change": lambda one: one["record"].update(crops=200)}, "it counts 200 images, and 2 were done"),
+    ({"change": lambda one: one["record"].update(samples=[])}, "0 of its images are hashed"),
+    ({"change": lambda one: one.pop("record")}, "its record is none"),
+    ({"settings": {}}, "other settings"),
+    ({"files": lambda home: rewrite(home / "people.jsonl", lambda text: text.replace(b"0.", b"1.", 1))},
+     "are not those that the timed run found"),
+    ({"files": lambda home: rewrite(home / "people.jsonl", lambda text: text + text)}, "and 4 were done"),
+    ({"files": lambda home: rewrite(home / "pose/0.bin", lambda rows: rows[::-1])}, "pose/0.bin is not what"),
+    ({"files": lambda home: rewrite(home.parents[1] / "m.onnx", lambda model: model + b"\0")}, "another model"),
+    ({"files": lambda home: rewrite(home.parents[1] / "photos/15.jpg", lambda photo: photo + b"\0")}, "are others"),
+    ({"files": lambda home: rewrite(home.parents[1] / "photos/15.jpg", lambda photo: photo[:-1] + b"\0")},
+     "15.jpg is another image"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_a_pipeline_whose_record_does_not_match_is_refused(cheat, arguments, words):
+    assert cheat() is None
+    assert words in cheat(**arguments)
