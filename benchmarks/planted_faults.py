@@ -5,8 +5,8 @@
 A fault is named rightly when a cause of its own is found, of a pair when both are. What does exactly the same as
 another cause, such as the last layer with the other sign, is named by its equal. Where none is found, the answer is
 "none of the causes tried". Any other cause that is found is false. Thresholds were chosen with the faults of faults.py
-in sight; those of fresh_faults.py came later, and those of held_out_faults.py last. Of benign pairs the answer must be
-"not tested, the results agree".
+in sight; those of fresh_faults.py came later, then those of held_out_faults.py and practice_faults.py. Of benign pairs
+the answer must be "not tested, the results agree".
 WORK/outcomes.jsonl holds what was tried with this version of the comparison, so that a run that was stopped goes on.
 Exit code 3: a cause was claimed falsely.
 """
@@ -31,6 +31,7 @@ from benign_pairs import benign_pairs  # noqa: E402
 from faults import Fault, World, faults  # noqa: E402
 from fresh_faults import fresh_faults  # noqa: E402
 from held_out_faults import held_out_faults  # noqa: E402
+from practice_faults import practice_faults  # noqa: E402
 from stages import run  # noqa: E402
 
 from comparison.causes.diagnosis import is_exact  # noqa: E402
@@ -53,7 +54,7 @@ from pose.spec import load_spec  # noqa: E402
 RIGHT, EQUAL, HONEST, INSIDE, REFUSED, FALSE = OUTCOMES = (
     "named rightly", "by its equal", "none of the causes tried", "inside the gate", "refused", "FALSE")
 
-GROUPS = {"seen": faults, "fresh": fresh_faults, "held_out": held_out_faults}
+GROUPS = {"seen": faults, "fresh": fresh_faults, "held_out": held_out_faults, "practice": practice_faults}
 BENIGN = "benign"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from comparison.causes.rerun import Change, Rerun, reproduce
 from comparison.decoded import read_people
-from comparison.finding import NOT_TESTED, RULED_OUT, Finding, Gap, judge_trial
+from comparison.finding import NOT_TESTED, RULED_OUT, Finding, Gap, judge_trial, length
 from comparison.people import match_people
 from comparison.results import Options, Result
 from pose.crops import Normalizer, mirror
@@ -63,6 +63,14 @@ class Case:
     @property
     def share(self) -> str:
         return f"{len(self.wrong)} of {self.total} people differ beyond the limit"
+
+    def is_rest_inside(self, unexplained: float) -> bool:
+        """Whether that part of the difference of heatmaps is inside the gate, by its cosine; of keypoints any is."""
+        if self.heatmaps is None:
+            return True
+        a, b = self.heatmaps
+        varied = min(length(values - values.mean(dtype=np.float64)) for values in (a, b))
+        return bool(unexplained * min(length(a - b), varied) <= apart(self.options) * varied)
 
     def heatmap_trials(self, cause: str, changes: Dict[str, Change]) -> List[Finding]:
         """What each change of heatmaps leaves; either side may be the one."""
@@ -118,7 +126,7 @@ def case_of_dumps(a: Result, b: Result, options: Options, rerun: Optional[Rerun]
     """Of the folder of dumps that differs most."""
     folder = int(relative_distances(b.decoded.sums.sum(axis=(1, 2))).argmax())
     sums = b.decoded.sums[folder].sum(axis=1)
-    wrong = np.nonzero(relative_distances(sums) > np.sqrt(2 * (1 - options.limits["cosine"])))[0]  # at that cosine
+    wrong = np.nonzero(relative_distances(sums) > apart(options))[0]
     wrong = wrong if len(wrong) else np.arange(len(sums))
     sample = wrong[neighbours(len(wrong), SAMPLE)]
     heatmaps = read_people(a.readers[folder], sample), read_people(b.readers[folder], sample)
@@ -128,6 +136,11 @@ def case_of_dumps(a: Result, b: Result, options: Options, rerun: Optional[Rerun]
     model = reproduce(rerun, sample[few], a_few, b_few, folder == 1) if rerun else None
     return Case(a, b, options, wrong, np.arange(len(sums)), _rest(np.sqrt(sums[:, DD]), wrong), peaks, folder, sample,
                 heatmaps, model)
+
+
+def apart(options: Options) -> float:
+    """How far heatmaps may be apart, relative to their length: as far as those are whose cosine is at the limit."""
+    return float(np.sqrt(2 * (1 - options.limits["cosine"])))
 
 
 def case_of_keypoints(a: Result, b: Result, options: Options) -> Case:

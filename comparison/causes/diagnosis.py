@@ -4,17 +4,18 @@ Faults of the dumps are looked for where the dumps differ; where they agree, or 
 """
 from __future__ import annotations
 
-from typing import List, Set, Union
+from typing import List, Optional, Set, Union
 
 from comparison.causes import CAUSES, GENERAL
 from comparison.causes.case import Case, case_of_dumps, case_of_keypoints
 from comparison.causes.features import FeatureRerun, try_features
 from comparison.causes.pairs import find_pair
 from comparison.causes.rerun import Rerun
-from comparison.finding import FOUND, NOT_TESTED, RULED_OUT, STATUSES, Finding, best_of, name_rows
+from comparison.finding import CONSISTENT, FOUND, NOT_TESTED, RULED_OUT, STATUSES, Finding, best_of, name_rows
 from comparison.results import Options, Result
 
 EXACT = 1e-3  # of the difference is left, at most
+AS_GOOD = 3  # times what the best cause leaves, at most: the two cannot be told apart
 
 
 def diagnose(a: Result, b: Result, options: Options, broken: Set[str],
@@ -28,15 +29,21 @@ def diagnose(a: Result, b: Result, options: Options, broken: Set[str],
         return [Finding(cause, NOT_TESTED, "the results agree") for cause in CAUSES]
     case = case_of_dumps(a, b, options, rerun) if broken & {"tensors", "heatmaps"} else case_of_keypoints(a, b, options)
     findings: List[Finding] = []
-    for name, cause in CAUSES.items():
-        enough = is_found if name in GENERAL else is_exact
-        found = next(filter(enough, findings), None)
-        findings.append(Finding(name, RULED_OUT, f"{found.title} accounts for the difference") if found else
-                        cause.test(case))
-    if not any(map(is_found, findings)):
-        both = {finding.cause: finding for finding in find_pair(case)}
-        return in_order([both.get(finding.cause, finding) for finding in findings])
-    return [name_people(finding, case) for finding in conclude(findings)]
+    for name in CAUSES:
+        if name not in GENERAL:
+            findings.append(try_cause(name, case, next(filter(is_exact, findings), None)))
+    alone = any(map(is_found, findings))
+    both = {} if alone else {finding.cause: finding for finding in find_pair(case)}
+    findings = [both.get(finding.cause, finding) for finding in findings]
+    for name in GENERAL:
+        findings.append(try_cause(name, case, next(filter(is_found, findings), None)))
+    return in_order(findings) if both else [name_people(finding, case) for finding in conclude(findings)]
+
+
+def try_cause(name: str, case: Case, found: Optional[Finding]) -> Finding:
+    if found:
+        return Finding(name, RULED_OUT, f"{found.title} accounts for the difference")
+    return proven(CAUSES[name].test(case), case)
 
 
 def is_found(finding: Finding) -> bool:
@@ -46,6 +53,14 @@ def is_found(finding: Finding) -> bool:
 def is_exact(finding: Finding) -> bool:
     """Whether nothing else need be tried; what leaves more than rounding may be like the cause and not be it."""
     return is_found(finding) and finding.unexplained is not None and finding.unexplained < EXACT
+
+
+def proven(finding: Finding, case: Case) -> Finding:
+    """What is found must bring both sides inside the gate, or else something more is wrong."""
+    if is_found(finding) and finding.unexplained is not None and not case.is_rest_inside(finding.unexplained):
+        finding.status = CONSISTENT
+        finding.evidence += "; what is left is outside the gate, so it is not all"
+    return finding
 
 
 def name_people(finding: Finding, case: Case) -> Finding:
@@ -60,10 +75,18 @@ def in_order(findings: List[Finding]) -> List[Finding]:
 
 
 def conclude(findings: List[Finding]) -> List[Finding]:
-    """Of those found, the one that leaves least of the difference stands."""
+    """Of those found, the one that leaves least of the difference; none where another leaves about as little."""
     named = best_of(findings)
-    for finding in findings:
-        if finding.status == FOUND and finding is not named:
-            finding.status = RULED_OUT
-            finding.evidence += f"; {named.title} leaves less"
+    others = [finding for finding in findings if is_found(finding) and finding is not named]
+    rivals = [finding for finding in others if not is_exact(named) and is_as_good(finding, named)]
+    for finding in others:
+        finding.status = CONSISTENT if finding in rivals else RULED_OUT
+        finding.evidence += f"; {named.title} leaves {'about as little' if finding in rivals else 'less'}"
+    if rivals:
+        named.status = CONSISTENT
+        named.evidence += f"; {' and '.join(finding.title for finding in rivals)} leaves about as little"
     return in_order(findings)
+
+
+def is_as_good(finding: Finding, best: Finding) -> bool:
+    return None not in (finding.unexplained, best.unexplained) and finding.unexplained < AS_GOOD * best.unexplained

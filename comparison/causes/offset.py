@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Dict, Tuple
+import math
+from typing import Dict, List, Tuple
 
-import cv2
 import numpy as np
 
 from comparison.causes.case import Case
 from comparison.causes.rerun import Change
-from comparison.causes.resampling import estimate
+from comparison.causes.resampling import STEPS, estimate
 from comparison.finding import FOUND, RULED_OUT, Finding, best_of, judge_trial, remainder
 
 TITLE = "heatmaps or keypoints off by a constant"
@@ -25,17 +25,30 @@ def test(case: Case) -> Finding:
                         explain_keypoints(a * case.pixels[:, None, None], b * case.pixels[:, None, None], "input")])
     moves: Dict[str, Change] = {f"moving the crop by {dx:+g}, {dy:+g} pixels{words}": functools.partial(
         move_planes, dx=dx, dy=dy, border=border) for dx in (-0.5, 0.5) for dy in (-0.5, 0.5)
-        for words, border in (("", cv2.BORDER_REPLICATE), (" with zeros beyond it", cv2.BORDER_CONSTANT))}
+        for words, border in (("", "edge"), (" with zeros beyond it", "constant"))}
     by_heatmaps = explain_heatmaps(*case.heatmaps)
     return by_heatmaps if by_heatmaps.status == FOUND else best_of([by_heatmaps, *case.crop_trials("offset", moves)])
 
 
-def move_planes(values: np.ndarray, dx: float, dy: float, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+def move_planes(values: np.ndarray, dx: float, dy: float, border: str = "edge") -> np.ndarray:
     """(n, C, H, W) moved by parts of a pixel, bilinear, as tools do that disagree whether pixels are points or squares.
-    `border` is OpenCV's mode."""
-    matrix, size = np.array([[1, 0, dx], [0, 1, dy]]), values.shape[:1:-1]
-    return np.stack([[cv2.warpAffine(plane, matrix, size, borderMode=border) for plane in one]
-                     for one in values])
+    `border` is a mode of np.pad. To a step of OpenCV's, as cv2.warpAffine does it plane by plane."""
+    places = [math.floor(-by * STEPS + 0.5) / STEPS for by in (dy, dx)]
+    around = [math.ceil(abs(place)) + 1 for place in places]
+    padded = np.pad(values, ((0, 0), (0, 0), *((size, size) for size in around)), mode=border)  # type: ignore
+    height, width = values.shape[2:]
+    moved = np.zeros(values.shape, np.float32)
+    for y, of_row in corners(places[0]):
+        for x, of_column in corners(places[1]):
+            top, left = around[0] + y, around[1] + x
+            moved += np.float32(of_row * of_column) * padded[:, :, top:top + height, left:left + width]
+    return moved
+
+
+def corners(place: float) -> List[Tuple[int, float]]:
+    """The whole places beside it, and their weights."""
+    low = math.floor(place)
+    return [(at, weight) for at, weight in ((low, 1 - (place - low)), (low + 1, place - low)) if weight]
 
 
 def explain_heatmaps(a: np.ndarray, b: np.ndarray) -> Finding:

@@ -8,10 +8,13 @@ import numpy as np
 from comparison.causes.activation import sigmoid, softmax
 from comparison.causes.bgr import read_as_bgr
 from comparison.causes.case import RUN, Case, neighbours
+from comparison.causes.file_order import MOST, describe_order, people_elsewhere
 from comparison.causes.joint_order import nearest_joints
 from comparison.causes.mirrored import TURNS
 from comparison.causes.normalisation import normalisations
 from comparison.causes.offset import move_planes
+from comparison.causes.storage import find_grids, to_grid
+from comparison.decoded import read_people
 from comparison.finding import FOUND, REPRODUCED, Finding, Gap
 from comparison.readings import reread
 
@@ -60,7 +63,8 @@ def find_pair(case: Case) -> List[Finding]:
     if case.heatmaps is None or case.few:
         return []
     least, best = min(((pair.left, pair) for pair in pairs(case)), key=lambda one: one[0])
-    if least >= REPRODUCED or best.step is not unchanged and least > BETTER * best.left_by_one:
+    if least >= REPRODUCED or not case.is_rest_inside(least) or (
+            best.step is not unchanged and least > BETTER * best.left_by_one):
         return []
     text = f"{best.first[1]}, and {best.second[1]}, together leave {100 * least:.3g} % of the difference"
     return [Finding(cause, FOUND, text, least) for cause, _ in (best.first, best.second)]
@@ -72,7 +76,7 @@ def pairs(case: Case) -> Iterator[Pair]:
     for side, right, wrong in (("b", a, b), ("a", b, a)):
         if run and side != run.name:
             continue
-        steps = {(cause, f"{words} in {side}"): step for (cause, words), step in steps_of(case).items()}
+        steps = {(cause, f"{words} in {side}"): step for (cause, words), step in steps_of(case, wrong).items()}
         made = {name: step(right, wrong) for name, step in steps.items()}
         made.update(run.rerun.made if run else {})
         target = Target(right, wrong)
@@ -80,6 +84,7 @@ def pairs(case: Case) -> Iterator[Pair]:
             for second, step in steps.items():
                 if first[0] != second[0]:
                     yield Pair(first, second, heatmaps, step, target)
+        yield from displaced(case, side, steps)
         for words, source, place in shifts(rows):
             shifted, moved = ("file_order", f"{words} in {side}"), Target(right[place], wrong[place])
             for first, heatmaps in made.items():
@@ -89,8 +94,21 @@ def pairs(case: Case) -> Iterator[Pair]:
                 yield Pair(shifted, second, right[source], step, moved)
         if run:
             for words, change in normalisations(case.options.spec).items():
-                heatmaps = run.rerun.infer(change(read_as_bgr(run.crops, case.options.spec)))
-                yield Pair(("bgr", "B, G, R"), ("normalisation", words), heatmaps, unchanged, target)
+                if words not in run.rerun.made_bgr:
+                    run.rerun.made_bgr[words] = run.rerun.infer(change(read_as_bgr(run.crops, case.options.spec)))
+                yield Pair(("bgr", "B, G, R"), ("normalisation", words), run.rerun.made_bgr[words], unchanged, target)
+
+
+def displaced(case: Case, side: str, steps: Dict[Name, Step]) -> Iterator[Pair]:
+    """b's files in whichever order their peaks tell, each changed by one further cause."""
+    rows, source, share = people_elsewhere(case)
+    if side == "b" and share >= MOST:
+        some = neighbours(len(rows), RUN)
+        right, wrong = (read_people(result.readers[case.folder], at[some])
+                        for result, at in ((case.a, source), (case.b, rows)))
+        for second, step in steps.items():
+            yield Pair(("file_order", describe_order(rows, source, case.total)), second, right, step,
+                       Target(right, wrong))
 
 
 def unchanged(heatmaps: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -105,8 +123,8 @@ def shifts(rows: np.ndarray) -> Iterator[Tuple[str, np.ndarray, np.ndarray]]:
         yield "files shifted back by one", first, first + 1
 
 
-def steps_of(case: Case) -> Dict[Name, Step]:
-    """What is tried after another cause: common, and told by few people."""
+def steps_of(case: Case, wrong: np.ndarray) -> Dict[Name, Step]:
+    """What is tried after another cause, of which heatmaps like `wrong` come: common, and told by few people."""
     changes: Dict[Name, Callable[[np.ndarray], np.ndarray]] = {
         ("left_right", "left and right joints swapped"):
             lambda heatmaps: heatmaps[:, case.options.spec.skeleton.mirrored],
@@ -124,4 +142,6 @@ def steps_of(case: Case) -> Dict[Name, Step]:
         (heatmaps * wrong).sum() / max(float((heatmaps * heatmaps).sum()), 1e-30))
     steps["joint_order", "joints in another order"] = lambda heatmaps, wrong: heatmaps[
         :, list(nearest_joints(heatmaps, wrong))]
+    if find_grids(wrong):
+        steps["storage", "heatmaps of few values"] = to_grid
     return steps

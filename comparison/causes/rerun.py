@@ -26,13 +26,15 @@ Made = Dict[Tuple[str, str], np.ndarray]  # cause and what was done -> heatmaps 
 @dataclasses.dataclass
 class Rerun:
     """A model and the bins of the reference, and where they are known the photos that these are of. `made` is what the
-    model made of the people who were run last, for the next result that is compared and for pairs of causes."""
+    model made of the people who were run last, for the next result that is compared and for pairs of causes; `made_bgr`
+    what it made of them as B, G, R, by how they were normalised."""
 
     model: Path
     backend: Backend
     bins: BinReader
     photos: Optional[Photos] = None
     made: Made = dataclasses.field(default_factory=dict)
+    made_bgr: Dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     made_of: Tuple[bytes, bool] = (b"", False)
 
     def crops(self, rows: np.ndarray) -> np.ndarray:
@@ -103,7 +105,7 @@ class Reproduction:
 def reproduce(rerun: Rerun, rows: np.ndarray, a: np.ndarray, b: np.ndarray, mirrored: bool) -> Reproduction:
     """`a` and `b` are the heatmaps of the people in `rows`, of their mirrored crops if `mirrored`."""
     if rerun.made_of != (rows.tobytes(), mirrored):
-        rerun.made_of, rerun.made = (rows.tobytes(), mirrored), {}
+        rerun.made_of, rerun.made, rerun.made_bgr = (rows.tobytes(), mirrored), {}, {}
     crops = rerun.crops(rows)
     crops = mirror(crops) if mirrored else crops
     same = rerun.infer(crops)

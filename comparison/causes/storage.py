@@ -1,7 +1,7 @@
 """Fewer bits of what is stored: results that were right before they were written."""
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import Dict, List, NamedTuple
 
 import numpy as np
 
@@ -43,20 +43,52 @@ def test(case: Case) -> Finding:
     return best_of([*case.heatmap_trials("storage", stored), *grids("b", a, b), *grids("a", b, a)])
 
 
-def grids(side: str, right: np.ndarray, wrong: np.ndarray) -> List[Finding]:
-    """Whether `wrong` holds few values, in all or in each heatmap, and those nearest to or below the right ones."""
-    maps = wrong.reshape(-1, wrong[0, 0].size)
-    groups = {"all heatmaps": wrong.reshape(1, -1), "each person's heatmaps": wrong.reshape(len(wrong), -1),
-              "each heatmap": maps}
-    for words, rows in groups.items():
+class Grid(NamedTuple):
+    """`levels` that each of the `rows`, into which `group` parts heatmaps, holds; `words` for these rows."""
+
+    words: str
+    group: Change
+    rows: np.ndarray
+    levels: List[np.ndarray]
+
+
+# (n, K, h, w) -> what has a range of its own, (rows, values)
+PARTS: Dict[str, Change] = {"all heatmaps": lambda maps: maps.reshape(1, -1),
+                            "each person's heatmaps": lambda maps: maps.reshape(len(maps), -1),
+                            "each joint's heatmaps": lambda maps: maps.swapaxes(0, 1).reshape(maps.shape[1], -1),
+                            "each heatmap": lambda maps: maps.reshape(-1, maps[0, 0].size)}
+
+
+def find_grids(wrong: np.ndarray) -> List[Grid]:
+    """The few values that `wrong`, (n, K, h, w), holds in all or in each part of it, the largest parts first."""
+    found = []
+    for words, group in PARTS.items():
+        rows = group(wrong)
         levels = [np.unique(row) for row in rows]
-        most = max(map(len, levels))
-        if most <= GRID_MOST and np.median([len(one) for one in levels]) >= GRID_LEAST and is_shared(rows, levels):
-            same = right.reshape(rows.shape)
-            return [judge_trial("storage", f"{words} of {side} hold at most {most} values; {how} these", remainder(
-                np.stack([take(row, one) for row, one in zip(same, levels)]), same, rows))
-                for how, take in (("rounding to", nearest), ("truncating to", below))]
-    return []
+        if max(map(len, levels)) <= GRID_MOST and np.median([len(one) for one in levels]) >= GRID_LEAST and is_shared(
+                rows, levels):
+            found.append(Grid(words, group, rows, levels))
+    return found
+
+
+def grids(side: str, right: np.ndarray, wrong: np.ndarray) -> List[Finding]:
+    """Whether `wrong` holds few values, in all or in parts, and those nearest to or below the right ones."""
+    return [judge_trial("storage", f"{grid.words} of {side} hold at most {max(map(len, grid.levels))} values; {how} "
+                        "these", remainder(np.stack([take(row, one) for row, one in zip(same, grid.levels)]), same,
+                                           grid.rows))
+            for grid in find_grids(wrong) for same in [grid.group(right)]
+            for how, take in (("rounding to", nearest), ("truncating to", below))]
+
+
+def to_grid(heatmaps: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """`heatmaps` rounded to the few values that the smallest parts of `wrong` hold; as they are where it holds many."""
+    found = find_grids(wrong)
+    if not found:
+        return heatmaps
+    grid, (n, joints, *plane) = found[-1], heatmaps.shape
+    rounded = np.stack([nearest(row, one) for row, one in zip(grid.group(heatmaps), grid.levels)])
+    by_joint = grid.words == "each joint's heatmaps"
+    return rounded.reshape(joints, n, *plane).swapaxes(0, 1) if by_joint else rounded.reshape(heatmaps.shape)
 
 
 def is_shared(rows: np.ndarray, levels: List[np.ndarray]) -> bool:
