@@ -6,7 +6,7 @@
 Rounds are interleaved, and every other one runs backwards, so that warming up or slowing down affects all runs alike. A
 ratio is taken within each round, and the median and range of these are printed, where the outputs agree: within 1e-3 of
 the largest value in float32, within compare.py's gate fp16 or int8 where one of the two runs is of that precision. What
-each round has timed is held against the outputs that are compared. Writes bench.md, bench.json, bench.svg and bench.png
+each round has timed is compared with the outputs that are judged. Writes bench.md, bench.json, bench.svg and bench.png
 into --output. With --pipeline, a detector and a pose model are timed together, with a record of each round, and
 pipeline.md is written.
 

@@ -1,4 +1,4 @@
-"""The record of a timed run, in the summary beside its dumps, and what it is held against before a speed is shown.
+"""The record of a timed run, in the summary beside its dumps, and what it is compared with before a speed is shown.
 
 It holds the settings of the run, which model file and bins it read, the SHA-256 of some of its inputs and outputs (as
 MLPerf's TEST01 compares those of the timed run), how many crops it did in how many batches, and what the machine did
@@ -70,7 +70,7 @@ def find_mismatch(folder: Path, summary: Any, settings: Dict[str, Any]) -> Optio
         record = summary[RECORD]
         difference = settings_difference(settings, record["settings"])
         if difference:
-            return f"it is of a run with other settings ({difference})"
+            return f"it belongs to a run with other settings ({difference})"
         return _wrong_figures(summary, record) or wrong_outputs(folder, summary) or _wrong_files(record)
     except PermissionError:  # another user's model or bins, which come last
         return None

@@ -63,7 +63,7 @@ def of_one(person: dict, number: int, changes: dict) -> None:
 
 
 def perfect_score(path: Path, whole: Path) -> float:
-    """AP of results that are the true annotations, held against the file."""
+    """AP of results that are the true annotations, compared with the file."""
     from pose.score import score_keypoints
 
     people = json.loads(annotations_path(whole).read_text())["annotations"]
