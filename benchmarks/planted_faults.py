@@ -5,8 +5,8 @@
 A fault is named rightly when a cause of its own is found, of a pair when both are. What does exactly the same as
 another cause, such as the last layer with the other sign, is named by its equal. Where none is found, the answer is
 "none of the causes tried". Any other cause that is found is false. Thresholds were chosen with the faults of faults.py
-in sight; those of fresh_faults.py came later, then those of held_out_faults.py and practice_faults.py. Of benign pairs
-the answer must be "not tested, the results agree".
+in sight; those of fresh_faults.py, held_out_faults.py, practice_faults.py and last_faults.py came later, in this order.
+Of benign pairs the answer must be "not tested, the results agree".
 WORK/outcomes.jsonl holds what was tried with this version of the comparison, so that a run that was stopped goes on.
 Exit code 3: a cause was claimed falsely.
 """
@@ -31,6 +31,7 @@ from benign_pairs import benign_pairs  # noqa: E402
 from faults import Fault, World, faults  # noqa: E402
 from fresh_faults import fresh_faults  # noqa: E402
 from held_out_faults import held_out_faults  # noqa: E402
+from last_faults import last_faults  # noqa: E402
 from practice_faults import practice_faults  # noqa: E402
 from stages import run  # noqa: E402
 
@@ -54,7 +55,8 @@ from pose.spec import load_spec  # noqa: E402
 RIGHT, EQUAL, HONEST, INSIDE, REFUSED, FALSE = OUTCOMES = (
     "named rightly", "by its equal", "none of the causes tried", "inside the gate", "refused", "FALSE")
 
-GROUPS = {"seen": faults, "fresh": fresh_faults, "held_out": held_out_faults, "practice": practice_faults}
+GROUPS = {"seen": faults, "fresh": fresh_faults, "held_out": held_out_faults, "practice": practice_faults,
+          "last": last_faults}
 BENIGN = "benign"
 
 
@@ -66,6 +68,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--people", type=at_least(24), default=24, help="how many of them")
     parser.add_argument("--group", nargs="+", choices=[*GROUPS, BENIGN], default=[*GROUPS, BENIGN],
                         help="which faults, and pairs, to try")
+    parser.add_argument("--every", type=at_least(1), default=1, help="2 tries half of each group, 4 a quarter")
     parser.add_argument("--only", default="", help="faults whose name holds this")
     args = parse(parser, argv)
     if any(len(world) not in (4, 5) for world in args.world):
@@ -178,7 +181,7 @@ def run_world(given: List[str], args: argparse.Namespace, work: Path, outcomes: 
     world = make_world(given, args.people, folder)
     campaign = Campaign(world, folder)
     planted = [(group, fault, one) for group, make in GROUPS.items() if group in args.group
-               for fault, one in make(folder).items() if args.only in fault]
+               for fault, one in [*make(folder).items()][::args.every] if args.only in fault]
     rows = []
     for group, fault, one in Progress(planted, unit="fault", desc=name):
         result = outcomes.of(f"{name}: {fault}", lambda one=one: campaign.outcome(one))

@@ -93,7 +93,7 @@ def _add_stored(add: Add) -> None:
         / np.float32(50))
     add("heatmaps of 7 bits, cut off and not rounded", "storage", lambda w: np.floor(w.dumps * 64) / np.float32(64))
     add("half of the people of 4 bits", ("storage",), some(slice(0, 12), lambda w: quantised(w.dumps, 4)))
-    add("float16 of heatmaps times 100000", ("saturation", "scaled"), lambda w: np.minimum(
+    add("float16 of heatmaps times 100000", ("saturation", "scaled", "function"), lambda w: np.minimum(
         w.dumps * 1e5, 65504).astype(np.float16))
     add("dumps of float16 in the wrong order", "file_order", lambda w: np.roll(w.dumps.astype(np.float16), 4, axis=0))
 

@@ -55,8 +55,11 @@ class Comparison:
             return "causes: not tested, the results agree"
         found, partly = ([finding.title for finding in self.findings if finding.status == status]
                          for status in (FOUND, CONSISTENT))
+        tied = [finding.title for finding in self.findings if finding.tied]
         if found:
             return f"causes: found{', together' if len(found) > 1 else ''}: {'; '.join(found)}"
+        if tied:
+            return f"causes: one of these, which cannot be told apart: {'; '.join(tied)}"
         return f"causes: {NONE_EXPLAINS}" + (f"; it is consistent with: {'; '.join(partly)}" if partly else "")
 
     def to_json(self) -> Dict[str, Any]:

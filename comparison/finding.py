@@ -15,12 +15,13 @@ PARTLY = 0.5  # it is consistent with the difference when it leaves less than th
 @dataclasses.dataclass
 class Finding:
     """One cause tried on the data. `unexplained` is |changed a - b| / |a - b|: 0 when the cause accounts for all of
-    the difference, 1 when for nothing; None where nothing was computed."""
+    the difference, 1 when for nothing; None where nothing was computed. `tied` with others that account for as much."""
 
     cause: str
     status: str
     evidence: str
     unexplained: Optional[float] = None
+    tied: bool = False
 
     @property
     def title(self) -> str:

@@ -77,16 +77,18 @@ def in_order(findings: List[Finding]) -> List[Finding]:
 def conclude(findings: List[Finding]) -> List[Finding]:
     """Of those found, the one that leaves least of the difference; none where another leaves about as little."""
     named = best_of(findings)
-    others = [finding for finding in findings if is_found(finding) and finding is not named]
-    rivals = [finding for finding in others if not is_exact(named) and is_as_good(finding, named)]
-    for finding in others:
-        finding.status = CONSISTENT if finding in rivals else RULED_OUT
-        finding.evidence += f"; {named.title} leaves {'about as little' if finding in rivals else 'less'}"
-    if rivals:
-        named.status = CONSISTENT
-        named.evidence += f"; {' and '.join(finding.title for finding in rivals)} leaves about as little"
+    tied = [finding for finding in findings if is_found(finding) and is_as_good(finding, named)]
+    for finding in findings:
+        if len(tied) > 1 and finding in tied:
+            finding.status, finding.tied = CONSISTENT, True
+        elif is_found(finding) and finding is not named:
+            finding.status = RULED_OUT
+            finding.evidence += f"; {named.title} leaves less"
     return in_order(findings)
 
 
 def is_as_good(finding: Finding, best: Finding) -> bool:
-    return None not in (finding.unexplained, best.unexplained) and finding.unexplained < AS_GOOD * best.unexplained
+    """Whether it cannot be told from the best; what is exact is."""
+    if finding is best or is_exact(best) or finding.unexplained is None or best.unexplained is None:
+        return finding is best
+    return finding.unexplained < AS_GOOD * best.unexplained

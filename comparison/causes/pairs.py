@@ -62,7 +62,8 @@ def find_pair(case: Case) -> List[Finding]:
     """The two causes that together reproduce the difference best, both found; or none."""
     if case.heatmaps is None or case.few:
         return []
-    least, best = min(((pair.left, pair) for pair in pairs(case)), key=lambda one: one[0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        least, best = min(((pair.left, pair) for pair in pairs(case)), key=lambda one: one[0])
     if least >= REPRODUCED or not case.is_rest_inside(least) or (
             best.step is not unchanged and least > BETTER * best.left_by_one):
         return []
