@@ -23,10 +23,12 @@ from compare_cases import (
 from conftest import IMAGENET_MEAN, IMAGENET_STD, ROOT, done, one_error, write_config
 
 from comparison.causes import CAUSES
+from comparison.causes.diagnosis import conclude
 from comparison.causes.rerun import Rerun, open_rerun
-from comparison.compare import compare
-from comparison.finding import FOUND, NOT_TESTED
+from comparison.compare import Comparison, compare
+from comparison.finding import CONSISTENT, FOUND, NOT_TESTED, REPRODUCED, Finding
 from comparison.gates import choose_limits
+from comparison.limits import Verdict
 from comparison.page.language import LANGUAGES, translator
 from comparison.results import Options, open_results, parse_result, read_results
 from contract.files import write_json
@@ -175,6 +177,10 @@ def test_faults_of_the_mirrored_dumps_are_named(bench, explain, rerun):
         assert (code, named(findings)) == (1, [cause]), findings[0]
 
 
+def rounded(values: np.ndarray, step: np.ndarray) -> np.ndarray:
+    return (np.rint(values / step) * step).astype(np.float32)
+
+
 def test_noise_is_not_taken_for_a_cause(bench, explain):
     noise = np.random.default_rng(0).standard_normal(bench.dumps.shape).astype(np.float32)
     code, findings = explain(bench.folder / "real", bench.plant("noise", bench.dumps + np.float32(0.1) * noise))
@@ -189,11 +195,39 @@ def test_noise_is_not_taken_for_a_cause(bench, explain):
     ({"joint_order"}, lambda dumps: dumps[:, [*range(16), 15]]),
     ({"left_right", "mirrored"}, lambda dumps: dumps[:, SWAPPED, :, ::-1]),
     ({"activation", "file_order"}, lambda dumps: np.roll(1 / (1 + np.exp(-dumps)), 1, axis=0)),
+    ({"storage"}, lambda dumps: rounded(dumps, dumps.max(axis=(0, 2, 3), keepdims=True) / 7)),
+    ({"storage", "file_order"}, lambda dumps: rounded(dumps, np.float32(1 / 31))[::-1]),
+    ({"storage", "scaled"}, lambda dumps: np.rint(np.clip(dumps, 0, 1) * 255)),
+    ({"storage", "left_right"}, lambda dumps: rounded(
+        dumps, dumps.max(axis=(1, 2, 3), keepdims=True) / 31)[:, SWAPPED]),
 ], ids=["of highest value 1", "of at least 0.1", "softplus", "from value 37 on", "an ankle twice", "two: turned back",
-        "two: a sigmoid, files shifted"])
+        "two: a sigmoid, files shifted", "4 bits for each joint", "two: 6 bits, files reversed",
+        "two: bytes, times 255", "two: 6 bits for each person, left and right exchanged"])
 def test_heatmaps_alone_tell(causes, change, bench, explain):
     code, findings = explain(bench.folder / "real", bench.plant("heatmaps", change(bench.dumps)))
     assert (code, set(named(findings))) == (1, causes), findings[:2]
+
+
+def test_what_leaves_more_than_the_gate_is_not_all_and_is_not_found(bench, explain):
+    noise = np.random.default_rng(0).standard_normal(bench.dumps.shape).astype(np.float32)
+    code, findings = explain(bench.folder / "real", bench.plant(
+        "noisy", np.roll(bench.dumps, 1, axis=0) + np.float32(8e-4) * noise))
+    order = next(finding for finding in findings if finding.cause == "file_order")
+    assert (code, named(findings), order.status) == (1, [], CONSISTENT)
+    assert order.unexplained < REPRODUCED and "is outside the gate, so it is not all" in order.evidence
+
+
+def test_two_causes_that_explain_as_much_are_both_told():
+    """And one that leaves far less, or nothing, stands alone."""
+    def conclusion(*left: float) -> str:
+        findings = conclude([Finding(cause, FOUND, "", one) for cause, one in zip(("offset", "cropping"), left)])
+        limit = Verdict("cosine", "tensors", 0.9, ">=", 0.9999, False, "", "")
+        return Comparison("a", "b", [limit], {}, findings).conclusion
+
+    offset, cropping = (CAUSES[cause].TITLE for cause in ("offset", "cropping"))
+    assert conclusion(0.01, 0.02) == f"causes: one of these, which cannot be told apart: {offset}; {cropping}"
+    for left in ((0.005, 0.02), (0.0005, 0.0012)):
+        assert conclusion(*left) == f"causes: found: {offset}"
 
 
 def test_two_faults_at_once_are_found_together(bench, explain, rerun):
