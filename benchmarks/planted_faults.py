@@ -89,13 +89,37 @@ def make_world(given: List[str], people: int, folder: Path) -> World:
     return world._replace(dumps=world.infer(crops), flipped=world.infer(mirrored))
 
 
+class Remembering(Rerun):
+    """What the model made of a person's crop it need not make again for the next fault, which others may show."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("made", "made_bgr") and self.made_of[0]:  # of those in `made_of` it is to be made from now on
+            value = self.exchange(name, *self.made_of)
+        super().__setattr__(name, value)
+
+    def exchange(self, name: str, rows: bytes, mirrored: bool) -> Dict[Any, np.ndarray]:
+        """Keeps what was made of the people before, and gives what is known of all people in `rows`."""
+        known: Dict[Any, Dict[int, np.ndarray]] = self.__dict__.setdefault(f"known_{name}", {})
+        earlier, side = self.__dict__.get(f"rows_{name}", (b"", False))
+        for key, heatmaps in getattr(self, name).items():
+            known.setdefault((side, key), {}).update(zip(rows_in(earlier), heatmaps))
+        self.__dict__[f"rows_{name}"] = rows, mirrored
+        return {key: np.stack([of[row] for row in rows_in(rows)]) for (side, key), of in known.items()
+                if side == mirrored and of.keys() >= set(rows_in(rows))}
+
+
+def rows_in(content: bytes) -> List[int]:
+    return np.frombuffer(content, np.int64).tolist()
+
+
 class Campaign:
     """The reference's dumps in `folder`, and the model that explains."""
 
     def __init__(self, world: World, folder: Path, gate: str = "fp16"):
         self.world, self.folder = world, folder
         self.options = Options(world.spec, choose_limits(gate, [], None, None), "clean", 0, 0, 2)
-        self.rerun: Rerun = open_rerun(str(world.model), folder / "bins", world.spec, world.dataroot)
+        rerun = open_rerun(str(world.model), folder / "bins", world.spec, world.dataroot)
+        self.rerun = Remembering(rerun.model, rerun.backend, rerun.bins, rerun.photos)
         self.reference = self.write("reference", world.dumps, world.flipped)
         self.reference_people = self.write_people("reference", world.people())
 
