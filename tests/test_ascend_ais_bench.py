@@ -97,9 +97,10 @@ def test_devices_and_gears_change_nothing(stage, tmp_path, expected, runner, om,
 
 @pytest.mark.parametrize("runner, hint", [row(14, "acl", "model alone"), row(14, "ais_bench", "model alone")])
 def test_what_a_person_costs_is_told_beside_the_time_of_the_model(stage, runner, hint):
-    told = re.search(rf"{hint} [\d.]+ crops/s at batch 4; read, infer and write ([\d.]+) crops/s, 12 in", done(
-        stage(runner=runner)))
-    assert float(told[1]) > 0
+    """On a busy machine the start and the end of an ais_bench this short are heard at once, and then that is said."""
+    told = re.search(rf"{hint} [\d.]+ crops/s at batch 4; (?:read, infer and write ([\d.]+) crops/s, 12 in|"
+                     "(reading and writing were not timed))", done(stage(runner=runner)))
+    assert runner == "ais_bench" if told[2] else float(told[1]) > 0
 
 
 def test_float16_outputs_are_taken_as_they_are(tmp_path, models, stage, small_cfg, coco, bins, expected, script):  # noqa: F811
