@@ -1,4 +1,4 @@
-"""The record of a round of `bench.py --pipeline`, beside what the round gave, and what it is held against.
+"""The record of a round of `bench.py --pipeline`, beside what the round gave, and what it is compared with.
 
 A round's folder holds the people of every image, the outputs of the two networks for drawn inputs, and a summary:
 milliseconds, and the record, as contract/run_record.py has them for one network. Which images are hashed is drawn at

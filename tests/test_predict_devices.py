@@ -193,7 +193,7 @@ def test_a_factor_stands_only_where_both_networks_agree(photos, small_cfg, small
 
 @pytest.fixture(scope="module")
 def timed(photos, small_cfg, small_model, script, tmp_path_factory):
-    """A round of one pair, and what it is held against."""
+    """A round of one pair, and what it is compared with."""
     folder = tmp_path_factory.mktemp("timed")
     shutil.copyfile(small_model, folder / "m.onnx")
     shutil.copytree(photos, folder / "photos")
