@@ -22,10 +22,12 @@ from layers.single_layer import PEOPLE, SingleLayer, cut_out, nodes_of, reached_
 AS_GOOD = 0.003  # of the difference: kinds that leave so much more than the best explain as well
 NONE_TRIED = "none of the kinds tried reproduces the difference"
 
+
 @dataclasses.dataclass
 class OperatorFault:
     """`what` B does at the layer `name` as far as proven, and what that leaves of the difference (None: nothing is
-    proven); the layer of A with what it reads, what it gives, and what B gives for the same."""
+    proven); the layer of A with what it reads, what it gives, and what B gives for the same. `is_another`: B's operator
+    or weights are others, which no precision changes."""
 
     name: str
     operators: str
@@ -34,6 +36,7 @@ class OperatorFault:
     layer: SingleLayer
     expected: np.ndarray
     got: np.ndarray
+    is_another: bool = False
 
     @property
     def sentence(self) -> str:
@@ -80,12 +83,13 @@ def find_fault(of: Layer, layer: SingleLayer, got: np.ndarray,
     if other is not None:
         trials += [(f"the other side's layer, changed, gives this side's result: {text}",
                     residual(other.run(changed), got, expected)) for text, changed in changed_layers(other.model)]
-    best = choose(trials) or choose(result_trials(layer, expected, got))
+    another = choose(trials)
+    best = another or choose(result_trials(layer, expected, got))
     if best is None and other is not None:
-        best = choose([("the other side has other weights",
-                        residual(other.run(with_weights_of(layer.model, other.model)), got, expected))])
+        best = another = choose([("the other side has other weights",
+                                  residual(other.run(with_weights_of(layer.model, other.model)), got, expected))])
     what, left = best if best else (NONE_TRIED, None)
-    return OperatorFault(of.name, of.kind, what, left, layer, expected, got)
+    return OperatorFault(of.name, of.kind, what, left, layer, expected, got, another is not None)
 
 
 def result_trials(layer: SingleLayer, expected: np.ndarray, got: np.ndarray) -> List[Tuple[str, float]]:

@@ -73,23 +73,31 @@ def describe_first(compared: LayerComparison) -> str:
 
 def describe_kept(compared: LayerComparison) -> str:
     lists = compared.keep_lists
+    if compared.fault and compared.fault.is_another:
+        return "more bits do not help: the layer is another" + (
+            f". With {', '.join(lists['nodes_to_exclude'])} as in A, run so: {_describe_run(compared)}"
+            if compared.kept else "")
     if not lists["nodes_to_exclude"]:
         return "no layers to keep were found"
-    if compared.kept is None:
-        head = "layers to keep in higher precision: those where the error grows; not verified by a run"
-    else:
-        assert compared.output is not None  # the trials began with it
-        before, after = (output["tensors"]["normal"].RelativeEuclideanDistance
-                         for output in (compared.output, compared.kept.output))
-        enough = "the output then passes" if compared.kept.passes else "not enough: the output still does not pass"
-        head = (f"layers to keep in higher precision, run so: relative distance of the output {_short(before)} -> "
-                f"{_short(after)}; {enough}\n\n{format_gate(compared.kept.verdicts)}")
+    head = "layers to keep in higher precision" + (
+        f", run so: {_describe_run(compared)}" if compared.kept else
+        ": those where the error grows; not verified by a run")
     atc = (f"python3 -m ascend.atc --extra=--keep_dtype=FILE, and this is the file:\n\n"
            f"{_indented(lists['keep_dtype'])}\n\n") if lists["keep_dtype"] else ""
     converter = "quantization" if compared.quantized else "autocast"
     return (f"{head}\n\n{atc}TensorRT up to 10, trtexec:\n\n    {lists['trtexec']}\n\n"
             f"TensorRT 11, python -m modelopt.onnx.{converter}:\n\n    {lists['modelopt']}\n\n"
             f"onnxruntime.quantization:\n\n    nodes_to_exclude={lists['nodes_to_exclude']!r}")
+
+
+def _describe_run(compared: LayerComparison) -> str:
+    """What the output is with the layers to keep as they are in A."""
+    assert compared.output is not None and compared.kept is not None  # the trials began with it
+    before, after = (output["tensors"]["normal"].RelativeEuclideanDistance
+                     for output in (compared.output, compared.kept.output))
+    enough = "the output then passes" if compared.kept.passes else "not enough: the output still does not pass"
+    return (f"relative distance of the output {_short(before)} -> {_short(after)}; {enough}\n\n"
+            f"{format_gate(compared.kept.verdicts)}")
 
 
 def _indented(text: str) -> str:
@@ -138,7 +146,8 @@ def write_layers(folder: Path, compared: LayerComparison, settings: Dict[str, An
     write_file(folder / TABLE, (format_layers(compared) + "\n").encode())
     write_json(folder / VALUES, describe(compared, settings))
     write_reproduction(folder / REPRODUCTION, compared.fault)
-    contents = {KEEP_DTYPE: compared.keep_lists["keep_dtype"].encode(),
+    another = compared.fault and compared.fault.is_another
+    contents = {KEEP_DTYPE: b"" if another else compared.keep_lists["keep_dtype"].encode(),
                 LOWER: compared.lower.SerializeToString() if compared.lower else b"",
                 MIXED: compared.kept.model.SerializeToString() if compared.kept else b""}
     for name, content in contents.items():

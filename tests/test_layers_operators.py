@@ -232,6 +232,8 @@ def test_the_command_beside_the_reproduction_prints_both_distances(sound, compar
     other = save(faulty(FAULTS["DCR"][0]), tmp_path / "b.onnx")
     finished, folder = compare_script(sound, other)
     assert finished.returncode == 1 and "DepthToSpace with mode=DCR in place of CRD" in finished.stdout
+    assert "more bits do not help: the layer is another" in finished.stdout
+    assert "keep_dtype" not in finished.stdout and "nodes_to_exclude" not in finished.stdout
     assert json.loads((folder.parent / "layers.json").read_text())["fault"]["proven"]
     command = next(line for line in (folder / "README.txt").read_text().splitlines() if "python3 -c" in line)
     shown = subprocess.run(["bash", "-c", command.strip()], cwd=folder, capture_output=True, text=True, timeout=120)
