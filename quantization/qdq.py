@@ -28,8 +28,9 @@ class Form:
     """layers: operators that are int8 with weights; between: those that are int8 where their neighbours are.
 
     activations: dtype of tensors; `symmetric` has zero point 0. outputs: what a layer gives has a pair too, without
-    which the runtime computes it in float. float_weights: weights stay float32 and have a pair, in place of int8 and
-    its DequantizeLinear; their bias is then float32 too, and int32 otherwise.
+    which ONNX Runtime computes it in float; but not where nothing that can be int8 reads it, as the network's output
+    and what goes into a deconvolution, whose values would be rounded for nothing. float_weights: weights stay float32
+    and have a pair, in place of int8 and its DequantizeLinear; their bias is then float32 too, and int32 otherwise.
     """
 
     layers: FrozenSet[str]
@@ -87,6 +88,7 @@ class Places:
 def find_places(graph: Graph, form: Form, kept: Mapping[str, str]) -> Places:
     layers = [node for node in layers_of(graph, form) if node.name not in kept]
     made = {result_of(graph, node) for node in layers} if form.outputs else set()
+    made = {name for name in made if _can_be_read(graph, form, name)}
     tensors = made | {name for node in layers for name in data_inputs(node)}
     between = _between(graph, form, tensors)
     made |= {result_of(graph, node) for node in between}
@@ -96,6 +98,11 @@ def find_places(graph: Graph, form: Form, kept: Mapping[str, str]) -> Places:
         if node.op_type in MOVING:
             source[node.output[0]] = source.get(node.input[0], node.input[0])
     return Places({node.name for node in [*layers, *between]}, {name: source.get(name, name) for name in tensors}, made)
+
+
+def _can_be_read(graph: Graph, form: Form, name: str) -> bool:
+    """Whether something that can be int8 reads this tensor."""
+    return any(reader.op_type in form.layers | form.between for reader in graph.readers[name])
 
 
 def _between(graph: Graph, form: Form, tensors: Set[str]) -> List[NodeProto]:

@@ -28,6 +28,7 @@ from quantization.search import Found, Goal, search
 from quantization.trials import Trials
 
 MOST_NAMED = 4  # of tensors or layers in a note
+CORRECTED = 64  # bins or photos of the calibration on which the shifts of layers are measured
 SAVED_EVERY = 512  # bins or photos of the calibration
 
 
@@ -77,7 +78,8 @@ def quantize(path: PathLike, source: Source, options: Options, open_validation: 
     tell_unusual(trials)
     methods = {options.method: 0.0} if options.method else trials.methods(kept)
     method = min(methods, key=lambda one: methods[one])
-    trials.correct(method)
+    trials.correct(method, batches(source, Progress(calibrated[::1 + len(calibrated) // CORRECTED], unit="bin",
+                                                    desc="correcting"), None))
     validation = open_validation(Network(model.SerializeToString(), path).infer)
 
     def measure(layers: Mapping[str, str]) -> Dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 from onnx import ModelProto, NodeProto
@@ -41,10 +41,10 @@ class Trials:
         ranges = {name: bounds(one, method) for name, one in self.ranges.items()}
         return Decision(ranges, {**self.fixed, **kept}, method, bias=self.bias)
 
-    def correct(self, method: str) -> None:
-        """From now on decisions have the corrections of this method."""
+    def correct(self, method: str, batches: Iterable[np.ndarray] = ()) -> None:
+        """From now on decisions have the corrections of this method, measured on `batches`, or else on `rows`."""
         self.bias = {}
-        self.bias = bias_corrections(self.model, self.decide(method, {}), self.form, self.rows, self.path)
+        self.bias = bias_corrections(self.model, self.decide(method, {}), self.form, batches or [self.rows], self.path)
 
     def network(self, decision: Decision) -> Network:
         return Network(to_qdq(self.model, decision, self.form).SerializeToString(), self.path)

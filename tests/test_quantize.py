@@ -252,7 +252,7 @@ def test_a_corrected_layer_has_the_mean_of_float32():
     graph = Graph(model)  # coarse weights: rounding shifts means where no number of them can average it out
     graph.replace("stem.w", np.where(np.abs(graph.values("stem.w")) < 0.2, 0.2, graph.values("stem.w") * 8))
     decision = Decision(ranges, {}, "minmax")
-    corrected = Decision(ranges, {}, "minmax", bias=bias_corrections(model, decision, "tensorrt", crops, "test"))
+    corrected = Decision(ranges, {}, "minmax", bias=bias_corrections(model, decision, "tensorrt", [crops], "test"))
     assert set(corrected.bias) == {"stem", "left", "left2", "right", "deep", "out"}
 
     def means(one: onnx.ModelProto) -> np.ndarray:
