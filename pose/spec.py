@@ -152,6 +152,9 @@ def _network(content: Dict[str, Any]) -> Tuple[str, Dict[str, Any]]:
     name = str(_section(content, "MODEL", (), None).get("TYPE", PoseSpec.network))
     known = NETWORKS[name].parameters if name in NETWORKS else {}
     model = _section(content, "MODEL", ("TYPE", *known), MODEL_IGNORED if name in NETWORKS else None)
+    for key in ("MEAN", "STD"):
+        if key in model:
+            raise UserError(f"MODEL.{key} is not read; it belongs in DATA_PRESET")
     return name, {key: _positive(model.get(key, default), key, type(default)) for key, default in known.items()}
 
 

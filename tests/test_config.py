@@ -151,6 +151,12 @@ def test_a_written_config_is_read_back(tmp_path):
     assert config == PoseSpec((64, 48), (16, 12), (0.1, 0.2, 0.3))
 
 
+def test_constants_in_the_section_of_another_network_are_not_passed_over(tmp_path):
+    path = write_config(tmp_path / "c.yaml", model="TYPE: Other, STD: [0.2, 0.2, 0.2]")
+    with pytest.raises(UserError, match="MODEL.STD is not read; it belongs in DATA_PRESET"):
+        load_spec(path)
+
+
 def test_only_the_part_that_decides_the_bytes_is_of_data():
     assert PoseSpec(parameters={"NUM_LAYERS": 101, "WIDTH": 0.5}).of_data() == PoseSpec().of_data()
     for other in (PoseSpec(input_size=(128, 96)), PoseSpec(std=(1, 1, 2)), PoseSpec(heatmap_size=(16, 12)),
