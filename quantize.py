@@ -10,6 +10,7 @@ from __future__ import annotations
 from contract.script import exit_code
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -61,6 +62,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     args = parse(parser, argv)
     if args.max_drop is not None and not args.validation:
         parser.error("--max_drop needs --validation: bins whose photos have annotations")
+    for name in ("max_drop", "max_drop_oks"):
+        if getattr(args, name) is not None and not 0 <= getattr(args, name) < math.inf:
+            parser.error(f"--{name} is {getattr(args, name)}, expected how much may be lost: 0 or more")
     if args.keep is not None and (args.max_drop is not None or args.max_drop_oks is not None):
         parser.error("--keep names the layers, and --max_drop has them searched. Give one of them")
     return args

@@ -93,7 +93,7 @@ Source = Union[BinReader, BoxRows, PhotoRows]
 def open_source(folder: PathLike, cfg: Optional[PathLike], boxes: Optional[PathLike]) -> Source:
     """Bins where the folder holds some, else photos: of a detector or a ReID network whole, of a pose network with
     `boxes`."""
-    if boxes is None and (cfg is None or any(Path(folder).glob("*.bin"))):
+    if boxes is None and (any(Path(folder).glob("*.bin")) or not Path(folder).is_dir()):
         return open_bins(Path(folder), cfg)
     spec = load_spec(cfg) if cfg else None
     if isinstance(spec, DetectorSpec):
@@ -101,8 +101,8 @@ def open_source(folder: PathLike, cfg: Optional[PathLike], boxes: Optional[PathL
     if isinstance(spec, ReidSpec):
         return PersonRows(folder, spec)
     if boxes is None or not isinstance(spec, PoseSpec):
-        raise UserError(f"{folder}: holds no bins. Photos need the --cfg of a detector or of a ReID network, or "
-                        "that of a pose network and --boxes, a detections file")
+        raise UserError(f"{folder}: holds no bins, which preprocess.py makes. Photos need the --cfg of a detector or "
+                        "of a ReID network, or that of a pose network and --boxes, a detections file")
     return BoxRows(folder, boxes, spec)
 
 

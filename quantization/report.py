@@ -84,15 +84,17 @@ def page(made: Quantized, title: str, sheet: bytes) -> bytes:
     if made.methods:
         body += ["<h2>Calibration methods</h2>", html_table(
             ("method", "distance to float32"), [[name, f"{one:.3g}"] for name, one in made.methods.items()])]
+    if made.found:
+        body += [f"<h2>Search: {escape(made.found.goal)}</h2>", html_table(POINTS, points(made.found))]
     if made.found and made.found.layers:
         layers = [[layer.name, layer.kind, f"{layer.effect:.3g}", f"{layer.float_ms:.3f}", f"{layer.int8_ms:.3f}",
                    "yes" if layer.name in made.decision.kept else ""] for layer in made.found.layers[:MOST_SHOWN]]
-        body += [f"<h2>Search: {escape(made.found.goal)}</h2>", html_table(POINTS, points(made.found)),
-                 f'<div class="plots"><figure><figcaption>Difference to float32 (1 - cosine) against the time of all '
+        body += [f'<div class="plots"><figure><figcaption>Difference to float32 (1 - cosine) against the time of all '
                  f"layers; the line is what the layers alone add up to</figcaption>{plot(made.found)}</figure></div>",
                  f"<h2>Layers, in the order in which they would be kept (the first {MOST_SHOWN})</h2>",
                  html_table(LAYERS, layers)]
-    body += ["<h2>Stays float</h2>", html_table(KEPT, [list(one) for one in made.decision.kept.items()]),
+    kept = [list(one) for one in made.decision.kept.items()]
+    body += ["<h2>Stays float</h2>", html_table(KEPT, kept) if kept else "<p>No layer.</p>",
              "<h2>Calibrated on such crops</h2>", '<img alt="crops of the calibration" style="max-width:100%" '
              f'src="data:image/jpeg;base64,{base64.b64encode(sheet).decode()}">']
     head = (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '

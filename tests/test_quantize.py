@@ -88,14 +88,26 @@ def test_kept_layers_are_told_with_their_reasons(quantize, tmp_path):
     assert set(load_decision(tmp_path / "int8.onnx.json").kept) == {"stem", "out", "deep"}
 
 
-def test_a_bound_on_ap_is_searched_for_and_shown(quantize, prepared, coco, tmp_path):
-    printed = done(quantize("--validation", prepared / "prep_data", "--dataroot", coco, "--max_drop", -50, "--report",
-                            tmp_path / "page.html"))
-    assert "goal: AP drops by at most -50 points" in printed and "the goal was not reached" in printed
+def test_a_bound_is_searched_for_and_shown(quantize, prepared, coco, tmp_path):
+    printed = done(quantize("--validation", prepared / "prep_data", "--dataroot", coco, "--max_drop_oks", 1e-9,
+                            "--report", tmp_path / "page.html"))
+    assert "goal: OKS with float32 drops by at most 1e-09" in printed
     assert "standard error" in printed and "(taken)" in printed
     page = (tmp_path / "page.html").read_text()
     assert page.count("<svg") == 1 and page.count("kept, taken") == 1 and "http" not in page
     assert page.count("data:image/jpeg;base64,") == 1
+
+
+def test_a_bound_on_ap_that_is_kept_by_int8_alone_is_shown_too(quantize, prepared, coco, tmp_path):
+    done(quantize("--validation", prepared / "prep_data", "--dataroot", coco, "--max_drop", 100, "--report",
+                  tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert "Search: AP drops by at most 100 points" in page and "0 (taken)" in page and "No layer." in page
+
+
+def test_a_goal_that_is_not_reached_is_told(quantize, monkeypatch):
+    monkeypatch.setattr("quantization.search.COSINE_GOAL", 1.1)
+    assert "the goal was not reached. Taken is" in done(quantize("--method", "mse"))
 
 
 def test_a_bound_on_oks_needs_no_annotations(quantize, tmp_path):
@@ -107,8 +119,10 @@ def test_a_bound_on_oks_needs_no_annotations(quantize, tmp_path):
 
 @pytest.mark.parametrize("options, what", [
     (("--keep", "nowhere"), "--keep nowhere: no such layer"), (("--max_drop", 1), "--max_drop needs --validation"),
-    (("--keep", "first", "--max_drop_oks", 1), "Give one of them"),
+    (("--keep", "first", "--max_drop_oks", 1), "Give one of them"), (("--max_drop_oks", -1), "0 or more"),
+    (("--max_drop_oks", "nan"), "0 or more"),
     (("--input", "/nowhere"), "/nowhere"), (("--boxes", "/nowhere.json"), "Photos need the --cfg"),
+    (("--input", Path(__file__).parent), "Photos need the --cfg"),
     (("--keep", *[node for layer in find_layers(small_graph()) for node in layer.nodes if "relu" not in node
                   and node != "add"]), "nothing would be int8")])
 def test_what_cannot_be_done_is_one_line(quantize, options, what, tmp_path):
