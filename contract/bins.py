@@ -69,8 +69,10 @@ class BinFolder:
         remove_file(self.folder / MANIFEST)
 
     def close(self) -> None:
-        save_manifest(self.folder, self.manifest)
-        remove_file(self.folder / UNFINISHED)
+        if (self.folder / UNFINISHED).exists():
+            os.replace(self.folder / UNFINISHED, self.folder / MANIFEST)
+        else:  # every bin was there already
+            save_manifest(self.folder, self.manifest)
 
 
 class RowWriter:

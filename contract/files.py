@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from pathlib import Path
 from typing import Any, Iterable, Optional, Union
 
@@ -49,7 +48,7 @@ def require_writable(folder: PathLike) -> None:
 
 def write_file(path: PathLike, *parts: Any) -> None:
     """Write bytes (anything with the buffer protocol), one after the other, so that `path` is whole or not there."""
-    partial = f"{os.fspath(path)}.{secrets.token_hex(4)}{PARTIAL}"  # two runs that write it do not mix
+    partial = f"{os.fspath(path)}.{os.urandom(4).hex()}{PARTIAL}"  # two runs that write it do not mix
     try:
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE), "wb") as file:
             file.writelines(parts)

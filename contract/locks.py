@@ -15,7 +15,6 @@ import fcntl
 import os
 import re
 import shlex
-import socket
 import sys
 import time
 import weakref
@@ -109,7 +108,7 @@ class Lock:
     def _sign(self, operation: int) -> None:
         """Say who holds it; alone, in place of what the dead have left."""
         command = " ".join(map(shlex.quote, sys.argv))[:LONGEST_COMMAND]
-        line = f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}: {command}\n"
+        line = f"pid {os.getpid()} on {os.uname().nodename} since {time.strftime('%Y-%m-%d %H:%M:%S')}: {command}\n"
         with contextlib.suppress(OSError):  # a full disk must not keep anybody from a lock
             if operation == fcntl.LOCK_EX:
                 os.ftruncate(self.file, 0)
@@ -122,7 +121,7 @@ class Lock:
         except OSError:
             lines = []
         alive = [match.groups() for match in filter(None, map(_HOLDER.match, reversed(lines)))
-                 if match.group(2) != socket.gethostname() or os.path.exists(f"/proc/{match.group(1)}")]
+                 if match.group(2) != os.uname().nodename or os.path.exists(f"/proc/{match.group(1)}")]
         for pid, host, started, command in sorted(alive, key=lambda one: one[0] == str(os.getpid())):
             return f"pid {pid} on {host} ({command}), started {started},"
         return "another process"

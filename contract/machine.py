@@ -14,7 +14,6 @@ import contextlib
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -38,7 +37,7 @@ LIMITS = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "heat (software)", 0
 
 
 def host() -> str:
-    return socket.gethostname()
+    return os.uname().nodename
 
 
 def cpu_name() -> str:

@@ -2,9 +2,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
-from contract.dumps import DumpReader
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.manifest import Manifest, load_manifest, settings_of
@@ -12,6 +11,9 @@ from contract.spec import KEYPOINTS, first_of
 from pose.coco import Detections
 from pose.geometry import GEOMETRIES
 from pose.spec import PoseSpec, spec_of_data
+
+if TYPE_CHECKING:
+    from contract.dumps import DumpReader
 
 COLUMNS = {"image_id": (), "bbox_xywh": (4,), "crop_xyxy": (4,), "score": ()}  # name -> shape of a row
 DETECTED, GROUND_TRUTH = "detections", "ground_truth"  # kinds of boxes

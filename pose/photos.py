@@ -169,7 +169,7 @@ def _is_whole(content: memoryview) -> bool:
     with grey and says nothing. What follows the end, such as the film of a motion photo, is of no concern."""
     if content[:8] != PNG_START:
         scan = next((start for marker, start in jpeg_segments(content) if marker == START_OF_SCAN), len(content))
-        return JPEG_END in bytes(content[scan:])
+        return bytes(content[scan:]).rfind(JPEG_END) >= 0  # from behind, where it usually is
     at = len(PNG_START)
     while at + 12 <= len(content):
         end = at + 8 + int.from_bytes(content[at:at + 4], "big")

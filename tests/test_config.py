@@ -178,7 +178,8 @@ def test_flip_pairs_swap_cocos_left_and_right():
     ("MEAN: [2026-01-02, 0, 0]", "MEAN holds datetime.date"), ("MEAN: [.nan, 0, 0]", "MEAN holds nan"),
     ("STD: [1.0e+400, 1, 1]", "STD holds"), ("IMAGE_SIZE: [1000000, 1000000]", "IMAGE_SIZE is 1000000"),
     ("MEAN: [" + "9" * 400 + ", 0, 0]", "MEAN holds 999"), ("2026-02-30: 1", "expected YAML, but"),
-    ("MEAN: " + "[" * 100 + "]" * 100, "more than 16 levels"), ("MEAN: " + "[" * 60000, "more than 16 levels"),
+    ("MEAN: " + "[" * 100 + "]" * 100, "more than 16 levels"),
+    ("MEAN: " + "[" * 60000, "more than 16 levels|maximum nesting depth"),  # libyaml has a limit of its own
     ("MEAN: [" + "0, " * 40000 + "0]", "longer than 65536"), ("MEAN: [*one, *one, *one]", "alias"),
     ("? [1]\n  : 2", "expected YAML, but"), ("MEAN: {a: 1}", "expected 3 numbers")])
 def test_what_a_yaml_file_may_hold(tmp_path, preset, words):
