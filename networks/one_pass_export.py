@@ -41,7 +41,8 @@ def export_one_pass(spec: Any, source: str, paths: Dict[Optional[int], str], ori
     """Write one file for each batch of `paths`; None is any batch. `source` is a checkpoint or an ONNX file."""
     plain = dataclasses.replace(spec, dtype=FLOAT32, decode=spec.inside.decode, inside=None)
     heatmaps = of_onnx(source, plain) if source.endswith(".onnx") else of_checkpoint(source, plain, opset)
-    before = nn.Sequential(*([PixelInput(spec.mean, spec.std)] if spec.dtype == UINT8 else []), Mirror(spec)).eval()
+    normalise = [PixelInput(spec.mean, spec.std, channels_first=True)] if spec.dtype == UINT8 else []
+    before = nn.Sequential(*normalise, Mirror(spec)).eval()
     after = Decode(spec).eval()
     for batch, path in paths.items():
         model = join(heatmaps.model, before, after, spec, plain, batch)
