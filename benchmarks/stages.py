@@ -1,10 +1,12 @@
-"""Seconds, ratio to the floor, and peak memory of preprocess.py and postprocess.py, each as a process with its imports.
+"""Seconds, peak memory, and ratio to two floors of preprocess.py and postprocess.py, processes with their imports.
 
     python3 benchmarks/stages.py --dataroot ./data/coco
 
 Takes photos of the data root, copies them under new names until there are PHOTOGRAPHS, and puts
-BOXES_PER_PHOTOGRAPH boxes on each. The floor of preprocess.py decodes every photo once and writes the same bytes
-to the same number of files; that of postprocess.py reads the same dumps. Both use as many threads as the stage.
+BOXES_PER_PHOTOGRAPH boxes on each. The floors do less than the stage, with as many threads. Of preprocess.py the
+first decodes every photo once and writes the same number of bytes to the same number of files; the second also lets
+OpenCV cut as many crops. Of postprocess.py the first reads the same dumps; the second also lets pycocotools score what
+the stage has written.
 """
 from __future__ import annotations
 
@@ -15,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
@@ -31,6 +32,7 @@ from contract.dumps import dump_name  # noqa: E402
 from contract.files import make_folder, write_json  # noqa: E402
 from contract.manifest import load_manifest  # noqa: E402
 from contract.spec import row_bytes  # noqa: E402
+from contract.tables import format_table  # noqa: E402
 from pose.annotations import annotations_path, load_annotations  # noqa: E402
 from pose.photos import open_photos  # noqa: E402
 from pose.spec import PoseSpec  # noqa: E402
@@ -41,27 +43,49 @@ WORKERS = os.cpu_count() or 1
 PREPROCESS_FLOOR = """
 import sys, os, cv2
 from concurrent.futures import ThreadPoolExecutor
-photographs, folders, files, size, workers = sys.argv[1], sys.argv[2:4], *map(int, sys.argv[4:7])
+photographs, folders, files, size, workers, crops = sys.argv[1], sys.argv[2:4], *map(int, sys.argv[4:8])
 cv2.setNumThreads(1)
-data = os.urandom(size)
+data, place = os.urandom(size), cv2.getRotationMatrix2D((200, 200), 0, 0.6)
 for folder in folders:
     os.makedirs(folder)
+def read(path):
+    photograph = cv2.imread(path)
+    for _ in range(crops):
+        cv2.warpAffine(photograph, place, (192, 256), flags=cv2.INTER_LINEAR)
 def write(number):
     for folder in folders:
         with open(os.path.join(folder, "%012d.bin" % number), "wb") as file:
             file.write(data)
 with ThreadPoolExecutor(workers) as pool:
-    list(pool.map(cv2.imread, [entry.path for entry in os.scandir(photographs)]))
+    list(pool.map(read, [entry.path for entry in os.scandir(photographs)]))
     list(pool.map(write, range(files)))
 """
 POSTPROCESS_FLOOR = """
 import sys, os, numpy
 from concurrent.futures import ThreadPoolExecutor
 with ThreadPoolExecutor(int(sys.argv[1])) as pool:
-    for folder in sys.argv[2:]:
+    for folder in sys.argv[2:4]:
         for values in pool.map(lambda entry: numpy.fromfile(entry.path, numpy.float32).nbytes, os.scandir(folder)):
             pass
+if sys.argv[4:]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+    annotations = COCO(sys.argv[4])
+    evaluation = COCOeval(annotations, annotations.loadRes(sys.argv[5]), "keypoints")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
 """
+# Linux begins a process's peak with that of the process that starts it, which therefore must be small.
+SMALL_PARENT = """
+import os, sys, time
+nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
+start = time.perf_counter()
+_, status, usage = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=nowhere), 0)
+print(time.perf_counter() - start, usage.ru_maxrss / 1024)
+sys.exit(status != 0)
+"""
+FILES, LIBRARIES = "files alone", "files and libraries"
 
 
 def make_data_set(dataroot: Path, work: Path, photographs: int = PHOTOGRAPHS) -> None:
@@ -103,13 +127,12 @@ def run(command: List[str]) -> Tuple[float, float]:
     compiled, as every run but a user's first does."""
     compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     os.sync()
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=compiled, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    finished = subprocess.run([sys.executable, "-S", "-c", SMALL_PARENT, sys.executable, *command], cwd=ROOT,
+                              env=compiled, stdout=subprocess.PIPE, text=True, check=False)
+    if finished.returncode:
         raise SystemExit(f"failed: {' '.join(command[:3])} ...")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    seconds, peak = map(float, finished.stdout.split())
+    return seconds, peak
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -133,13 +156,17 @@ def measure(dataroot: Path, work: Path, repeat: int) -> None:
     people = PHOTOGRAPHS * BOXES_PER_PHOTOGRAPH
     stage = ["preprocess.py", "--dataroot", str(work), "--detections", str(work / "detections.json"),
              "--output", str(prep), "--output_flip", str(flip)]
+    decode = ["-c", PREPROCESS_FLOOR, str(work / "val2017"), str(work / "floor"), str(work / "floor_flip"), str(people),
+              str(row_bytes(PoseSpec().input_shape, "float32")), str(WORKERS)]
+    read = ["-c", POSTPROCESS_FLOOR, str(WORKERS), str(dumps), str(dumps_flip)]
     commands = {
         "preprocess.py": stage,
-        "its floor": ["-c", PREPROCESS_FLOOR, str(work / "val2017"), str(work / "floor"), str(work / "floor_flip"),
-                      str(people), str(row_bytes(PoseSpec().input_shape, "float32")), str(WORKERS)],
+        f"preprocess.py, {FILES}": [*decode, "0"],
+        f"preprocess.py, {LIBRARIES}": [*decode, str(BOXES_PER_PHOTOGRAPH)],
         "postprocess.py": ["postprocess.py", "--dataroot", str(work), "--manifest", str(prep / "manifest.json"),
                            "--dump_dir", str(dumps), "--dump_dir_flip", str(dumps_flip)],
-        "the floor of that": ["-c", POSTPROCESS_FLOOR, str(WORKERS), str(dumps), str(dumps_flip)],
+        f"postprocess.py, {FILES}": read,
+        f"postprocess.py, {LIBRARIES}": [*read, str(annotations_path(work)), f"{dumps}_score/keypoints.json"],
     }
     run(stage)
     make_dumps(prep, dumps)
@@ -162,14 +189,12 @@ def measure(dataroot: Path, work: Path, repeat: int) -> None:
 def report(seconds: Dict[str, List[float]], memory: Dict[str, float], people: int) -> None:
     print(f"{people} people on {PHOTOGRAPHS} photos, {WORKERS} threads, medians of "
           f"{len(next(iter(seconds.values())))} (lowest - highest)\n")
-    print("| process | seconds | ratio to the floor | peak MiB |\n| --- | --- | --- | --- |")
-    names = list(seconds)
-    for stage, floor in zip(names[::2], names[1::2]):
-        ratio = statistics.median(a / b for a, b in zip(seconds[stage], seconds[floor]))
-        for name, shown in ((stage, f"{ratio:.2f}"), (floor, "1")):
-            values = seconds[name]
-            print(f"| {name} | {statistics.median(values):.2f} ({min(values):.2f} - {max(values):.2f}) | {shown} | "
-                  f"{memory[name]:.0f} |")
+    rows = []
+    for name, values in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(seconds[name.split(", ")[0]], values))
+        rows.append([name, f"{statistics.median(values):.2f} ({min(values):.2f} - {max(values):.2f})", f"{ratio:.2f}",
+                     f"{memory[name]:.0f}"])
+    print(format_table(["process", "seconds", "the stage takes as many times", "peak MiB"], rows))
 
 
 if __name__ == "__main__":
