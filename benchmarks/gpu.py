@@ -46,8 +46,10 @@ from pose.spec import PoseSpec, load_spec  # noqa: E402
 
 DEVICE = "cuda"
 PRECISIONS = ("fp32", "fp16", "bf16")
-# What is asked of a GPU against the CPU: metric -> limit; the first is an upper one.
-LIMITS = {"fp32": {"max_abs": 1e-3, "argmax": 1.0}, "fp16": {"cosine": 0.9999, "argmax": 0.995}, "bf16": {}}
+# What is asked of a GPU against the CPU: metric -> limit. In float16 the highest cell of a peak between two cells is a
+# matter of rounding, 6 in 1,000 on a CPU: so the cell that is found may be another, but hardly lower in float32.
+LIMITS = {"fp32": {"max_abs": 1e-3, "argmax": 1.0}, "fp16": {"cosine": 0.9999, "lower": 0.005}, "bf16": {}}
+UPPER = ("max_abs", "lower")  # the other limits are lower ones
 SHARE_OF_FLOOR = 0.5  # of the people per second that the arithmetic allows in float16, at the best batch
 MATRIX_SIZES = (2048, 4096, 8192)  # of square matrix products; the fastest counts
 COPY_BYTES = 1 << 28
@@ -127,14 +129,17 @@ def require_gpu() -> None:
 
 
 def compare(heatmaps: np.ndarray, reference: np.ndarray) -> Dict[str, float]:
-    """(N, K, h, w) of the GPU against the CPU's."""
+    """(N, K, h, w) of the GPU against the CPU's. `lower`: by how much the CPU's value in the GPU's highest cell is
+    below the CPU's highest, for the joint where it is most, as a part of the largest value."""
     sums = tensor_sums(reference, heatmaps, 0, 0)
+    (cells, _), (highest, peaks) = peak_cells(heatmaps), peak_cells(reference)
+    there = np.take_along_axis(reference.reshape(*cells.shape, -1), cells[..., None], axis=2)[..., 0]
     return {"max_abs": float(np.abs(heatmaps - reference).max()), "cosine": float(cosines(sums.sum(axis=(0, 1)))),
-            "argmax": float((peak_cells(heatmaps)[0] == peak_cells(reference)[0]).mean())}
+            "argmax": float((cells == highest).mean()), "lower": float((peaks - there).max() / np.abs(reference).max())}
 
 
 def kept(measured: Dict[str, float], limits: Dict[str, float]) -> bool:
-    return all(measured[name] <= limit if name == "max_abs" else measured[name] >= limit
+    return all(measured[name] <= limit if name in UPPER else measured[name] >= limit
                for name, limit in limits.items())
 
 
@@ -251,9 +256,10 @@ def accuracy_rows(subject: Subject, report: Report) -> Iterator[List[str]]:
         measured = compare(infer_rows(backend, subject.crops, REFERENCE_BATCH), reference)
         backend.close()
         limits = LIMITS[precision]
-        asked = ", ".join(f"{name} {'<=' if name == 'max_abs' else '>='} {limit:g}" for name, limit in limits.items())
+        asked = ", ".join(f"{name} {'<=' if name in UPPER else '>='} {limit:g}" for name, limit in limits.items())
         verdict = report.goal(kept(measured, limits)) if limits else "none"
         yield [precision, f"{measured['max_abs']:.2e}", f"{measured['cosine']:.7f}", f"{measured['argmax']:.4%}",
+               f"{measured['lower']:.2e}",
                f"{asked}: {verdict}" if asked else verdict]
 
 
@@ -338,7 +344,7 @@ def main() -> int:
         accurate, fast = subjects_of(args, Path(folder))
         report.add(describe_machine(args))
         report.add(f"Accuracy: {accurate.title}.\n")
-        report.table(["precision", "largest difference", "cosine", "same highest cell", "asked"],
+        report.table(["precision", "largest difference", "cosine", "same highest cell", "lower by", "asked"],
                      accuracy_rows(accurate, report))
         report.add(f"Speed: {fast.title}.\n")
         floor = measure_floor()
