@@ -63,7 +63,7 @@ def _sources(job: Job) -> Tuple[Path, Path, Tuple[object, ...]]:
     """The ONNX file, the .om of it, and for which batch sizes; of an .om that was given, that alone."""
     if job.model and job.model.suffix == OM:
         return job.model, job.model, ()
-    models = job.work / "models"
+    models = job.models
     if "gears" in job.options:
         source = job.model or job.onnx
         return source, models / f"{source.stem}_gears{job.suffix}{job.variant}{OM}", ("--gears", job.options["gears"])

@@ -24,10 +24,11 @@ class Job:
     `images` and `annotations` stand in place of those of the `dataroot`. `detections` None finds people with `weights`
     or `detector_model`, unless the boxes are `annotated`. People are class `person_class` of the weights, and category
     `person_category` of the detections; None is what these stages take themselves. A `model` runs unchanged and needs
-    no checkpoint. `label` tells apart jobs in one work folder that differ in their boxes, `variant` those that differ
-    in the precision of their models. A model of `one_pass` takes bytes, mirrors them itself and gives keypoints. int8
-    is calibrated on `calibration`, photos or bins, unless the `model` is `quantized` already. `cluster` are the options
-    of cluster/parts.py, which shares the work of devices out; without Ray there are none. `options` are those of the
+    no checkpoint. `shared_models` is a folder where several jobs build theirs, so that equal ones are built once.
+    `label` tells apart jobs in one work folder that differ in their boxes, `variant` those that differ in the precision
+    of their models. A model of `one_pass` takes bytes, mirrors them itself and gives keypoints. int8 is calibrated on
+    `calibration`, photos or bins, unless the `model` is `quantized` already. `cluster` are the options of
+    cluster/parts.py, which shares the work of devices out; without Ray there are none. `options` are those of the
     target: device, ...
     """
 
@@ -49,6 +50,7 @@ class Job:
     limit: Optional[int] = None
     dtype: str = FLOAT32
     model: Optional[Path] = None
+    shared_models: Optional[Path] = None
     detector_model: Optional[Path] = None
     calibration: Optional[Path] = None
     quantized: bool = False
@@ -100,9 +102,14 @@ class Job:
         return self.bins() / "manifest.json"
 
     @property
+    def models(self) -> Path:
+        """The folder of all model files that are made."""
+        return self.shared_models or self.work / "models"
+
+    @property
     def exported(self) -> Path:
         """The output path for pth2onnx.py, which names its files after it."""
-        return self.work / "models" / f"{self.name}.onnx"
+        return self.models / f"{self.name}.onnx"
 
     @property
     def onnx(self) -> Path:
@@ -116,7 +123,7 @@ class Job:
     @property
     def detector_onnx(self) -> Path:
         """Of one photo at a time."""
-        return self.detector_model or self.work / "models" / f"{self.weights.stem}_bs1.onnx"
+        return self.detector_model or self.models / f"{self.weights.stem}_bs1.onnx"
 
     @property
     def found_people(self) -> Path:
@@ -173,7 +180,7 @@ class Job:
         """The export stages of the detector; none if a `detector_model` was given."""
         if self.detector_model:
             return ()
-        onnx = self.work / "models" / f"{self.weights.stem}.onnx"
+        onnx = self.models / f"{self.weights.stem}.onnx"
         return (stage("-m", "detection.export", self.yolo_cfg, self.weights, onnx, "--batch", 1,
                       *self.class_of_people(), reads=(self.yolo_cfg, self.weights), leaves=(self.detector_onnx,)),)
 
@@ -208,7 +215,7 @@ class Job:
             return model, ()
         if self.one_pass:
             return self._quantize_one_pass(form, dtype)
-        bins, int8 = self.calibration_bins(dtype), self.work / "models" / f"{model.stem}_int8_{form}.onnx"
+        bins, int8 = self.calibration_bins(dtype), self.models / f"{model.stem}_int8_{form}.onnx"
         report = self.work / f"{int8.stem}.html"
         return int8, (*self.calibrate(dtype),
                       stage("quantize.py", model, "--input", bins, "--output", int8, "--target", form, "--cfg",

@@ -123,6 +123,7 @@ def way_of(args: argparse.Namespace, batch: int, work: Path, runner: str, precis
     job = Job(target=target, runner=runner, batch=batch, dataroot=args.dataroot.absolute(),
               checkpoint=args.checkpoint.absolute(), cfg=Path(args.cfg).absolute(), weights=Path(), yolo_cfg=Path(),
               work=work.absolute() / f"{runner}_{precision}_{'one_pass' if one_pass else 'two'}",
+              shared_models=work.absolute() / "models",
               detections=(args.detections or args.dataroot / "detections.json").absolute(), limit=args.limit,
               dtype=UINT8 if one_pass else FLOAT32, one_pass=one_pass, options=options,
               calibration=calibration_bins(args, work) if precision == INT8 else None)

@@ -65,4 +65,4 @@ def run(job: Job, mirrored: bool) -> Stage:
 
 
 def _param(job: Job, of: str) -> Path:
-    return job.work / "models" / f"{job.name}_{of}{PARAM}"
+    return job.models / f"{job.name}_{of}{PARAM}"

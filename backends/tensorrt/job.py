@@ -77,4 +77,4 @@ def _pose_engine(job: Job) -> Path:
 
 def _engine(job: Job, model: Path, of: str) -> Path:
     """Of an ONNX file; an engine that was given is its own."""
-    return model if model.suffix == ENGINE else job.work / "models" / f"{model.stem}_{of}{ENGINE}"
+    return model if model.suffix == ENGINE else job.models / f"{model.stem}_{of}{ENGINE}"
