@@ -6,7 +6,8 @@
 
 Who is who is known, so HOTA, IDF1 and identity switches can be counted; TrackEval does it. Boxes and joints are the
 drawn ones, shaken, missed behind things and with false ones between; with --networks those that the project's two
-small networks find. "iou" is plain matching of boxes with those of the frame before.
+small networks find. "iou" is plain matching of boxes with those of the frame before. "truth" gives each box the id of
+who is drawn there: the best that any tracker can do with these boxes.
 """
 from __future__ import annotations
 
@@ -57,6 +58,17 @@ class PlainIou:
             ids[row] = self.newest
         self.before = [(int(ids[row]), people.boxes_xywh[row]) for row in rows]
         return ids
+
+
+def true_ids(frame: Frame, people: People, wanted: np.ndarray) -> np.ndarray:
+    """(N,) ids of the `wanted` drawn people at the boxes; 0 is nobody."""
+    ids, drawn = np.zeros(len(people), np.int64), np.flatnonzero(wanted)
+    if len(drawn) and len(people):
+        grades = np.stack([ious(frame.boxes_xywh[number], people.boxes_xywh) for number in drawn])
+        for row, column in best_pairs(np.where(grades > SAME_BOX, grades, -1)):
+            if grades[row, column] > SAME_BOX:
+                ids[column] = frame.ids[drawn[row]]
+    return ids
 
 
 def shaken(frame: Frame, rng: np.random.Generator) -> People:
@@ -142,17 +154,17 @@ def measure(seed: int, frames: int, people: int, find: Any, looks: Any) -> Dict[
     if looks:
         trackers["motion and looks"] = Tracker(looks)
     truth: List[np.ndarray] = []
-    ids: Dict[str, List[np.ndarray]] = {name: [] for name in trackers}
-    similar: Dict[str, List[np.ndarray]] = {name: [] for name in trackers}
+    ids: Dict[str, List[np.ndarray]] = {name: [] for name in (*trackers, "truth")}
+    similar: Dict[str, List[np.ndarray]] = {name: [] for name in ids}
     for frame, found, given in follow(Film(seed, frames, people), trackers, find, seed):
         wanted = (frame.visible > SEEN) & (frame.boxes_xywh[:, 2] > NARROWEST)
         truth.append(frame.ids[wanted])
-        for name, names in given.items():
+        for name, names in {**given, "truth": true_ids(frame, found, wanted)}.items():
             boxes = found.boxes_xywh[names > 0].astype(np.float64)
             ids[name].append(names[names > 0])
             similar[name].append(np.array([ious(box, boxes) for box in frame.boxes_xywh[wanted]]
                                           ).reshape(int(wanted.sum()), len(boxes)))
-    return {name: score(truth, ids[name], similar[name]) for name in trackers}
+    return {name: score(truth, ids[name], similar[name]) for name in ids}
 
 
 def main() -> None:
