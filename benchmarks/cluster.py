@@ -4,7 +4,8 @@
 
 Ray runs two nodes on this machine, with one CPU each. One process, with one thread for each network as a worker has,
 and each number of workers take turns. Predicted is the model of docs/scale.md. With --losses N, a worker and then a
-node are killed at random moments in each of N runs. With --poisoned every 50th image cannot be read.
+node are killed in each of N runs, at random moments between the first shard that is done and the last but one. With
+--poisoned every 50th image cannot be read.
 """
 from __future__ import annotations
 
@@ -39,6 +40,7 @@ FILES = ("people.jsonl", "alphapose-results.json")
 CPUS = cpu_limit() or os.cpu_count() or 1
 SEED, AGAIN, EVERY, REAL = 11, 1, 50, 10 ** 6  # the ids of real photos begin at REAL
 OF_RUN = ("failed", "at work", "detector at work", "pose network at work", "largest worker")  # columns of predict.py
+LEAST_SHARDS = 4  # of a run with losses: one is done before them, one is left after them
 NETWORKS = ("detect", "pose")  # stages that are a network, each on a thread of its own
 
 
@@ -48,6 +50,13 @@ class Timed(NamedTuple):
     seconds: float
     cpu: float
     output: str
+
+
+class Lost(NamedTuple):
+    """A run with losses: its row of the table, and whether both came while shards were done and others missing."""
+
+    row: List[str]
+    is_timely: bool
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -84,6 +93,7 @@ class Campaign:
     def __init__(self, args: argparse.Namespace, cluster: Any):
         self.work, self.shard, self.cluster = args.work, args.shard, cluster
         self.images = make_images(args)
+        self.shards = -(-len(list(self.images.iterdir())) // args.shard)
         self.alone = args.work / "alone"
 
     def launch(self, output: Path, workers: int) -> subprocess.Popen:
@@ -109,36 +119,50 @@ class Campaign:
             if (output / name).read_bytes() != (self.alone / name).read_bytes():
                 raise UserError(f"{output / name}: differs from that of one process with as many threads")
 
-    def lose(self, dice: np.random.Generator, seconds: float) -> List[str]:
-        """A run that takes about `seconds` if undisturbed: a worker and then a node are killed. Returns when, and how
-        many shards were done."""
+    def lose(self, dice: np.random.Generator, interval: float) -> Lost:
+        """A run in which a worker and then a node are killed, at moments between the first shard that is done and the
+        last but one: a drawn number of shards is done, and a drawn part of `interval` seconds has passed since."""
         output = self.work / "lost"
         process, start = self.launch(output, 2), time.monotonic()
-        row = []
-        for moment, kill in zip(np.sort(dice.uniform(0, seconds, 2)), (self.kill_worker, self.kill_node)):
-            while time.monotonic() < start + moment or not workers_here():
-                if process.poll() is not None:
-                    break
-                time.sleep(0.05)
-            done = len(list(output.glob("shards/*.jsonl")))
-            row += [f"{time.monotonic() - start:.1f} s, {done} done"] if process.poll() is None and kill(dice) else \
-                ["too late"]
+        moments, is_timely = [], True
+        for moment, kill in zip(np.sort(dice.uniform(1, self.shards - 1, 2)), (self.kill_worker, self.kill_node)):
+            self.wait(process, output, int(moment), moment % 1 * interval)
+            victim = kill(dice)
+            done = shards_in(output)
+            is_timely &= process.poll() is None and 0 < done < self.shards
+            moments.append(f"{time.monotonic() - start:.1f} s, {done} of {self.shards} done, {victim}")
         told = finished(process)
         self.compare(output)
         while len(self.cluster.list_all_nodes()) < 2:
             self.cluster.add_node(num_cpus=1)
-        return [*row, f"{time.monotonic() - start:.1f} s", column(told, "restarted")]
+        return Lost([*moments, f"{time.monotonic() - start:.1f} s", column(told, "restarted")], is_timely)
 
-    def kill_worker(self, dice: np.random.Generator) -> bool:
+    def wait(self, process: subprocess.Popen, output: Path, count: int, seconds: float) -> None:
+        """Until `count` shards are done and, unless only one is missing by then, `seconds` more have passed."""
+        due = time.monotonic() + seconds
+        while process.poll() is None:
+            done = shards_in(output)
+            if done < count:
+                due = time.monotonic() + seconds
+            elif done >= self.shards - 1 or time.monotonic() >= due:
+                break
+            time.sleep(0.01)
+
+    def kill_worker(self, dice: np.random.Generator) -> str:
         alive = workers_here()
         if alive:
             os.kill(int(dice.choice(alive)), signal.SIGKILL)
-        return bool(alive)
+        return f"1 of {len(alive)} workers"
 
-    def kill_node(self, dice: np.random.Generator) -> bool:
+    def kill_node(self, dice: np.random.Generator) -> str:
         """That on which the head of the cluster is not."""
-        self.cluster.remove_node(list(self.cluster.worker_nodes)[-1], allow_graceful=False)
-        return True
+        node, before = list(self.cluster.worker_nodes)[-1], len(workers_here())
+        self.cluster.remove_node(node, allow_graceful=False)
+        return f"with {before - len(workers_here())} of {before} workers"
+
+
+def shards_in(output: Path) -> int:
+    return len(list(output.glob("shards/*.jsonl")))
 
 
 def finished(process: subprocess.Popen) -> str:
@@ -169,20 +193,29 @@ def compare_speeds(campaign: Campaign, numbers: List[int], turns: int) -> str:
     return format_table(["workers", "seconds", "images/s", "predicted images/s", "against one process", *OF_RUN], rows)
 
 
+def lose_often(campaign: Campaign, runs: int) -> str:
+    if campaign.shards < LEAST_SHARDS:
+        raise UserError(f"{campaign.shards} shards, expected at least {LEAST_SHARDS} for --losses. Give more --images, "
+                        "or a smaller --shard")
+    seconds = campaign.run(2).seconds
+    print(f"undisturbed, 2 workers take {seconds:.1f} s", flush=True)
+    print(format_table(["run", "worker killed", "node killed", "took", "restarted"], []), flush=True)
+    dice, timely = np.random.default_rng(SEED), 0
+    for number in range(1, runs + 1):
+        lost = campaign.lose(dice, seconds / campaign.shards)
+        print(format_row([number, *lost.row]), flush=True)
+        timely += lost.is_timely
+    return f"{runs} runs: the bytes of one process; in {timely} both losses came in mid-work"
+
+
 def main() -> None:
     args = parse_args()
     with nodes_here() as cluster:
         campaign = Campaign(args, cluster)
         print(compare_speeds(campaign, args.workers, args.turns), flush=True)
         print(f"all runs: the bytes of one process, {', '.join(FILES)}")
-        dice = np.random.default_rng(SEED)
         if args.losses:
-            seconds = campaign.run(2).seconds
-            print(f"undisturbed, 2 workers take {seconds:.1f} s", flush=True)
-            print(format_table(["run", "worker killed", "node killed", "took", "restarted"], []), flush=True)
-            for number in range(1, args.losses + 1):
-                print(format_row([number, *campaign.lose(dice, seconds)]), flush=True)
-            print(f"{args.losses} runs: the bytes of one process")
+            print(lose_often(campaign, args.losses))
 
 
 if __name__ == "__main__":
