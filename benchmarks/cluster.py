@@ -10,6 +10,7 @@ node are killed in each of N runs, at random moments between the first shard tha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import resource
@@ -18,9 +19,10 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -29,9 +31,10 @@ sys.path.insert(0, str(ROOT))
 
 from contract.script import exit_code  # noqa: E402
 
-from cluster.pretended import column, nodes_here, poison, workers_here  # noqa: E402
+from cluster.pretended import WORKER, column, nodes_here, poison, workers_here  # noqa: E402
 from contract.arguments import HelpFormatter, at_least  # noqa: E402
 from contract.errors import UserError  # noqa: E402
+from contract.files import make_folder  # noqa: E402
 from contract.tables import format_row, format_table  # noqa: E402
 from contract.threads import cpu_limit  # noqa: E402
 from demo.render import render  # noqa: E402
@@ -41,15 +44,21 @@ CPUS = cpu_limit() or os.cpu_count() or 1
 SEED, AGAIN, EVERY, REAL = 11, 1, 50, 10 ** 6  # the ids of real photos begin at REAL
 OF_RUN = ("failed", "at work", "detector at work", "pose network at work", "largest worker")  # columns of predict.py
 LEAST_SHARDS = 4  # of a run with losses: one is done before them, one is left after them
+KINDS = (PREDICT, WORKERS, RAY, OTHERS) = ("predict.py", "workers", "Ray itself", "other programs")
+LOOK = 0.5  # seconds between two looks at all processes
 NETWORKS = ("detect", "pose")  # stages that are a network, each on a thread of its own
 
 
 class Timed(NamedTuple):
-    """A run: seconds, CPU seconds of it and its children, and what it printed."""
+    """A run: seconds, CPU seconds by KINDS, and what it printed."""
 
     seconds: float
-    cpu: float
+    cpu: Dict[str, float]
     output: str
+
+    @property
+    def own(self) -> float:
+        return sum(self.cpu.values()) - self.cpu[OTHERS]
 
 
 class Lost(NamedTuple):
@@ -96,11 +105,11 @@ class Campaign:
         self.shards = -(-len(list(self.images.iterdir())) // args.shard)
         self.alone = args.work / "alone"
 
-    def launch(self, output: Path, workers: int) -> subprocess.Popen:
+    def launch(self, images: Path, output: Path, workers: int, shard: int) -> subprocess.Popen:
         shutil.rmtree(output, ignore_errors=True)
-        how = ["--distributed", "auto", "--workers", str(workers), "--shard", str(self.shard)] if workers \
+        how = ["--distributed", "auto", "--workers", str(workers), "--shard", str(shard)] if workers \
             else ["--no-save_img", "--profile"]
-        return subprocess.Popen([sys.executable, "predict.py", str(self.images), "--format", "coco", "--output",
+        return subprocess.Popen([sys.executable, "predict.py", str(images), "--format", "coco", "--output",
                                  str(output), *how], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 text=True, env={**os.environ, "OMP_NUM_THREADS": "1",
                                                 "RAY_ADDRESS": self.cluster.address})
@@ -108,11 +117,16 @@ class Campaign:
     def run(self, workers: int = 0) -> Timed:
         """0 workers is one process without Ray, whose results are those that all others must have."""
         output = self.work / f"workers{workers}" if workers else self.alone
-        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        told = finished(self.launch(output, workers))
-        seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        run = timed(lambda: self.launch(self.images, output, workers, self.shard))
         self.compare(output)
-        return Timed(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, told)
+        return run
+
+    def start(self, workers: int = 0) -> Timed:
+        """A run of one image for each worker: how long it takes to start, and to end."""
+        few = make_folder(self.work / f"few{workers}")
+        for image in sorted(self.images.iterdir())[:max(workers, 1)]:
+            shutil.copy(image, few)
+        return timed(lambda: self.launch(few, self.work / "started", workers, 1))
 
     def compare(self, output: Path) -> None:
         for name in FILES:
@@ -123,7 +137,7 @@ class Campaign:
         """A run in which a worker and then a node are killed, at moments between the first shard that is done and the
         last but one: a drawn number of shards is done, and a drawn part of `interval` seconds has passed since."""
         output = self.work / "lost"
-        process, start = self.launch(output, 2), time.monotonic()
+        process, start = self.launch(self.images, output, 2, self.shard), time.monotonic()
         moments, is_timely = [], True
         for moment, kill in zip(np.sort(dice.uniform(1, self.shards - 1, 2)), (self.kill_worker, self.kill_node)):
             self.wait(process, output, int(moment), moment % 1 * interval)
@@ -172,25 +186,83 @@ def finished(process: subprocess.Popen) -> str:
     return output
 
 
-def predicted(count: int, alone: Timed, workers: int) -> float:
-    """Images per second: each worker has a thread for each network, and all share the CPUs."""
+def timed(launch: Callable[[], subprocess.Popen]) -> Timed:
+    """A run, and the CPU seconds of all programs meanwhile. Those of a process of Ray that ends are known up to LOOK
+    seconds before."""
+    before, there, start = resource.getrusage(resource.RUSAGE_CHILDREN), look(), time.monotonic()
+    busy, seen, ended = busy_seconds(), dict(there), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(LOOK):
+            seen.update(look())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        output = finished(launch())
+    finally:
+        ended.set()
+        watching.join()
+    seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = dict.fromkeys(KINDS, 0.0)
+    cpu[PREDICT] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    for number, (kind, spent) in {**seen, **look()}.items():
+        cpu[kind] += (spent - there.get(number, ("", 0.0))[1]) * (kind != PREDICT)
+    cpu[OTHERS] = busy_seconds() - busy - sum(cpu.values())
+    return Timed(seconds, cpu, output)
+
+
+def look() -> Dict[int, Tuple[str, float]]:
+    """Kind and CPU seconds of each process that this one has started, or one of those, by its number."""
+    import psutil  # comes with Ray
+
+    seen = {}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            times, command = process.cpu_times(), " ".join(process.cmdline())
+            kind = WORKERS if command.startswith(WORKER) else PREDICT if PREDICT in command else RAY
+            seen[process.pid] = kind, times.user + times.system
+    return seen
+
+
+def busy_seconds() -> float:
+    """CPU seconds that all programs of this machine have used."""
+    import psutil
+
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - times.iowait
+
+
+def predicted(count: int, alone: Timed, one: Timed, start: Timed, workers: int) -> float:
+    """Images per second of a run that takes `start` for an image per worker: then each worker has a thread for each
+    network, and all share the CPUs. `alone` and `one` are one process with all images, and with one."""
     network = max(float(re.search(rf"{stage} +([\d.]+) s at work", alone.output)[1]) for stage in NETWORKS)
-    return min(workers * count / network, CPUS * count / alone.cpu)
+    cpu = alone.own - one.own
+    return count / (start.seconds + max(network / workers, cpu / CPUS))
 
 
 def compare_speeds(campaign: Campaign, numbers: List[int], turns: int) -> str:
-    runs: Dict[int, List[Timed]] = {number: [] for number in (0, *numbers)}
+    starts = {number: campaign.start(number) for number in (0, *numbers)}
+    runs: Dict[int, List[Timed]] = {number: [] for number in starts}
     for _ in range(turns):
         for number, times in runs.items():
             times.append(campaign.run(number))
-    alone = runs[0][0]
     count = sum(1 for _ in open(campaign.alone / FILES[0], "rb")) - 2  # settings and end
     medians = {number: statistics.median(run.seconds for run in times) for number, times in runs.items()}
-    rows = [[f"{number} on Ray" if number else "one process", f"{seconds:.1f}", f"{count / seconds:.1f}",
-             f"{predicted(count, alone, max(number, 1)):.1f}", f"{seconds / medians[0] - 1:+.0%}",
-             *([column(runs[number][-1].output, name) for name in OF_RUN] if number else ["-"] * len(OF_RUN))]
-            for number, seconds in medians.items()]
-    return format_table(["workers", "seconds", "images/s", "predicted images/s", "against one process", *OF_RUN], rows)
+    speeds, cpus = [], []
+    for number, seconds in medians.items():
+        name, start, run = f"{number} on Ray" if number else "one process", starts[number], runs[number][-1]
+        rate = predicted(count, runs[0][0], starts[0], start, max(number, 1))
+        speeds.append([name, f"{start.seconds:.1f}", f"{seconds:.1f}", f"{count / seconds:.1f}", f"{rate:.1f}",
+                       f"{seconds / medians[0] - 1:+.0%}",
+                       *(column(run.output, title) if number else "-" for title in OF_RUN)])
+        cpus.append([name, f"{start.own:.1f}", *(f"{run.cpu[kind]:.1f}" for kind in (PREDICT, WORKERS, RAY)),
+                     f"{1000 * (run.own - start.own) / count:.1f}", f"{run.cpu[OTHERS] / run.seconds:.2f}"])
+    return "\n\n".join([
+        format_table(["workers", "start, s", "seconds", "images/s", "predicted images/s", "against one process",
+                      *OF_RUN], speeds),
+        format_table(["CPU seconds", "of a start", PREDICT, WORKERS, RAY, "ms per image", "CPUs of other programs"],
+                     cpus)])
 
 
 def lose_often(campaign: Campaign, runs: int) -> str:

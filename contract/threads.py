@@ -1,6 +1,7 @@
-"""Work in threads, in order and with a few items in flight; and the number of CPUs available for it."""
+"""Work in threads, in order and with a few items in flight; and the number of threads and CPUs available for it."""
 from __future__ import annotations
 
+import os
 from collections import deque
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -23,6 +24,12 @@ def in_order(pool: Executor, work: Callable[[Any], Any], items: Iterable[Any], a
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def threads_wanted() -> int:
+    """OMP_NUM_THREADS, which Ray sets to the CPUs of a worker, for libraries that do not read it; 0 without it."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdigit() else 0
 
 
 def cpu_limit(group: str = CONTROL_GROUP) -> Optional[int]:

@@ -14,6 +14,7 @@ from contract.backend import check_one_output
 from contract.errors import UserError
 from contract.files import PathLike
 from contract.onnx_file import read_facts
+from contract.threads import threads_wanted
 
 HAS_TF32_OPTION = (1, 18)  # an older ONNX Runtime refuses use_tf32
 INPUT_TYPES: Dict[str, np.dtype] = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
@@ -34,6 +35,7 @@ class Backend:
             raise UserError(f"{model}: no such model file")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are exceptions too, and users cannot fix its warnings
+        options.intra_op_num_threads = threads_wanted()  # 0: one per core
         options.add_session_config_entry("session.force_spinning_stop", "1")  # idle threads leave the CPU to others
         providers = _providers(provider, self.device)
         try:
