@@ -1,11 +1,12 @@
 """predict.py in shards: workers, stores and rules without Ray, and with Ray on two nodes of this machine."""
 from __future__ import annotations
 
-import functools
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -31,7 +32,8 @@ from demo.render import render  # noqa: E402
 from prediction.arguments import complete, parse_args  # noqa: E402
 from prediction.pictures import read_picture  # noqa: E402
 
-PHOTOS, SHARD, S3_PORT = 12, 5, 5858
+PHOTOS, SHARD, S3_PORT, DASHBOARD_PORT = 12, 5, 5858, 5860  # of moto 5859 too
+RESULTS = ("people.jsonl", "alphapose-results.json")
 
 
 @pytest.fixture(scope="module")
@@ -261,11 +263,11 @@ def test_a_validation_job_on_two_devices_is_that_of_one(script, tmp_path, monkey
 
 @pytest.fixture(scope="module")
 def two_nodes():
-    """A cluster of two raylets with one CPU each, so that a worker has one thread."""
+    """A cluster of two raylets with one CPU each, so that a worker has one thread, and a server of jobs."""
     pytest.importorskip("ray", reason="Ray is installed by requirements-distributed.txt")
     os.environ.update({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1",
                        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{S3_PORT}"})  # the nodes and their workers inherit them
-    with nodes_here() as cluster:
+    with nodes_here(include_dashboard=True, dashboard_port=DASHBOARD_PORT) as cluster:
         yield cluster
 
 
@@ -294,7 +296,7 @@ def ended(process: subprocess.Popen) -> str:
 
 
 def assert_same(output: Path, alone: Path) -> None:
-    for name in ("people.jsonl", "alphapose-results.json"):
+    for name in RESULTS:
         assert (output / name).read_bytes() == (alone / name).read_bytes(), name
 
 
@@ -363,25 +365,39 @@ def test_a_run_that_was_stopped_continues(two_nodes, many, tmp_path):
     assert_same(tmp_path / "out", many / "alone")
 
 
-def test_a_store_of_s3_that_is_restarted(two_nodes, many):
+def serve_s3(recording: Path) -> subprocess.Popen:
+    """A server that answers."""
+    server = subprocess.Popen([sys.executable, "tests/s3_server.py", str(S3_PORT), str(recording)], cwd=ROOT,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", S3_PORT)):
+            return server
+        time.sleep(0.1)
+    raise AssertionError(f"tests/s3_server.py ended with {server.returncode}")
+
+
+def test_a_job_on_a_store_of_s3_that_is_killed(two_nodes, many, tmp_path):
     pytest.importorskip("s3fs", reason="s3:// needs s3fs")
-    server = pytest.importorskip("moto.server", reason="the S3 server of this test is moto")
-    serve = functools.partial(server.ThreadedMotoServer, port=S3_PORT, verbose=False)
-    running = serve()
-    running.start()
-    files = fsspec.filesystem("s3")
-    files.mkdir("bucket")
-    files.put(f"{many / 'val2017'}/", "bucket/photos/", recursive=True)
-    process = start(two_nodes, "s3://bucket/photos", "s3://bucket/out")
-    while not files.glob("bucket/out/shards/*") and process.poll() is None:
-        time.sleep(0.2)
-        files.invalidate_cache()
-    running.stop()
-    time.sleep(3)
-    running = serve()  # moto keeps its objects in this process
-    running.start()
+    pytest.importorskip("moto.server", reason="the S3 server of this test is moto")
+    server = serve_s3(tmp_path / "recording")
     try:
-        ended(process)
-        assert files.cat_file("bucket/out/people.jsonl") == (many / "alone" / "people.jsonl").read_bytes()
+        files = fsspec.filesystem("s3")
+        files.mkdir("bucket")
+        files.put(f"{many / 'val2017'}/", "bucket/photos/", recursive=True)
+        job = subprocess.Popen(["ray", "job", "submit", "--address", f"http://127.0.0.1:{DASHBOARD_PORT}", "--",
+                                sys.executable, "predict.py", "s3://bucket/photos", "--distributed", "auto",
+                                "--output", "s3://bucket/out", "--shard", "10"], cwd=ROOT, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while not files.glob("bucket/out/shards/*") and job.poll() is None:
+            time.sleep(0.2)
+            files.invalidate_cache()
+        server.kill()
+        server.wait()
+        time.sleep(3)
+        server = serve_s3(tmp_path / "recording")
+        assert "120 images" in ended(job)
+        for name in RESULTS:
+            assert files.cat_file(f"bucket/out/{name}") == (many / "alone" / name).read_bytes(), name
     finally:
-        running.stop()
+        server.kill()
+        server.wait()
