@@ -10,9 +10,11 @@ from typing import Any, Dict, Optional, Tuple
 from backends.rooms import import_backend
 from contract.errors import UserError
 from contract.onnx_file import sha256_of_model
+from contract.progress import LINES
 
 NPU = {"resources": {"NPU": 1}}
 GPU = {"num_gpus": 1}
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in the environment of what ray job submit starts, and whose log it shows
 
 
 def import_ray() -> Any:
@@ -28,6 +30,8 @@ def import_ray() -> Any:
 def connect(ray: Any, where: str) -> None:
     """Start Ray on this machine (local), or join the cluster that this machine or a job of Ray belongs to (auto)."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of what Ray Data itself does
+    if os.environ.get(JOB):
+        os.environ.setdefault(LINES, "1")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)

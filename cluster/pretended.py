@@ -6,10 +6,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any, Iterator, List
 
+SIDE = 60000  # of 3.6e9 pixels, which would be 11 GB when decoded
+GIANTS = (  # PNG, BMP, TIFF, WEBP
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBBI", SIDE, SIDE, 8, 2, 0, 0, 0, 0),
+    b"BM" + struct.pack("<IIIIiiHH", 0, 0, 54, 40, SIDE, SIDE, 1, 24) + bytes(24),
+    b"II*\0" + struct.pack("<IHHHIIHHIII", 8, 2, 256, 4, 1, SIDE, 257, 4, 1, SIDE, 0),
+    b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<II", 10, 0) + 2 * (SIDE - 1).to_bytes(3, "little"))
 WORKER = "ray::MapWorker"  # what Ray calls a process that holds a PredictShard
 
 
@@ -44,11 +51,12 @@ def column(told: str, name: str) -> str:
 
 def poison(folder: Path, every: int) -> List[Path]:
     """Spoil the `every`-th JPEG of a folder, and so on: in turn it becomes empty, is cut short, or says that it has
-    60,000 x 60,000 pixels. Returns which."""
+    SIDE x SIDE pixels, as a JPEG and in the formats of GIANTS. Returns which."""
     spoilt = sorted(folder.glob("*.jpg"))[every - 1::every]
     for number, path in enumerate(spoilt):
         content = path.read_bytes()
         size = content.index(b"\xff\xc0") + 5  # in the segment that begins a baseline frame
-        giant = content[:size] + 2 * (60000).to_bytes(2, "big") + content[size + 4:]
-        path.write_bytes([b"", content[:len(content) // 2], giant][number % 3])
+        giant = content[:size] + 2 * SIDE.to_bytes(2, "big") + content[size + 4:]
+        ways = (b"", content[:len(content) // 2], giant, *GIANTS)
+        path.write_bytes(ways[number % len(ways)])
     return spoilt

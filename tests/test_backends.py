@@ -292,6 +292,14 @@ def test_a_missing_package_is_named_in_one_line(monkeypatch, tmp_path, room, pac
         open_backend(room, tmp_path / "model", None, CONFIG)
 
 
+@pytest.mark.parametrize("given, threads", [("3", 3), ("2,1", 2), ("", 0), ("many", 0)])
+def test_onnx_runtime_takes_as_many_threads_as_openmp_would(tmp_path, monkeypatch, given, threads):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    backend = open_backend("onnxruntime", patch_model(tmp_path / "model.onnx"))
+    assert backend.session.get_session_options().intra_op_num_threads == threads
+
+
 def test_an_onnx_file_that_loads_and_cannot_be_run_is_refused(tmp_path):
     """Two people into a reshape that leaves room for one."""
     pytest.importorskip("onnxruntime")

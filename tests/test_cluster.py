@@ -314,7 +314,7 @@ def test_two_nodes_give_the_bytes_of_one_process(two_nodes, many, tmp_path):
 
 
 def test_pictures_that_cannot_be_read_are_listed_and_take_no_memory(two_nodes, many, tmp_path):
-    """Some are empty, some cut short, and some say that they have 3.6e9 pixels, of which 11 GB would be decoded."""
+    """Some are empty, some cut short, and some say in their formats that they have 3.6e9 pixels: 11 GB decoded."""
     folder = Path(shutil.copytree(many / "val2017", tmp_path / "poisoned"))
     poisoned = poison(folder, 10)
     told = ended(start(two_nodes, folder, tmp_path / "out"))
@@ -325,6 +325,34 @@ def test_pictures_that_cannot_be_read_are_listed_and_take_no_memory(two_nodes, m
     kept = [json.loads(line) for line in lines(many / "alone" / "people.jsonl")]
     assert found == [image for image in kept if image["image"] not in {path.name for path in poisoned}]
     assert int(column(told, "largest worker").split()[0]) < 2000, told
+
+
+def test_tar_files_and_videos_give_the_bytes_of_one_process(two_nodes, many, tmp_path):
+    """Of which predict.py reads no tar: it is given the folder."""
+    av = pytest.importorskip("av", reason="video needs av")
+    photos = sorted((many / "val2017").iterdir())[:15]
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar, av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "8", "bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for photo in photos:
+            tar.add(photo, photo.name)
+            frame = av.VideoFrame.from_ndarray(read_picture(photo), format="rgb24").reformat(320, 240)
+            for _ in range(3):
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (tmp_path / "in" / "photos").mkdir(parents=True)
+    for photo in photos:
+        shutil.copy(photo, tmp_path / "in" / "photos")
+    predict = [sys.executable, ROOT / "predict.py"]
+    done(subprocess.run([*predict, "in", "clip.mp4", "--no-save_img", "--no-save_video", "--output", "alone"],
+                        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True))
+    done(subprocess.run([*predict, "photos.tar", "clip.mp4", "--distributed", "auto", "--shard", "10"],
+                        cwd=tmp_path, env={**os.environ, "RAY_ADDRESS": two_nodes.address}, capture_output=True,
+                        text=True))
+    names = [json.loads(line)["image"] for line in lines(tmp_path / "alone" / "people.jsonl")]
+    assert names[0] == "photos/000000000001.jpg" and names[-1] == "clip/44.jpg" and len(names) == 60
+    assert len(list((tmp_path / "predictions" / "shards").iterdir())) >= 4  # of the tar one
+    assert_same(tmp_path / "predictions", tmp_path / "alone")
 
 
 @pytest.mark.parametrize("seed", range(3))
