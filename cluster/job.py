@@ -84,6 +84,7 @@ class Tally:
         seconds, images, people = time.monotonic() - self.start, self.sums["images"], self.sums["people"]
         row = {"images": images, "people": people, "failed": self.sums["failed"], "workers": self.workers,
                "restarted": max(0, len(self.processes) - self.workers), "images/s": f"{images / seconds:.1f}",
+               "people/s": f"{people / seconds:.1f}",
                "people/s per worker": f"{people / seconds / max(self.workers, 1):.1f}"}
         for name, title in {"seconds": "at work", "detect": "detector at work", "pose": "pose network at work"}.items():
             row[title] = f"{self.sums[name] / seconds / self.workers:.0%}" if images else "-"
@@ -99,7 +100,8 @@ def run(ray: Any, args: Namespace, missing: List[Shard], shards: List[Shard], se
     try:
         backend = args.backend or backend_of(args.model)
         workers, needs = needs_of(ray, backend, args.device, args.workers)
-        check_nodes(ray, needs, backend, {f"--{name}": getattr(args, name) for name in FILES})
+        backends = dict.fromkeys([backend, settings["detector"]["backend"]] if settings["detector"] else [backend])
+        check_nodes(ray, needs, list(backends), {f"--{name}": getattr(args, name) for name in FILES})
         workers = min(workers, len(missing))
         tally = Tally(workers)
         total, left = (sum(shard.images for shard in some) for some in (shards, missing))
@@ -121,13 +123,14 @@ def done_by(ray: Any, args: Namespace, missing: List[Shard], settings: Dict[str,
             needs: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
     """What `PredictShard` returns of each shard, in the order in which they end. A shard whose worker or machine died
     is done again by another."""
-    class Predict(PredictShard):  # carries its arguments, so that Ray can start another one at any time
+    class FindAndPose(PredictShard):  # carries its arguments, so that Ray can start another one at any time
         def __init__(self) -> None:
             super().__init__(args, settings)
 
     rows = [{"shard": to_json(shard)} for shard in missing]
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        Predict, compute=ray.data.ActorPoolStrategy(size=workers), **needs)
+        FindAndPose, compute=ray.data.ActorPoolStrategy(size=workers), **needs)
+    done.set_name("predict")  # in Ray's dashboard, with the class
     try:
         yield from done.iter_rows()
     except ray.exceptions.RayError as error:

@@ -1,14 +1,15 @@
 """Ray, the machines of its cluster, and whether all of them can do the job."""
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
 import platform
 import sys
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Iterable, Optional, Tuple
 
-from backends.rooms import import_backend
-from contract.errors import UserError
+from backends.rooms import import_backend, room
+from contract.errors import UserError, note
 from contract.onnx_file import sha256_of_model
 from contract.progress import LINES
 
@@ -69,7 +70,7 @@ def alive(ray: Any) -> list:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def facts_of(backend: str, files: Dict[str, str]) -> Dict[str, Any]:
+def facts_of(backends: Iterable[str], files: Dict[str, str]) -> Dict[str, Any]:
     """What has to be the same on every machine: versions, and the content of files by what they are called. Runs
     there."""
     import cv2
@@ -78,11 +79,20 @@ def facts_of(backend: str, files: Dict[str, str]) -> Dict[str, Any]:
     facts = {"Python": ".".join(map(str, sys.version_info[:2])), "numpy": numpy.__version__, "OpenCV": cv2.__version__,
              "processor": platform.machine()}
     try:
-        facts[f"backend {backend}"] = getattr(import_backend(backend), "__name__", backend)
+        for backend in backends:
+            import_backend(backend)
+            facts[f"backend {backend}"] = " ".join(map(version_of, room(backend).packages.values()))
         facts.update({name: what_is_at(path) for name, path in files.items()})
     except (UserError, OSError) as error:
         facts["problem"] = str(error)
     return facts
+
+
+def version_of(package: str) -> str:
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:  # one that pip has not installed, as acl
+        return package
 
 
 def what_is_at(path: str) -> str:
@@ -91,7 +101,7 @@ def what_is_at(path: str) -> str:
     return sha256_of_model(path) if os.path.exists(path) else "not there"
 
 
-def check_nodes(ray: Any, needs: Dict[str, Any], backend: str, files: Dict[str, str]) -> None:
+def check_nodes(ray: Any, needs: Dict[str, Any], backends: Iterable[str], files: Dict[str, str]) -> None:
     """Every machine that may get a worker has the same facts as this one. Raises UserError that names the first that
     has not."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -100,8 +110,8 @@ def check_nodes(ray: Any, needs: Dict[str, Any], backend: str, files: Dict[str, 
     kind = kind_of(needs)
     nodes = [node for node in alive(ray) if kind is None or node["Resources"].get(kind)]
     answers = [task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-               .remote(backend, files) for node in nodes]
-    here = facts_of(backend, files)
+               .remote(backends, files) for node in nodes]
+    here = facts_of(backends, files)
     for node, answer in zip(nodes, answers):
         machine = f"machine {node['NodeManagerAddress']}"
         try:
@@ -115,3 +125,4 @@ def check_nodes(ray: Any, needs: Dict[str, Any], backend: str, files: Dict[str, 
             key = different[-1]
             raise UserError(f"{machine}: {key} is {facts.get(key)}, here it is {here.get(key)}. Give every machine the "
                             "same packages and files")
+    note(f"machines: {len(nodes)}, all with the same packages and files")

@@ -91,7 +91,7 @@ def main() -> int:
     connect(ray, args.where)
     try:
         count, needs = needs_of(ray, backend, device, args.workers)
-        check_nodes(ray, needs, backend, {word: str(ROOT / word) for word in args.command if (ROOT / word).exists()})
+        check_nodes(ray, needs, [backend], {word: str(ROOT / word) for word in args.command if (ROOT / word).exists()})
         return run_parts(ray, args.command, count, needs)
     finally:
         ray.shutdown()

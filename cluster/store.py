@@ -23,7 +23,7 @@ class Store:
     """A folder, a file or a pattern, by path or URL. Names in it are relative, with slashes."""
 
     def __init__(self, url: str):
-        """Raises UserError for a protocol that is unknown or whose package is not installed."""
+        """Raises UserError for a protocol that is unknown, or that lacks its package, its client or its server."""
         import fsspec
 
         self.url = url
@@ -31,6 +31,9 @@ class Store:
             self.files, root = fsspec.core.url_to_fs(url if is_url(url) else os.path.abspath(url))
         except (ImportError, ValueError) as error:
             raise UserError(f"{url}: {error}") from None
+        except OSError as error:  # that of HDFS connects at once
+            raise UserError(f"{url}: {str(error).splitlines()[0]}. Is the server there, and for hdfs:// the client of "
+                            "Hadoop (JAVA_HOME, HADOOP_HOME and CLASSPATH name it)?") from None
         self.root = root.rstrip("/")
 
     @property

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import tempfile
 import time
@@ -44,7 +45,7 @@ class PredictShard:
                 people += len(work.people)
                 lines.append(line_of(work.frame, work.people) if work.is_readable else problem_line(work.frame))
         self.output.write(shard.file, b"".join([shard.header(self.settings), *lines, END]))
-        return {"images": len(lines), "people": people, "failed": failed, "process": os.getpid(),
+        return {"images": len(lines), "people": people, "failed": failed, "process": f"{platform.node()} {os.getpid()}",
                 "seconds": time.monotonic() - start,
                 "kilobytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
                 **{name: self.pipeline.seconds.get(name, 0) - before.get(name, 0) for name in NETWORKS}}

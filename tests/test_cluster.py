@@ -197,6 +197,12 @@ def test_files_of_a_store_in_natural_order_and_from_there(photos, tmp_path):
         Store("nosuch://bucket")
 
 
+def test_hdfs_without_its_client_is_one_line():
+    pytest.importorskip("pyarrow", reason="hdfs:// goes through pyarrow, which comes with Ray")
+    with pytest.raises(UserError, match=r"^hdfs://127.0.0.1:1/photos: [^\n]*Hadoop \(JAVA_HOME[^\n]*$"):
+        Store("hdfs://127.0.0.1:1/photos")
+
+
 @pytest.mark.parametrize(("given", "reason"), [
     (("--distributed", "local"), "needs files: a folder of pictures"),
     (("none.tar", "--distributed", "local"), "none.tar: no such tar file"),
@@ -367,6 +373,18 @@ def test_a_worker_that_is_killed_is_replaced(two_nodes, many, tmp_path, seed):
         os.kill(int(rng.choice(alive)), signal.SIGKILL)
     ended(process)
     assert_same(tmp_path / "out", many / "alone")
+
+
+def test_a_machine_with_another_version_is_named(two_nodes, many, tmp_path):
+    """As pip would have written it there."""
+    (tmp_path / "onnxruntime-0.9.dist-info").mkdir()
+    (tmp_path / "onnxruntime-0.9.dist-info" / "METADATA").write_text("Name: onnxruntime\nVersion: 0.9\n")
+    node = two_nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path)})
+    process = start(two_nodes, many / "val2017", tmp_path / "out")
+    _, err = process.communicate(timeout=600)
+    two_nodes.remove_node(node, allow_graceful=False)
+    assert process.returncode == 2 and "backend onnxruntime is onnxruntime 0.9, here it is onnxruntime 1." in err, err
+    assert not (tmp_path / "out" / "shards").exists()
 
 
 def test_a_node_that_is_lost_is_done_without(two_nodes, many, tmp_path):
