@@ -123,9 +123,10 @@ class Campaign:
 
     def start(self, workers: int = 0) -> Timed:
         """A run of one image for each worker: how long it takes to start, and to end."""
-        few = make_folder(self.work / f"few{workers}")
+        few = self.work / "few"
+        shutil.rmtree(few, ignore_errors=True)
         for image in sorted(self.images.iterdir())[:max(workers, 1)]:
-            shutil.copy(image, few)
+            shutil.copy(image, make_folder(few))
         return timed(lambda: self.launch(few, self.work / "started", workers, 1))
 
     def compare(self, output: Path) -> None:
@@ -143,8 +144,8 @@ class Campaign:
             self.wait(process, output, int(moment), moment % 1 * interval)
             victim = kill(dice)
             done = shards_in(output)
-            is_timely &= process.poll() is None and 0 < done < self.shards
-            moments.append(f"{time.monotonic() - start:.1f} s, {done} of {self.shards} done, {victim}")
+            is_timely &= process.poll() is None and 0 < done < self.shards and bool(victim)
+            moments.append(f"{time.monotonic() - start:.1f} s, {done} of {self.shards} done, {victim or 'nobody'}")
         told = finished(process)
         self.compare(output)
         while len(self.cluster.list_all_nodes()) < 2:
@@ -164,8 +165,9 @@ class Campaign:
 
     def kill_worker(self, dice: np.random.Generator) -> str:
         alive = workers_here()
-        if alive:
-            os.kill(int(dice.choice(alive)), signal.SIGKILL)
+        if not alive:
+            return ""
+        os.kill(int(dice.choice(alive)), signal.SIGKILL)
         return f"1 of {len(alive)} workers"
 
     def kill_node(self, dice: np.random.Generator) -> str:
