@@ -42,8 +42,8 @@ def list_entries(inputs: List[str], output: str, size: int) -> List[Entry]:
     entries += [Entry("" if alone else inside(path), os.path.getsize(path), os.path.abspath(path)) for path in tars]
     for source in sources:
         if isinstance(source, Video):
-            path = os.path.abspath(source.source)
-            entries += ranges_of(Entry(source.prefix, os.path.getsize(path), path), path, size)
+            path, prefix = os.path.abspath(source.source), f"{source.stem}/" if tars else source.prefix
+            entries += ranges_of(Entry(prefix, os.path.getsize(path), path), path, size)
     return entries
 
 
