@@ -70,6 +70,9 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     args = parse(parser, argv)
     if args.dump_dir_flip and os.path.realpath(args.dump_dir) == os.path.realpath(args.dump_dir_flip):
         parser.error(f"--dump_dir and --dump_dir_flip are both {args.dump_dir}, expected two folders")
+    if args.flip_shift != parser.get_default("flip_shift") and not args.dump_dir_flip:
+        parser.error(f"--flip_shift {args.flip_shift}: only with --dump_dir_flip. The shift of a one-pass model is "
+                     "inside it: python3 pth2onnx.py --one_pass --flip_shift")
     return args
 
 

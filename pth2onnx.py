@@ -52,9 +52,12 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                           "gives the mean heatmaps of the same graph, ..._one_pass_heatmaps.onnx. It helps to find "
                           "where two devices begin to differ")
     args = parse_export_args(parser, argv)
-    given = [f"--{name}" for name in ("no_flip", "also_heatmaps") if getattr(args, name)]
+    given = [f"--{name}" for name in ("no_flip", "flip_shift", "also_heatmaps")
+             if getattr(args, name) != parser.get_default(name)]
     if given and not args.one_pass:
         parser.error(f"{', '.join(given)}: only with --one_pass")
+    if {"--no_flip", "--flip_shift"} <= set(given):
+        parser.error(f"--flip_shift {args.flip_shift}: not with --no_flip, with which no crop is mirrored")
     return args
 
 

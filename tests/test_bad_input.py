@@ -32,6 +32,7 @@ def test_the_process_ends_with_2_and_one_line(script, tmp_path, small_cfg, small
     ("infer", ["--model", "a", "--output_dirname", "a", "--backend", "abacus"]),
     ("infer", ["--model", "a", "--input", "x/y", "--output", "x", "--output_dirname", "y"]),
     ("postprocess", []), ("postprocess", ["--dump_dir", "a", "--flip_shift", "left"]),
+    ("postprocess", ["--dump_dir", "a", "--flip_shift", "original"]),
     ("postprocess", ["--dump_dir", "a", "--workers", "0"]),
     ("postprocess", ["--dump_dir", "a", "--dump_dir_flip", "a/"])])
 def test_usage_errors(main, name, options):

@@ -206,6 +206,8 @@ def test_a_real_network_on_real_crops(shared, main, tmp_path):
 
 @pytest.mark.parametrize("arguments, message", [
     (["CFG", "ONNX", "--no_flip"], "--no_flip: only with --one_pass"),
+    (["CFG", "ONNX", "--flip_shift", "original"], "--flip_shift: only with --one_pass"),
+    (["CFG", "ONNX", "--one_pass", "--no_flip", "--flip_shift", "original"], "original: not with --no_flip"),
     (["CFG", "OTHER", "--one_pass"], "expected one of float32"),
     (["configs/bot_r50_market1501.yaml", "ONNX", "--one_pass"], "finds no joints"),
     (["TALL", "ONNX", "--one_pass"], "not of the shape of IMAGE_SIZE"),
