@@ -106,8 +106,9 @@ def one_pass_problems(job: Job) -> List[str]:
         found.append(f"--one_pass: not for {job.target} with {job.runner}")
     if job.one_pass and job.precision == INT8 and without_int8(job.target) not in ONE_PASS_INT8:
         found.append(f"--one_pass in int8: not for {job.target}, but for {' and '.join(ONE_PASS_INT8)}")
-    if job.one_pass and is_calibrated(job):
-        found.append(f"--one_pass: int8 is made of a model that gives heatmaps. Run {job.target} without --one_pass")
+    elif job.one_pass and job.model and is_calibrated(job):
+        found.append(f"--model {job.model}: int8 of one pass is made of the checkpoint. Leave --model out, or name a "
+                     "file that is int8 already")
     return found
 
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, done, make_coco, one_error, patch_model
 
 import jobs.targets
+from contract.errors import UserError
 from jobs.arguments import parse_args
 from jobs.plan import plan
 from jobs.series import make_choices, make_jobs
@@ -153,6 +154,17 @@ def test_int8_is_calibrated_on_other_photos_and_finds_people_in_float32(tmp_path
     quantize, = (one for one in found if one.startswith("quantize.py"))
     assert flags(quantize)["--input"] == flags(calibration)["--output"] != flags(scored)["--output"]
     assert flags(quantize)["--target"] == "tensorrt" and quantize.split()[1] != pose.split()[2]
+
+
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_one_pass_in_int8_quantises_the_network_and_puts_the_rest_around_it(target):
+    job, = jobs_of("--targets", target, "--precision", "int8", "--one_pass", "--batch", "4", *CALIBRATED)
+    *_, export, quantize, wrap, infer, _ = (stage for stage in plan(job) if stage.name != "preprocess.py")
+    assert "--one_pass" not in export.command and set(quantize.reads) & set(export.leaves)
+    assert wrap.command[2] == str(quantize.leaves[0]) and "--one_pass" in wrap.command
+    assert infer.command[infer.command.index("--model") + 1] == str(wrap.leaves[0])
+    with pytest.raises(UserError, match="int8 of one pass is made of the checkpoint"):
+        jobs_of("--targets", target, "--precision", "int8", "--one_pass", "--model", "m.onnx", *CALIBRATED)
 
 
 def test_int8_of_the_demo_is_calibrated_on_photos_of_another_seed():
