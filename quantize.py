@@ -105,6 +105,9 @@ def run(args: argparse.Namespace) -> None:
     if args.keep_list:
         args.keep = [*(args.keep or ()), *Path(args.keep_list).read_text().split()]
     output = Path(args.output or output_of(args.model))
+    for path in filter(None, (output, args.report)):
+        if os.path.exists(path) and not os.path.isfile(path):  # a folder, or a device, which would be replaced
+            raise UserError(f"{path}: is no file that could be replaced. Give the name of one to write")
     if os.path.realpath(output) == os.path.realpath(args.model):
         raise UserError(f"{output}: is the model itself. Give another --output")
     source = open_source(args.input, args.cfg, args.boxes)

@@ -121,6 +121,7 @@ def test_a_bound_on_oks_needs_no_annotations(quantize, tmp_path):
     (("--keep", "nowhere"), "--keep nowhere: no such layer"), (("--max_drop", 1), "--max_drop needs --validation"),
     (("--keep", "first", "--max_drop_oks", 1), "Give one of them"), (("--max_drop_oks", -1), "0 or more"),
     (("--max_drop_oks", "nan"), "0 or more"),
+    (("--output", "/tmp"), "/tmp: is no file"), (("--report", "/dev/null"), "/dev/null: is no file"),
     (("--input", "/nowhere"), "/nowhere"), (("--boxes", "/nowhere.json"), "Photos need the --cfg"),
     (("--input", Path(__file__).parent), "Photos need the --cfg"),
     (("--keep", *[node for layer in find_layers(small_graph()) for node in layer.nodes if "relu" not in node
