@@ -37,7 +37,7 @@ from contract.tables import format_table  # noqa: E402
 from layers.graphs import load_graph  # noqa: E402
 from pose.annotations import load_annotations  # noqa: E402
 from quantization.calibrate import calibrate  # noqa: E402
-from quantization.crops import batches, open_source, share_out  # noqa: E402
+from quantization.crops import batches, few_of, open_source, share_out  # noqa: E402
 from quantization.evaluation import Change, Validation  # noqa: E402
 from quantization.graph import prepare  # noqa: E402
 from quantization.keep import WORDS, choose_kept  # noqa: E402
@@ -75,18 +75,20 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataroot", default="./data/coco", help="their annotations: a data root, or the file")
 
 
-def measure_accuracy(trials: Trials, validation: Validation, counts: List[int]) -> Dict[str, bytes]:
-    """Print the table; the networks of the best method whose speed is of interest, by name."""
+def measure_accuracy(trials: Trials, corrected: List[np.ndarray], validation: Validation,
+                     counts: List[int]) -> Dict[str, bytes]:
+    """Print the table, with shifts measured on the rows `corrected`; the networks of the best method whose speed is of
+    interest, by name."""
     words = choose_kept(trials.graph, FORMS["cpu"], WORDS)
     rows, best = [], min(METHODS, key=lambda method: trials.distance(trials.decide(method, {})))
     for method in METHODS:
         for name, kept in (("nothing", {}), (" ".join(WORDS), words)):
             trials.bias = {}
             rows.append(measure(trials, validation, method, f"{name} ({len(kept)})", kept))
-        trials.correct(method)
+        trials.correct(method, corrected)
         rows.append(measure(trials, validation, f"{method}, corrected", "nothing (0)", {}))
         rows.append(measure(trials, validation, f"{method}, corrected", f"{' '.join(WORDS)} ({len(words)})", words))
-    trials.correct(best)
+    trials.correct(best, corrected)
     layers = order_layers(trials, best, trials.times(best))
     for count in counts:
         kept = dict.fromkeys([layer.name for layer in layers[:count]], MEASURED)
@@ -165,11 +167,12 @@ def main() -> None:
     calibrated, tried = share_out(bins, sum(bins.rows))
     ranges = calibrate(model, batches(bins, calibrated, 1), args.model)
     trials = Trials(model, "cpu", ranges, np.concatenate(list(batches(bins, tried, None))), args.model)
+    corrected = list(batches(bins, few_of(calibrated), None))
     validation = Validation(open_bins(Path(args.validation), None), load_annotations(args.dataroot),
                             Network(model.SerializeToString(), args.model).infer)
     print(f"{args.model}: calibrated on {args.input}, measured on {args.validation} ("
           f"{sum(validation.bins.rows)} crops)\n")
-    measure_speed(measure_accuracy(trials, validation, args.kept), args.rounds)
+    measure_speed(measure_accuracy(trials, corrected, validation, args.kept), args.rounds)
 
 
 if __name__ == "__main__":

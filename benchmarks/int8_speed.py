@@ -35,10 +35,10 @@ from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse  #
 from contract.errors import UserError  # noqa: E402
 from contract.machine import describe_machine  # noqa: E402
 from contract.room import BF16, FP32  # noqa: E402
-from contract.spec import load_spec  # noqa: E402
 from contract.tables import format_table  # noqa: E402
 from contract.threads import cpu_limit  # noqa: E402
 from layers.graphs import copy_of, load_graph  # noqa: E402
+from pose.spec import load_spec  # noqa: E402
 from quantization.calibrate import calibrate  # noqa: E402
 from quantization.graph import multiplications, prepare  # noqa: E402
 from quantization.keep import choose_kept  # noqa: E402
@@ -174,8 +174,8 @@ def runs_of(trials: Trials, folder: Path) -> List[Run]:
     """Write the files, and say what is timed; float32 in ONNX Runtime is the first."""
     networks = {"all": trials.model}
     for name, words in KEPT.items():
-        kept = choose_kept(trials.graph, FORMS[FORM], words)
-        networks[f"{name} ({len(kept)})"] = to_qdq(trials.model, trials.decide(METHOD, kept), FORM)
+        named = choose_kept(trials.graph, FORMS[FORM], words)
+        networks[f"{name} ({len(named)})"] = to_qdq(trials.model, trials.decide(METHOD, named), FORM)
     runs = []
     for number, (kept, model) in enumerate(networks.items()):
         path = folder / f"{number}.onnx"

@@ -22,6 +22,7 @@ from reid.crops import RESIZES, to_row
 from reid.spec import ReidSpec
 
 TRIED = 16  # rows that int8 is tried on while methods and layers are chosen
+CORRECTED = 64  # bins or photos on which the shifts of layers are measured
 FEW = 32  # crops: with fewer the ranges are those of a few people
 
 
@@ -113,6 +114,11 @@ def share_out(source: Source, people: int) -> Sequence[List[int]]:
     tried = chosen[::max(1, len(chosen) // count)][:count]
     rest = [number for number in chosen if number not in set(tried)]
     return (rest, tried) if sum(source.rows[number] for number in rest) >= FEW else (chosen, tried)
+
+
+def few_of(calibrated: List[int]) -> List[int]:
+    """Up to CORRECTED of what is calibrated on."""
+    return calibrated[::1 + len(calibrated) // CORRECTED]
 
 
 def batches(source: Source, numbers: Sequence[int], batch: Optional[int]) -> Iterator[np.ndarray]:

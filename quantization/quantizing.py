@@ -16,7 +16,7 @@ from contract.progress import Progress
 from contract.ranges import Range
 from layers.graphs import load_graph
 from quantization.calibrate import calibrate, dead_tensors
-from quantization.crops import FEW, Source, batches, share_out
+from quantization.crops import FEW, Source, batches, few_of, share_out
 from quantization.decision import Decision
 from quantization.evaluation import Change, Validation, mean_cosine
 from quantization.graph import Graph, prepare
@@ -28,7 +28,6 @@ from quantization.search import Found, Goal, search
 from quantization.trials import Trials
 
 MOST_NAMED = 4  # of tensors or layers in a note
-CORRECTED = 64  # bins or photos of the calibration on which the shifts of layers are measured
 SAVED_EVERY = 512  # bins or photos of the calibration
 
 
@@ -78,8 +77,7 @@ def quantize(path: PathLike, source: Source, options: Options, open_validation: 
     tell_unusual(trials)
     methods = {options.method: 0.0} if options.method else trials.methods(kept)
     method = min(methods, key=lambda one: methods[one])
-    trials.correct(method, batches(source, Progress(calibrated[::1 + len(calibrated) // CORRECTED], unit="bin",
-                                                    desc="correcting"), None))
+    trials.correct(method, batches(source, Progress(few_of(calibrated), unit="bin", desc="correcting"), None))
     validation = open_validation(Network(model.SerializeToString(), path).infer)
 
     def measure(layers: Mapping[str, str]) -> Dict[str, Any]:
