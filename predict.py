@@ -20,6 +20,8 @@ from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
+import cv2
+
 from contract.errors import UserError, note
 from contract.files import make_folder
 from contract.locks import hold
@@ -46,6 +48,7 @@ def predict(args: Namespace) -> None:
              "--model and --weights for photos")
     results = Results(output, settings_of(args, finder, poser), len(poser.spec.skeleton))
     settings = Settings(make_nms(args, poser.spec.skeleton), args.showbox)
+    cv2.setNumThreads(1)  # the stages use the cores
     with contextlib.ExitStack() as opened:
         opened.enter_context(hold(output))
         pipeline = opened.enter_context(Pipeline(finder, poser, settings, make_boxes(args)))

@@ -68,7 +68,7 @@ def stages(path: Path, output: Path) -> Dict[str, float]:
     """Seconds of each stage of the same networks."""
     args = complete(parse_args([str(path), "--track"]))
     finder, poser = make_finder(args, False), make_poser(args, False)
-    with Pipeline(finder, poser, Settings(make_nms(args, poser.spec.skeleton))) as pipeline:
+    with Pipeline(finder, poser, Settings(make_nms(args, poser.spec.skeleton)), at_once=False) as pipeline:
         start = time.perf_counter()
         frames = list(Video(str(path), "").frames())
         decoding = time.perf_counter() - start

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, Callable, Deque, Iterable, Iterator, Optional
 
 AHEAD = 3  # items of a stage that run or wait
+_OF_THREAD = threading.local()
 CONTROL_GROUP = "/sys/fs/cgroup"  # of the container, as it sees its own
 
 
@@ -26,10 +28,18 @@ def in_order(pool: Executor, work: Callable[[Any], Any], items: Iterable[Any], a
         yield waiting.popleft().result()
 
 
+def share_cores(count: Optional[int]) -> None:
+    """Backends that this thread opens from now on compute a batch with at most `count` threads of the CPU, where their
+    library lets them; None is no limit."""
+    _OF_THREAD.threads = count
+
+
 def threads_wanted() -> int:
-    """OMP_NUM_THREADS, which Ray sets to the CPUs of a worker, for libraries that do not read it; 0 without it."""
+    """How many threads compute a batch: what `share_cores` was told in this thread or, where it is less,
+    OMP_NUM_THREADS, which Ray sets to the CPUs of a worker and not every library reads; 0 without both."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdigit() else 0
+    told = (getattr(_OF_THREAD, "threads", None), int(first) if first.isdigit() else 0)
+    return min(filter(None, told), default=0)
 
 
 def cpu_limit(group: str = CONTROL_GROUP) -> Optional[int]:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 
 import numpy as np
 
-from contract.threads import in_order
+from contract.threads import in_order, share_cores
 from pose.boxes import areas_of
 from pose.drawing import draw_people
 from pose.poses import People, nobody
@@ -57,11 +57,17 @@ class Settings:
 
 
 class Pipeline:
-    """The stages, open as a context; `run` takes the frames of one source after another."""
+    """The stages, open as a context; `run` takes the frames of one source after another.
 
-    def __init__(self, finder: Optional[Finder], poser: Poser, settings: Settings, boxes: Optional[Boxes] = None):
+    With `at_once`, both networks run at the same time, and each computes with half of the cores: with all of them, the
+    threads of each wait for those of the other, and burn what the other stages need.
+    """
+
+    def __init__(self, finder: Optional[Finder], poser: Poser, settings: Settings, boxes: Optional[Boxes] = None,
+                 at_once: bool = True):
         self.finder: Any = finder
         self.poser, self.settings, self.boxes = poser, settings, boxes
+        self.network_threads = max(1, CORES // 2) if finder and at_once else None
         self.seconds: Dict[str, float] = {}  # that each stage was at work, in all its threads
         self.lock = Lock()
         self.opened = contextlib.ExitStack()
@@ -69,7 +75,8 @@ class Pipeline:
     def __enter__(self) -> Pipeline:
         with contextlib.ExitStack() as opened:
             self.hands = opened.enter_context(ThreadPoolExecutor(CORES))
-            self.detecting, self.posing = (opened.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
+            self.detecting, self.posing = (opened.enter_context(ThreadPoolExecutor(
+                1, initializer=share_cores, initargs=(self.network_threads,))) for _ in range(2))
             for network, thread in ((self.finder, self.detecting), (self.poser, self.posing)):
                 if network:
                     thread.submit(network.open).result()

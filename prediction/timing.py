@@ -60,21 +60,18 @@ def time_round(pair: Pair, cfg: str, yolo_cfg: str, source: Pictures, folder: Pa
     """Time the networks alone, and the pipeline on all images once. What they give and the summary, which is returned,
     are written into `folder`: milliseconds of each batch of both networks, seconds of the pipeline and of its stages,
     and the record. Raises UserError for an image that cannot be read, and where the record does not match."""
-    finder, poser = pair.networks(cfg, yolo_cfg)
     shutil.rmtree(folder, ignore_errors=True)
-    with Pipeline(finder, poser, Settings(lambda people, areas: pose_nms(people))) as pipeline, \
-            contextlib.ExitStack() as opened:
-        settings, drawn = settings_of(pair, finder, poser), draw_images(source)
-        watch = MachineWatch(settings["pose"]["device"], pair.pose.device or "")
-        opened.callback(watch.end)
-        times, outputs = {}, {}
-        for name, network, thread in zip(NETWORKS, (finder, poser), (pipeline.detecting, pipeline.posing)):
-            times[name], rows = thread.submit(alone, network, pair.pose.batch).result()
-            outputs[name] = hashlib.sha256(rows.data).hexdigest()
-            write_file(make_folder(folder / name) / "0.bin", rows)
-        start = time.perf_counter()
-        works = list(pipeline.run(source.names, source.load))
-        spent, machine = time.perf_counter() - start, watch.stop()
+    drawn, what = draw_images(source), Settings(lambda people, areas: pose_nms(people))
+    with contextlib.ExitStack() as opened:
+        with Pipeline(*pair.networks(cfg, yolo_cfg), what, at_once=False) as pipeline:
+            settings = settings_of(pair, pipeline.finder, pipeline.poser)
+            watch = MachineWatch(settings["pose"]["device"], pair.pose.device or "")
+            opened.callback(watch.end)
+            times, outputs = time_networks(pipeline, pair.pose.batch, folder)
+        with Pipeline(*pair.networks(cfg, yolo_cfg), what) as pipeline:
+            start = time.perf_counter()
+            works = list(pipeline.run(source.names, source.load))
+            spent, machine = time.perf_counter() - start, watch.stop()
     lines = [checked_line(work) for work in works]
     write_file(folder / PEOPLE, b"".join(lines))
     write_json(folder / SUMMARY, sealed({**times, "seconds": spent, "stages": pipeline.seconds,
@@ -89,6 +86,18 @@ def settings_of(pair: Pair, finder: Finder, poser: Poser) -> Dict[str, Any]:
     """What a round depends on."""
     return {"batch": pair.pose.batch, "detector": finder.backend.describe(), "pose": poser.backend.describe(),
             **{f"{name}_sha256": sha256_of_model(model) for name, model in pair.models.items()}}
+
+
+def time_networks(pipeline: Pipeline, batch: int, folder: Path) -> Tuple[Dict[str, List[float]], Dict[str, str]]:
+    """Of each network, one after the other, milliseconds of its batches, and the SHA-256 of the output that is written
+    into `folder`."""
+    times, outputs = {}, {}
+    owners = ((pipeline.finder, pipeline.detecting), (pipeline.poser, pipeline.posing))
+    for name, (network, thread) in zip(NETWORKS, owners):
+        times[name], rows = thread.submit(alone, network, batch).result()
+        outputs[name] = hashlib.sha256(rows.data).hexdigest()
+        write_file(make_folder(folder / name) / "0.bin", rows)
+    return times, outputs
 
 
 def alone(network: Any, batch: int) -> Tuple[List[float], np.ndarray]:

@@ -62,3 +62,28 @@ def test_stages_in_a_chain_run_at_once_in_order_and_bounded():
         met = in_order(second, lambda number: stage(number) if number < 19 else number,
                        in_order(first, lambda number: stage(number) if number > 0 else number, range(20)))
         assert list(met) == list(range(20))
+
+
+def test_two_networks_at_once_get_half_of_the_cores_each(small_cfg, monkeypatch):
+    """What their libraries say in the threads that run them, and no more than OMP_NUM_THREADS. With boxes that are
+    given, or one after another, that alone."""
+    torch, ort = pytest.importorskip("torch"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from prediction import pipeline as module
+    from prediction.arguments import complete, parse_args
+    from prediction.assembly import make_finder, make_poser
+
+    monkeypatch.setattr(module, "CORES", 6)
+    finder, poser = (make(complete(parse_args([])), False) for make in (make_finder, make_poser))
+    settings = module.Settings(lambda people, areas: people)
+    usual = torch.get_num_threads()
+    for detector, at_once, most, threads in ((finder, True, 8, 3), (finder, True, 2, 2), (None, True, 8, 8),
+                                             (finder, False, 8, 8)):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(most))
+        with module.Pipeline(detector, poser, settings, at_once=at_once) as opened:
+            assert opened.posing.submit(torch.get_num_threads).result() == threads
+            if detector:
+                session = detector.backend.session
+                assert isinstance(session, ort.InferenceSession)
+                assert session.get_session_options().intra_op_num_threads == threads
+    torch.set_num_threads(usual)

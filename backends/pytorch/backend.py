@@ -13,12 +13,14 @@ from backends.pytorch.cuda_graph import SLOTS, CudaRunner
 from backends.pytorch.options import ROOM
 from contract.errors import UserError
 from contract.files import PathLike
+from contract.threads import threads_wanted
 from networks.fastpose import PixelInput
 from networks.one_pass import OnePass
 from networks.registry import load_network
 
 PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 HALF = ("fp16", "bf16")
+THREADS = torch.get_num_threads()  # its own choice
 
 
 class Backend:
@@ -37,6 +39,7 @@ class Backend:
     def __init__(self, model: PathLike, device: Optional[str] = None, spec: Any = None, precision: str = "fp32",
                  cuda_graph: bool = True, one_pass: Optional[str] = None):
         self.device, self.dtype = _open_device(device or "cpu"), PRECISIONS[precision]
+        torch.set_num_threads(threads_wanted() or THREADS)  # of the process
         # TF32 keeps 10 bits of a float32's 23; a baseline keeps them all.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.input_dtype = np.dtype(spec.dtype)
