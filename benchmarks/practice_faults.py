@@ -16,7 +16,6 @@ from pose.heatmaps import flip_back, shift_clean
 from pose.skeleton import COCO17
 
 SIZE = (192, 256)  # of a crop, as OpenCV has it
-HEIGHT_OF_PEOPLE = 1.25  # the crop, over the person's box
 Plant = Callable[[World], np.ndarray]
 
 
