@@ -24,7 +24,7 @@ import numpy as np
 from contract.arguments import DEFAULT_CONFIG, HelpFormatter, at_least, parse
 from contract.bins import BinFolder, RowWriter
 from contract.errors import UserError, note
-from contract.files import make_folder, sha256_of_file, sha256_of_rows
+from contract.files import make_folder, read_json, sha256_of_file, sha256_of_rows
 from contract.locks import hold, reading
 from contract.manifest import Manifest
 from contract.memory import keep_freed_memory
@@ -68,6 +68,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
                         "(H, W, 3), a quarter of the bytes, for models that normalise their input")
     parser.add_argument("--batch", type=at_least(1), default=1, help="people per file; ais_bench needs 1")
     parser.add_argument("--limit", type=at_least(1), help="only the first LIMIT photos, by ascending id")
+    parser.add_argument("--only", help="only the photos whose ids this JSON list holds")
     parser.add_argument("--replace", action="store_true", help="remove bins that were made with other settings; "
                         "without it they are an error")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads that decode and crop")
@@ -82,12 +83,13 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def preprocess(dataroot: Path, output: Path, output_flip: Optional[Path], config: PoseSpec,
                detections_file: Optional[Path], batch: int = 1, limit: Optional[int] = None, replace: bool = False,
                workers: int = 1, images: Optional[Path] = None, annotations: Optional[Path] = None,
-               person: int = PERSON) -> Manifest:
+               person: int = PERSON, only: Optional[List[int]] = None) -> Manifest:
     """Write the bins of every person box into `output`. Write the mirrored bins into `output_flip`, unless that is
     None. Both folders get a manifest.
 
     With `detections_file` None the annotated boxes are used. Complete bins that were made with the same settings are
-    kept. `images` and `annotations` replace those of the data root.
+    kept. `images` and `annotations` replace those of the data root. `only` are ids of photos, in place of
+    the first `limit`.
     """
     release, photos = opencv_release(), open_photos(dataroot, images, annotations)
     if detections_file:
@@ -97,7 +99,7 @@ def preprocess(dataroot: Path, output: Path, output_flip: Optional[Path], config
     else:
         boxes, source = GROUND_TRUTH, annotations_path(annotations or dataroot)
         detections = annotated_boxes(source)
-    scored = None if limit is None else photos.first(limit)
+    scored = photos.first(limit) if limit and only is None else only
     if scored is not None:
         detections = detections.of_images(scored)
     if not len(detections):
@@ -222,7 +224,8 @@ def main() -> None:
     output_flip = Path(args.output_flip) if args.output_flip else None
     with reading(*filter(None, [detections_file])):
         preprocess(Path(args.dataroot), Path(args.output), output_flip, config, detections_file, args.batch,
-                   args.limit, args.replace, args.workers, args.images, args.annotations, args.person_category)
+                   args.limit, args.replace, args.workers, args.images, args.annotations, args.person_category,
+                   read_json(args.only, "list of photos") if args.only else None)
 
 
 if __name__ == "__main__":

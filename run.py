@@ -19,7 +19,7 @@ from typing import List, Sequence
 from contract.errors import DIFFERS, DONE
 from contract.files import make_folder, write_file
 from contract.stage import Stage
-from jobs import sweep, validation
+from jobs import quick, sweep, validation
 from jobs.arguments import check_files, parse_args, requirements_of
 from jobs.job import Job
 from jobs.plan import plan
@@ -67,7 +67,9 @@ def run_jobs(args: argparse.Namespace) -> int:
         if choice.several:
             print(f"runner: {choice.runner}{choice.reason}", flush=True)
     jobs = make_jobs(args, choices)
-    compared = validation.comparisons(jobs) if args.validate else []
+    if args.quick and args.plan:
+        jobs = [quick.part_of(job, 0) for job in jobs]
+    compared = validation.comparisons(jobs) if args.validate and not args.quick else []
     rendered = [*render(args), *render_calibration(args, jobs)]
     for photos in dict.fromkeys(job.calibration for job in jobs if is_calibrated(job)):
         print(f"int8 is calibrated on {photos}", flush=True)
@@ -80,6 +82,8 @@ def run_jobs(args: argparse.Namespace) -> int:
         return DONE
     with at_work(make_folder(args.work), args.quiet) as runner:
         runner.run(rendered)
+        if args.quick:
+            return quick.validate(jobs, runner)
         for job in jobs:
             *stages, last = plan(job)
             runner.run(stages)

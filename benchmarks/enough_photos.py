@@ -1,23 +1,21 @@
-"""Would a sequential test of AP be right, by simulation: how often it errs, and how much of the photos it needs.
+"""Is the sequential test of --quick right, by simulation: how often it errs, and how much of the photos it needs.
 
-    python3 benchmarks/enough_photos.py [--campaigns 1000]
+    python3 benchmarks/enough_photos.py [--photos 500 2000 5000] [--campaigns 10000] [--estimated 40]
+        [--pair NAME ANNOTATIONS KEYPOINTS KEYPOINTS ...]
 
-A campaign looks at some of the photos, then at more, and ends when AP of the other side is decided to lie within
-MARGIN of the reference's, or outside; else it looks at all, which decides without error. Two ways to choose photos:
-evenly, with a normal interval of the photos' influence on AP; and the crowded ones first (Poisson sampling
-proportional to people, as in Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992), with an interval
-that also holds what photos that nobody has seen can do at most (Bernstein's inequality). The looks share the error of
-5 % evenly.
+Differences of AP are planted in simulated results, most of them just outside of MARGIN, where a wrong yes is most
+likely. A campaign draws the photos as --quick does and looks as often. The parts of the photos in the difference are
+known here, so that 10,000 campaigns of 5,000 photos are possible; `--estimated` campaigns take them from the photos
+that were drawn, as --quick must. With --pair real results are drawn with replacement to so many photos, in place of
+simulated ones.
 """
 from __future__ import annotations
 
 import argparse
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from statistics import NormalDist
-from typing import Callable, List, NamedTuple, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -25,138 +23,195 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.ap_intervals import Population, make_population  # noqa: E402
 from contract.arguments import HelpFormatter, at_least, parse  # noqa: E402
+from contract.files import read_json  # noqa: E402
 from contract.tables import format_table  # noqa: E402
-from pose.bootstrap import _of_area  # noqa: E402
-from pose.matching import Matches  # noqa: E402
+from jobs.quick import parts_of  # noqa: E402
+from pose.annotations import load_annotations  # noqa: E402
+from pose.bootstrap import coco_numbers  # noqa: E402
+from pose.matching import Matches, load_truth, match_results  # noqa: E402
+from pose.sequential import MARGIN, Draw, decisions, draw_photos, judge, parts_of_difference  # noqa: E402
 
-MARGIN, ERROR = 0.003, 0.05
-LOOKS = (0.125, 0.25, 0.5)  # shares of the photos; the last look is at all of them
-PHOTOS, AT_ONCE = 2500, 50  # val2017 has 2,346 photos with annotated joints
-LOST = 1.5  # by how many people's share AP falls at most when one is lost: a hit less, and a false find more
-GRID = 0.0007  # by which AP jumps where the last recall passes one of the 101
-
-
-class Planted(NamedTuple):
-    """A pair of results whose difference of AP is known, and each photo's part in it: (I,), which add up to it."""
-
-    pair: Tuple[Matches, Matches]
-    people: np.ndarray
-    found: np.ndarray
-    parts: np.ndarray
-    truth: float
+AT_ONCE = 50  # campaigns
+Pair = Tuple[Matches, Matches]
+Change = Callable[[float], Population]
 
 
-def ap(matches: Matches, weights: np.ndarray) -> np.ndarray:
-    """(R, I) weights -> (R,) AP of all sizes."""
-    return _of_area(matches, 0, weights)[0].mean(axis=1)
+def pair_of(population: Population) -> Pair:
+    return population.of(np.arange(population.wanted.shape[1]))
 
 
-def influence(matches: Matches) -> np.ndarray:
-    """(I,) derivative of the area under the curves by a photo's weight, without the grid of 101 recalls: a hit adds its
-    precision, and moves that of the hits behind it; each annotated person takes his share of all."""
-    wanted, parts = matches.wanted[0], np.zeros(matches.wanted.shape[1])
-    total = wanted.sum()
-    for hit in matches.hit[0]:
-        rank = np.arange(1, len(hit) + 1)
-        precision = np.cumsum(hit) / rank
-        behind = np.cumsum((hit / rank)[::-1])[::-1]  # a hit more raises every later precision by 1 / rank
-        lowered = np.cumsum((hit * precision / rank)[::-1])[::-1]  # a result more lowers it by precision / rank
-        parts += np.bincount(matches.image, hit * (precision + behind) - lowered, len(parts)) / total
-        parts -= wanted * (hit * precision).sum() / total ** 2
-    return parts / len(matches.hit[0])
+def area_difference(pair: Pair) -> float:
+    """Of the areas under the curves."""
+    return float(parts_of_difference(*pair, np.ones(pair[0].wanted.shape[1])).sum())
 
 
-def plant(population: Population, change: Callable[[float], Population], difference: float) -> Planted:
-    """Change the other side as much as makes AP fall by `difference`, as closely as it can be from above."""
-    everything = np.ones((1, PHOTOS))
-    reference = float(ap(population.of(np.arange(PHOTOS))[0], everything)[0])
+def just_beyond(change: Change, difference: float) -> Pair:
+    """The least change that makes AP fall by `difference`; the whole change, where that is not enough."""
     low, high = 0.0, 1.0
-    for _ in range(25):
+    for _ in range(18):
         middle = (low + high) / 2
-        fall = reference - float(ap(change(middle).of(np.arange(PHOTOS))[1], everything)[0])
-        low, high = (middle, high) if fall < difference else (low, middle)
-    pair = change(high if difference else 0.0).of(np.arange(PHOTOS))
-    truth = float(ap(pair[1], everything)[0]) - reference
-    return Planted(pair, pair[0].wanted[0], np.bincount(pair[0].image, minlength=PHOTOS),
-                   influence(pair[1]) - influence(pair[0]), truth)
+        low, high = (middle, high) if area_difference(pair_of(change(middle))) > -difference else (low, middle)
+    return pair_of(change(high))
 
 
 def spread(population: Population, amount: float) -> Population:
     """All OKS a little lower, with noise of the same size."""
-    rng = np.random.default_rng(5)
-    noise = rng.normal(0, 0.2 * amount, len(population.oks[0])) if amount else 0
+    noise = np.random.default_rng(5).normal(0, 0.2 * amount, len(population.oks[0]))
     return population._replace(oks=(population.oks[0], np.clip(population.oks[0] - 0.2 * amount + noise, 0, 1)))
 
 
-def crowds_lost(population: Population, amount: float) -> Population:
-    """Nobody is found on the most crowded photos, the last of them in part."""
-    order = np.argsort(-np.bincount(population.photo, minlength=PHOTOS), kind="stable")
-    lost = np.nonzero(np.isin(population.photo, order[:40]))[0]
-    lost = lost[np.argsort(np.argsort(order)[population.photo[lost]], kind="stable")][:round(amount * len(lost))]
-    oks = population.oks[0].copy()
-    oks[lost] = 0
+def lost(population: Population, rows: np.ndarray, amount: float) -> Population:
+    """The first of the results `rows` find nobody; their scores stay."""
+    oks = population.oks[1].copy()
+    oks[rows[:round(amount * len(rows))]] = 0
     return population._replace(oks=(population.oks[0], oks))
 
 
-def evenly(planted: Planted, share: float) -> Tuple[np.ndarray, float]:
-    """(I,) chance of a photo to be looked at, and what unseen photos are granted."""
-    return np.full(PHOTOS, share), 0.0
+def false_finds_first(population: Population, amount: float) -> Population:
+    """False finds get the highest scores, one in each of some photos."""
+    rows = np.nonzero(population.oks[0] < 0.45)[0][::-1]
+    scores = population.scores[1].copy()
+    scores[rows[:round(0.02 * amount * len(rows))]] += 10
+    return population._replace(scores=(population.scores[0], scores))
 
 
-def crowded_first(planted: Planted, share: float) -> Tuple[np.ndarray, float]:
-    size = np.maximum(planted.people, 1)
-    low, high = 0.0, 2.0
-    for _ in range(40):
-        rate = (low + high) / 2
-        low, high = (rate, high) if np.minimum(rate * size, 1).mean() < share else (low, rate)
-    rare = LOST / planted.people.sum() / rate if np.minimum(rate * size, 1).min() < 1 else 0.0
-    return np.minimum(rate * size, 1), rare * np.log(len(LOOKS) / ERROR)
+def on_photos(population: Population, count: int) -> np.ndarray:
+    """Results on so many photos, which together hold about as many people as must be lost."""
+    people = population.wanted[0]
+    wanted = 1.3 * MARGIN * people.sum() / count
+    chosen = np.argsort(np.abs(people - max(wanted, 1)), kind="stable")[:count]
+    return np.nonzero(np.isin(population.photo, chosen))[0]
 
 
-def campaigns(planted: Planted, way: Callable, grid: float, seed: int) -> np.ndarray:
-    """(AT_ONCE, 3): whether it erred, the share of photos and the share of crops that it took."""
-    drawn = np.random.default_rng(seed).random((AT_ONCE, PHOTOS))  # the same for all looks: more join, none leaves
-    z, decided, result = NormalDist().inv_cdf(1 - ERROR / len(LOOKS)), np.zeros(AT_ONCE, bool), np.ones((AT_ONCE, 3))
-    result[:, 0] = 0
-    for share in LOOKS:
-        rows = np.nonzero(~decided)[0]
-        if not len(rows):
-            break
-        chance, unseen = way(planted, share)
-        seen = drawn[rows] < chance
-        weights = np.where(seen, 1 / chance, 0).astype(np.float32)
-        found = ap(planted.pair[1], weights) - ap(planted.pair[0], weights)
-        spent = ((weights * planted.parts) ** 2 * (1 - chance)).sum(axis=1)
-        half = z * np.sqrt(spent) + unseen + grid
-        within, outside = np.abs(found) + half < MARGIN, np.abs(found) - half > MARGIN
-        wrong = within if abs(planted.truth) >= MARGIN else outside
-        values = np.stack([wrong, seen.mean(axis=1), seen @ planted.found / planted.found.sum()], axis=1)
-        ends = within | outside
-        result[rows[ends]], decided[rows[ends]] = values[ends], True
-    return result
+def planted(photos: int) -> Iterator[Tuple[str, Pair]]:
+    plain = make_population(photos, 3, 0.0, 0.0)
+    yield "none", pair_of(plain)
+    yield "rounding", pair_of(make_population(photos, 3, 0.002, 0.0))
+    yield "noise of 0.005 in OKS", pair_of(make_population(photos, 3, 0.005, 0.0))
+    for difference in (0.0015, MARGIN, 0.006, 0.02):
+        yield "spread", just_beyond(partial(spread, plain), difference)
+    for count in (1, 5, 20, photos // 100):
+        yield f"lost on {count} photos", just_beyond(partial(lost, plain, on_photos(plain, count)), MARGIN)
+    crowded = np.argsort(-np.bincount(plain.photo)[plain.photo], kind="stable")
+    yield "crowds lost", just_beyond(partial(lost, plain, crowded[:200]), MARGIN)
+    surest = np.argsort(-plain.scores[0], kind="stable")
+    alone = surest[np.bincount(plain.photo)[plain.photo[surest]] == 1]
+    yield "surest people lost", just_beyond(partial(lost, plain, surest[:200]), MARGIN)
+    yield "surest lost, alone on theirs", just_beyond(partial(lost, plain, alone[:200]), MARGIN)
+    found = just_beyond(partial(lost, plain, on_photos(plain, 20)), MARGIN)
+    yield "found on 20 photos", (found[1], found[0])
+    yield "false finds first", just_beyond(partial(false_finds_first, plain), MARGIN)
+    small = spread(plain, 0.008)
+    half = area_difference(pair_of(small))
+    small = small if half > -MARGIN else plain
+    yield "many small, few large", just_beyond(partial(lost, small, on_photos(plain, 5)), MARGIN)
+
+
+def real_pair(annotations: str, a: str, b: str) -> Pair:
+    truth = load_truth(load_annotations(annotations), None)
+    sides = [match_results(truth, read_json(path, "keypoints")) for path in (a, b)]
+    return sides[0], sides[1]
+
+
+def drawn_with_replacement(pair: Pair, count: int) -> Pair:
+    photos = np.random.default_rng(2).integers(pair[0].wanted.shape[1], size=count)
+    return repeated(pair[0], photos), repeated(pair[1], photos)
+
+
+def repeated(matches: Matches, photos: np.ndarray) -> Matches:
+    """Photos (n,) of those of `matches`, each a new one."""
+    order = np.argsort(photos, kind="stable")
+    times = np.bincount(photos, minlength=matches.wanted.shape[1])
+    first, many = np.cumsum(times) - times, times[matches.image]
+    rows = np.repeat(np.arange(len(many)), many)
+    copy = np.arange(len(rows)) - np.repeat(np.cumsum(many) - many, many)
+    return Matches(order[first[matches.image[rows]] + copy], matches.hit[..., rows], matches.counts[..., rows],
+                   matches.wanted[:, photos])
+
+
+def of_photos(matches: Matches, photos: np.ndarray) -> Matches:
+    """Those on some photos, in ascending order."""
+    place = np.full(matches.wanted.shape[1], -1)
+    place[photos] = np.arange(len(photos))
+    rows = np.nonzero(place[matches.image] >= 0)[0]
+    return Matches(place[matches.image[rows]], matches.hit[..., rows], matches.counts[..., rows],
+                   matches.wanted[:, photos])
+
+
+class Outcome(NamedTuple):
+    """(C,) of campaigns: answers (1 within, -1 not, 0 all photos used), shares of photos and of their people."""
+
+    answer: np.ndarray
+    photos: np.ndarray
+    people: np.ndarray
+
+
+def draw_for(pair: Pair, seed: int) -> Draw:
+    photos = pair[0].wanted.shape[1]
+    boxes = np.maximum(*(np.bincount(side.image, minlength=photos) for side in pair))
+    return draw_photos(pair[0].wanted[0], boxes, seed)
+
+
+def known_parts(pair: Pair, campaigns: int) -> Outcome:
+    parts, draw = parts_of_difference(*pair, np.ones(pair[0].wanted.shape[1])), draw_for(pair, 0)
+    used, rng, outcomes = draw.order, np.random.default_rng(1), []
+    ends = np.array([end for _, end in parts_of(len(used))][:-1], int) - 1
+    for _ in range(-(-campaigns // AT_ONCE)):
+        order = used[np.argsort(rng.exponential(size=(AT_ONCE, len(used))) / draw.size[used], axis=1)]
+        share = draw.size[order] / draw.size[used].sum()
+        within, outside = (rows[:, ends] for rows in decisions(parts[order], share, draw.least))
+        ended = np.append(within | outside, np.ones((AT_ONCE, 1), bool), axis=1).argmax(axis=1)
+        answers = np.append(np.where(within, 1, -1), np.zeros((AT_ONCE, 1), int), axis=1)
+        rows, last = np.arange(AT_ONCE), np.append(ends, len(used) - 1)[ended]
+        outcomes.append((answers[rows, ended], (last + 1) / len(used), np.cumsum(share, axis=1)[rows, last]))
+    return Outcome(*map(np.concatenate, zip(*outcomes)))
+
+
+def estimated_parts(pair: Pair, campaigns: int) -> Outcome:
+    """As --quick does."""
+    outcomes = []
+    for seed in range(campaigns):
+        draw = draw_for(pair, seed)
+        for _, end in parts_of(len(draw.order)):
+            seen = np.sort(draw.order[:end])
+            within = judge(of_photos(pair[0], seen), of_photos(pair[1], seen), draw, end).within
+            if within is not None:
+                break
+        answer = 0 if end == len(draw.order) else 1 if within else -1
+        outcomes.append((answer, end / len(draw.order), draw.size[seen].sum() / draw.size.sum()))
+    return Outcome(*map(np.array, zip(*outcomes)))
+
+
+def erred(outcome: Outcome, difference: float) -> str:
+    return f"{100 * (outcome.answer == (1 if abs(difference) >= MARGIN else -1)).mean():.2f} %"
+
+
+def cells(outcome: Outcome) -> List[str]:
+    return [*(f"{100 * (outcome.answer == answer).mean():.0f} %" for answer in (1, -1)),
+            *(f"{100 * np.median(share):.0f} %" for share in outcome[1:])]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=HelpFormatter)
-    parser.add_argument("--campaigns", type=at_least(AT_ONCE), default=1000, help="of each row")
+    parser.add_argument("--photos", type=at_least(100), nargs="+", default=[500, 2000, 5000], help="in all")
+    parser.add_argument("--campaigns", type=at_least(AT_ONCE), default=10000, help="of each row")
+    parser.add_argument("--estimated", type=at_least(1), default=40, help="campaigns with estimated parts")
+    parser.add_argument("--pair", nargs=4, action="append", default=[], metavar="WORD", help="name of two real "
+                        "results, their annotations, and the keypoints.json of both")
     args = parse(parser, None)
-    population = make_population(PHOTOS, 11, 0.0, 0.0)
-    ways = {"evenly": (evenly, 0.0), "evenly, and the grid": (evenly, GRID),
-            "crowded first, and the grid": (crowded_first, GRID)}
-    rows: List[List[str]] = []
-    with ProcessPoolExecutor() as pool:
-        for shape, change in (("spread", spread), ("crowds lost", crowds_lost)):
-            for difference in (0.003, 0.0, 0.0045, 0.0015, 0.01):
-                planted = plant(population, partial(change, population), difference)
-                for name, (way, grid) in ways.items():
-                    runs = range(args.campaigns // AT_ONCE)
-                    done = np.concatenate(list(pool.map(partial(campaigns, planted, way, grid), runs, chunksize=4)))
-                    shares = np.median(done[:, 1:], axis=0)
-                    rows.append([shape, f"{planted.truth:+.5f}", name, f"{100 * done[:, 0].mean():.1f} %",
-                                 *(f"{100 * one:.0f} %" for one in shares)])
-                    print(rows[-1], flush=True)
-    print(format_table(["fault", "true difference", "photos are looked at", "erred", "median share of photos",
-                        "of crops"], rows))
+    pairs: Dict[str, Pair] = {name: real_pair(*files) for name, *files in args.pair}
+    head = ["photos", "fault", "difference: area", "COCO's AP", "erred", "by COCO's AP", "within", "not within", "photos, median",
+            "people, median", "estimated: erred", "within", "not within", "photos", "people"]
+    for photos in args.photos:
+        rows = []
+        real = ((name, drawn_with_replacement(pair, photos)) for name, pair in pairs.items())
+        for name, pair in real if pairs else planted(photos):
+            area, (a, b) = round(area_difference(pair), 7), (coco_numbers(side)["AP"] for side in pair)
+            known, estimated = known_parts(pair, args.campaigns), estimated_parts(pair, args.estimated)
+            rows.append([photos, name, f"{area + 0.0:+.5f}", f"{b - a:+.5f}", erred(known, area), erred(known, b - a),
+                         *cells(known), erred(estimated, area), *cells(estimated)])
+            print(*rows[-1], sep=" | ", flush=True)
+        print(format_table(head, rows), flush=True)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ ANNOTATED, DETECTED = "annotated", "detected"
 # A target takes those of its room.
 OF_TARGETS = ("runner", "precision", "float_layers", "device", "gears", "precision_mode")
 OF_SWEEP = ("photographs", "repeat")
-NOT_OF_SWEEP = ("targets", "validate", "images", "annotations", "model", "detector_model", "detections",
+NOT_OF_SWEEP = ("targets", "validate", "quick", "images", "annotations", "model", "detector_model", "detections",
                 "gt_boxes", "person_class", "person_category", "boxes", "limit", "uint8", "one_pass", "no_flip",
                 "calibration", "distributed", "workers", "runner", "precision", "float_layers", "gears",
                 "precision_mode")
@@ -91,6 +91,9 @@ def _add_what_to_do(group: Any) -> None:
                             f"{','.join(map(str, SWEEP_BATCHES))})")
     group.add_argument("--validate", action="store_true", help="compare every target with PyTorch, on the same bins; "
                        "the table is also in WORK/validation.md")
+    group.add_argument("--quick", action="store_true", help="with --validate: only decide whether the AP of every "
+                       "target lies within 0.003 of PyTorch's, with an error of 5 %%, from no more photos than that "
+                       "takes. The table is also in WORK/validation_quick.md")
     group.add_argument("--check", action="store_true", help="only examine the machine")
     group.add_argument("--plan", action="store_true", help="only print the stages, what they read and what they write")
     group.add_argument("--quiet", action="store_true", help="print only the table, without progress bars and stages")
@@ -218,11 +221,14 @@ def check(args: argparse.Namespace) -> None:
     for one, other in (("model", "checkpoint"), ("detector_model", "weights"), ("gt_boxes", "detections"),
                        ("gt_boxes", "boxes"), ("validate", "model"), ("validate", "images"),
                        ("validate", "annotations"), ("deploy_cfg", "precision"), ("person_class", "detections"),
-                       ("person_class", "detector_model"), ("person_class", "gt_boxes")):
+                       ("person_class", "detector_model"), ("person_class", "gt_boxes"), ("quick", "limit")):
         if {one, other} <= given:
             raise UserError(f"--{one} and --{other} do not go together")
     for one in {"detections", "person_class"} & given if args.boxes and DETECTED not in args.boxes else ():
         raise UserError(f"--{one} and --boxes annotated do not go together")
+    if args.quick and (not args.validate or len(set(args.boxes or ())) > 1):
+        raise UserError("--quick needs --validate, and one kind of --boxes: it decides whether the AP of every target "
+                        "lies near PyTorch's")
     if "person_category" in given and not args.detections:
         raise UserError("--person_category needs --detections: it names one of the categories of that file")
 

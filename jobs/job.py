@@ -25,8 +25,9 @@ class Job:
     or `detector_model`, unless the boxes are `annotated`. People are class `person_class` of the weights, and category
     `person_category` of the detections; None is what these stages take themselves. A `model` runs unchanged and needs
     no checkpoint. `shared_models` is a folder where several jobs build theirs, so that equal ones are built once.
-    `label` tells apart jobs in one work folder that differ in their boxes, `variant` those that differ in the precision
-    of their models. A model of `one_pass` takes bytes, mirrors them itself and gives keypoints. int8 is calibrated on
+    `only` lists the photos of a job that is a part of another: it gets no score. `label` tells apart jobs in one work
+    folder that differ in their boxes or photos, `variant` those that differ in the precision of their models. A model
+    of `one_pass` takes bytes, mirrors them itself and gives keypoints. int8 is calibrated on
     `calibration`, photos or bins, unless the `model` is `quantized` already. `cluster` are the options of
     cluster/parts.py, which shares the work of devices out; without Ray there are none. `options` are those of the
     target: device, ...
@@ -48,6 +49,7 @@ class Job:
     person_category: Optional[int] = None
     annotated: bool = False
     limit: Optional[int] = None
+    only: Optional[Path] = None
     dtype: str = FLOAT32
     model: Optional[Path] = None
     shared_models: Optional[Path] = None

@@ -37,6 +37,7 @@ def preprocess(job: Job) -> Stage:
     if job.mirrors:
         mirrored = ("--output_flip", job.bins(True))
         leaves.append(job.bins(True))
+    only = ("--only", job.only) if job.only else ()
     boxes: List[object] = ["--gt_boxes"]
     if not job.annotated and (job.detections or find_people(job)):
         boxes = ["--detections", people]
@@ -48,11 +49,13 @@ def preprocess(job: Job) -> Stage:
         reads += [job.weights, job.yolo_cfg]
         leaves.append(people)
     return stage("preprocess.py", *job.photos(), "--output", job.bins(), *mirrored, "--dtype", job.dtype, "--cfg",
-                 job.cfg, *boxes, *job.limited(), "--replace", reads=[*reads, job.cfg], leaves=leaves)
+                 job.cfg, *boxes, *job.limited(), *only, "--replace", reads=[*reads, job.cfg], leaves=leaves)
 
 
 def postprocess(job: Job) -> Stage:
-    options = ("--dump_dir_flip", job.dumps(True)) if job.mirrors else ("--output", job.score)
+    options: Tuple[object, ...] = ("--dump_dir_flip", job.dumps(True)) if job.mirrors else ("--output", job.score)
+    if job.only:
+        options += ("--no_score",)
     return stage("postprocess.py", "--dataroot", job.dataroot, *job.truth(), "--manifest", job.manifest,
                  "--dump_dir", job.dumps(), *options, "--cfg", job.cfg, reads=(job.manifest, job.cfg, *job.all_dumps),
                  leaves=(job.score / "keypoints.json", job.metrics))
