@@ -126,6 +126,13 @@ def preprocess(dataroot: Path, output: Path, output_flip: Optional[Path], config
     return manifest
 
 
+def read_ids(path: str) -> List[int]:
+    ids = read_json(path, "list of photos")
+    if not isinstance(ids, list) or not ids or set(map(type, ids)) != {int}:
+        raise UserError(f"{path}: is {ids!r:.60}, expected a list of ids of photos")
+    return ids
+
+
 def annotated_boxes(annotations_file: Path) -> Detections:
     """The annotated boxes. A note says how many people are left out because they have no usable box."""
     annotations = load_annotations(annotations_file)
@@ -225,7 +232,7 @@ def main() -> None:
     with reading(*filter(None, [detections_file])):
         preprocess(Path(args.dataroot), Path(args.output), output_flip, config, detections_file, args.batch,
                    args.limit, args.replace, args.workers, args.images, args.annotations, args.person_category,
-                   read_json(args.only, "list of photos") if args.only else None)
+                   read_ids(args.only) if args.only else None)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import List, Sequence
 from contract.errors import DIFFERS, DONE
 from contract.files import make_folder, write_file
 from contract.stage import Stage
-from jobs import quick, sweep, validation
+from jobs import sweep, validation
 from jobs.arguments import check_files, parse_args, requirements_of
 from jobs.job import Job
 from jobs.plan import plan
@@ -67,14 +67,18 @@ def run_jobs(args: argparse.Namespace) -> int:
         if choice.several:
             print(f"runner: {choice.runner}{choice.reason}", flush=True)
     jobs = make_jobs(args, choices)
-    if args.quick and args.plan:
-        jobs = [quick.part_of(job, 0) for job in jobs]
+    planned = jobs
     compared = validation.comparisons(jobs) if args.validate and not args.quick else []
     rendered = [*render(args), *render_calibration(args, jobs)]
+    if args.quick:
+        from jobs import quick  # it needs packages, and this file is read before there are any
+
+        people, jobs = quick.with_people(jobs)
+        rendered, planned = [*rendered, *people], [quick.part_of(job, 0) for job in jobs]
     for photos in dict.fromkeys(job.calibration for job in jobs if is_calibrated(job)):
         print(f"int8 is calibrated on {photos}", flush=True)
     if args.plan:
-        print_plan([*machine_checks(jobs), *rendered, *(one for job in jobs for one in plan(job)), *compared])
+        print_plan([*machine_checks(jobs), *rendered, *(one for job in planned for one in plan(job)), *compared])
         return DONE
     with Runner(quiet=args.quiet) as runner:  # hours are lost when the last target turns out to be ill
         runner.run(machine_checks(jobs))

@@ -26,9 +26,8 @@ COLUMNS = ("target", "batch", f"AP within {MARGIN} of PyTorch's", "difference of
 
 
 def validate(jobs: Sequence[Job], runner: Runner) -> int:
-    """Run the jobs on part after part of the photos until all are decided. Print the table and leave it in the work
-    folder. Returns the exit code."""
-    jobs = with_people(jobs, runner)
+    """Run the jobs, whose boxes are known, on part after part of the photos until all are decided. Print the table and
+    leave it in the work folder. Returns the exit code."""
     annotations = load_annotations(jobs[0].dataroot)
     ids, draw = sorted(annotations.images), draw_of(annotations, jobs[0])
     pairs = [(reference, job) for reference, others in by_batch(jobs) for job in others]
@@ -52,13 +51,14 @@ def validate(jobs: Sequence[Job], runner: Runner) -> int:
     return report([(job, decisions[job.dumps().name]) for _, job in pairs], draw)
 
 
-def with_people(jobs: Sequence[Job], runner: Runner) -> List[Job]:
-    """The jobs with their boxes known: they tell what a photo can do to AP before it is looked at."""
+def with_people(jobs: List[Job]) -> Tuple[List[Stage], List[Job]]:
+    """What finds people on all photos, and the jobs that go on with them: their number tells what a photo can do to AP
+    before it is looked at."""
     first = jobs[0]
     if first.annotated or first.detections:
-        return list(jobs)
-    runner.run(find_people(first) or [first.detect("onnxruntime")])
-    return [dataclasses.replace(job, detections=first.found_people) for job in jobs]
+        return [], jobs
+    return (find_people(first) or [first.detect("onnxruntime")],
+            [dataclasses.replace(job, detections=first.found_people) for job in jobs])
 
 
 def draw_of(annotations: Annotations, job: Job) -> Draw:

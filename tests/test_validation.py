@@ -78,3 +78,41 @@ def test_a_device_that_differs_is_said_and_is_the_exit_code(validate, validated)
 def test_usage(arguments, hint):
     finished = run(ENVIRONMENT, "scripts/validate.sh", *arguments)
     assert finished.returncode == 2 and hint in finished.stderr
+
+
+PARTS_OF_ONE = "import sys, jobs.quick, run; jobs.quick.LEAST_PHOTOS = 1; sys.exit(run.main())"
+
+
+def quick(work: Path, *options: str):
+    """Of three photos, one by one: too few to decide before all are used."""
+    return run(ENVIRONMENT, "-c", PARTS_OF_ONE, "--targets", "cpu", "--validate", "--quick", "--gt_boxes",
+               "--checkpoint", ROOT / "demo/fastpose_small.pth", "--config", "configs/demo_fastpose.yaml",
+               "--dataroot", work.parent / "data", "--batch", "4", "--work", work, *options)
+
+
+def test_quick_goes_through_parts_continues_and_says_what_it_is(validate):
+    work = validate.work.parent / "quick"
+    output = done(quick(work))
+    table = (work / "validation_quick.md").read_text()
+    assert table in output and "1 of 1 decided" in output and "is no AP" in " ".join(table.split())
+    row = dict(zip(cells(table.splitlines()[0]), cells(table.splitlines()[2])))
+    assert row["target"] == "cpu" and row["AP within 0.003 of PyTorch's"] == "yes"
+    assert row["photos used"] == "3 of 3 (100%)" and "AP" not in row
+    photos = [json.loads((work / f"photos_quick{number}.json").read_text()) for number in range(3)]
+    assert [len(one) for one in photos] == [1, 1, 1] and len({one[0] for one in photos}) == 3
+    bins = {one["image_id"] for number in range(3)
+            for one in json.loads((work / f"results/cpu_bs4_quick{number}_score/keypoints.json").read_text())}
+    assert bins == {one[0] for one in photos}
+    for dump in sorted((work / "results").glob("cpu_bs4_quick2*/*.bin")):
+        dump.write_bytes(bytes(dump.stat().st_size))  # a device at fault: nobody is found on a photo
+    again = quick(work)
+    assert again.returncode == 1 and "| NO |" in again.stdout
+    record = json.loads((work / "validation_quick.json").read_text())
+    assert record["seed"] == 0 and record["targets"][0]["exact"] and record["targets"][0]["difference"] < -0.05
+
+
+@pytest.mark.parametrize("options, hint", [(["--quick"], "--quick needs --validate"),
+                                           (["--quick", "--validate", "--limit", "2"], "--quick and --limit")])
+def test_quick_asks_for_what_it_needs(options, hint):
+    finished = run(ENVIRONMENT, "run.py", "--targets", "cpu", "--demo", *options)
+    assert finished.returncode == 2 and hint in finished.stderr
