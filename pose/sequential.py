@@ -18,7 +18,7 @@ from typing import NamedTuple, Optional, Tuple
 import numpy as np
 
 from pose.bootstrap import coco_numbers
-from pose.matching import THRESHOLDS, Matches
+from pose.matching import MOST_RESULTS, THRESHOLDS, Matches
 
 MARGIN, ERROR = 0.003, 0.05
 # By how many people's share AP falls at most where one is lost: 2 on a perfect curve, as a hit is gone and a false find
@@ -53,8 +53,8 @@ class Draw(NamedTuple):
 
 def draw_photos(people: np.ndarray, boxes: np.ndarray, seed: int) -> Draw:
     """(I,) annotated people and boxes of each photo -> an order in which each next photo is drawn in proportion to its
-    size: the half of a person that is lost, and the half of a false find."""
-    size = (people + boxes) / 2
+    size. Half of what a lost person costs is the hit that is gone, half is the false find that has come."""
+    size = (people + np.minimum(boxes, MOST_RESULTS)) / 2
     with np.errstate(divide="ignore"):
         clock = np.random.default_rng(seed).exponential(size=len(size)) / size  # never, where nobody is
     return Draw(np.argsort(clock, kind="stable")[:np.count_nonzero(size)], size, clock, int(people.sum()))
