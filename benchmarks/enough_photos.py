@@ -40,9 +40,18 @@ def pair_of(population: Population) -> Pair:
     return population.of(np.arange(population.wanted.shape[1]))
 
 
+def area(matches: Matches) -> float:
+    """Under the curves of all thresholds: every hit counts as the highest precision from there on."""
+    total = 0.0
+    for hit in matches.hit[0]:
+        at = np.nonzero(hit)[0]
+        precision = np.arange(1, len(at) + 1) / (at + 1)
+        total += np.maximum.accumulate(precision[::-1]).sum()
+    return total / matches.wanted[0].sum() / len(matches.hit[0])
+
+
 def area_difference(pair: Pair) -> float:
-    """Of the areas under the curves."""
-    return float(parts_of_difference(*pair, np.ones(pair[0].wanted.shape[1])).sum())
+    return area(pair[1]) - area(pair[0])
 
 
 def just_beyond(change: Change, difference: float) -> Pair:
@@ -152,8 +161,8 @@ def draw_for(pair: Pair, seed: int) -> Draw:
     return draw_photos(pair[0].wanted[0], boxes, seed)
 
 
-def known_parts(pair: Pair, campaigns: int) -> Outcome:
-    parts, draw = parts_of_difference(*pair, np.ones(pair[0].wanted.shape[1])), draw_for(pair, 0)
+def known_parts(pair: Pair, parts: np.ndarray, campaigns: int) -> Outcome:
+    draw = draw_for(pair, 0)
     used, rng, outcomes = draw.order, np.random.default_rng(1), []
     ends = np.array([end for _, end in parts_of(len(used))][:-1], int) - 1
     for _ in range(-(-campaigns // AT_ONCE)):
@@ -200,16 +209,17 @@ def main() -> None:
                         "results, their annotations, and the keypoints.json of both")
     args = parse(parser, None)
     pairs: Dict[str, Pair] = {name: real_pair(*files) for name, *files in args.pair}
-    head = ["photos", "fault", "difference: area", "COCO's AP", "erred", "by COCO's AP", "within", "not within",
-            "photos, median", "people, median", "estimated: erred", "within", "not within", "photos", "people"]
+    head = ["photos", "fault", "difference: area", "its parts", "COCO's AP", "erred", "by COCO's AP", "within",
+            "not within", "photos, median", "people, median", "estimated: erred", "within", "not within", "photos", "people"]
     for photos in args.photos:
         rows = []
         real = ((name, drawn_with_replacement(pair, photos)) for name, pair in pairs.items())
         for name, pair in real if pairs else planted(photos):
-            area, (a, b) = round(area_difference(pair), 7), (coco_numbers(side)["AP"] for side in pair)
-            known, estimated = known_parts(pair, args.campaigns), estimated_parts(pair, args.estimated)
-            rows.append([photos, name, f"{area + 0.0:+.5f}", f"{b - a:+.5f}", erred(known, area), erred(known, b - a),
-                         *cells(known), erred(estimated, area), *cells(estimated)])
+            parts = parts_of_difference(*pair, np.ones(photos))
+            under, (a, b) = area_difference(pair), (coco_numbers(side)["AP"] for side in pair)
+            known, estimated = known_parts(pair, parts, args.campaigns), estimated_parts(pair, args.estimated)
+            rows.append([photos, name, *(f"{one:+.5f}" for one in (under, parts.sum(), b - a)), erred(known, under),
+                         erred(known, b - a), *cells(known), erred(estimated, under), *cells(estimated)])
             print(*rows[-1], sep=" | ", flush=True)
         print(format_table(head, rows), flush=True)
 
