@@ -210,7 +210,8 @@ def main() -> None:
     args = parse(parser, None)
     pairs: Dict[str, Pair] = {name: real_pair(*files) for name, *files in args.pair}
     head = ["photos", "fault", "difference: area", "its parts", "COCO's AP", "erred", "by COCO's AP", "within",
-            "not within", "photos, median", "people, median", "estimated: erred", "within", "not within", "photos", "people"]
+            "not within", "photos, median", "people, median", "estimated: erred", "within", "not within", "photos",
+            "people"]
     for photos in args.photos:
         rows = []
         real = ((name, drawn_with_replacement(pair, photos)) for name, pair in pairs.items())
