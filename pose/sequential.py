@@ -24,6 +24,7 @@ MARGIN, ERROR = 0.003, 0.05
 # By how many people's share AP falls at most where one is lost: 2 on a perfect curve, as a hit is gone and a false find
 # has come; more on a curve that falls, where the people of the highest scores are lost (benchmarks/enough_photos.py).
 WORTH = 3.5
+MISSED = 0.05  # of a difference, by which its parts may miss it
 MOST = 0.95  # of the stake that could be lost is bet at most
 ALL_SIZES = 0  # of AREAS
 
@@ -82,7 +83,7 @@ def judge(a: Matches, b: Matches, draw: Draw, count: int) -> Decision:
 
 def parts_of_difference(a: Matches, b: Matches, weights: np.ndarray) -> np.ndarray:
     """(I,) what each photo adds to the difference b - a of AP, where photo i stands for `weights[i]` photos; together
-    they are the difference, but for 1 % of it (benchmarks/enough_photos.py).
+    they are the difference, but for MISSED of it at most (benchmarks/enough_photos.py measures that).
 
     AP changes from a to b along results of which a count less and less and b more and more; halfway its derivative by
     each result is taken. Results meet by their ranks, so a change of all scores that keeps their order adds nothing.
@@ -128,9 +129,9 @@ def decisions(parts: np.ndarray, share: np.ndarray, least: float) -> Tuple[np.nd
     """(..., n) parts of what was drawn, and (..., I) shares by which all were, in the order of the draw -> (..., n)
     whether the parts up to there decide that the difference lies within MARGIN, and whether, that it does not."""
     share = share[..., :parts.shape[-1]]
-    low, high = (log_stake(side * parts, share, -MARGIN, least) for side in (1, -1))
+    low, high = (log_stake(side * parts, share, (MISSED - 1) * MARGIN, least) for side in (1, -1))
     within = np.minimum(low, high) >= -np.log(ERROR)  # where the one is false, the other is true
-    outside = np.maximum(*(log_stake(side * parts, share, MARGIN, least) for side in (1, -1)))
+    outside = np.maximum(*(log_stake(side * parts, share, (1 + MISSED) * MARGIN, least) for side in (1, -1)))
     return within, outside >= -np.log(ERROR / 2)  # either may err
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pose.bootstrap import coco_numbers
 from pose.matching import THRESHOLDS, Matches
-from pose.sequential import ERROR, MARGIN, decisions, draw_photos, judge, log_stake, parts_of_difference
+from pose.sequential import ERROR, MARGIN, MISSED, decisions, draw_photos, judge, log_stake, parts_of_difference
 
 
 def matches(photos: int, seed: int, worse: float) -> Matches:
@@ -90,7 +90,7 @@ def test_no_stake_is_expected_to_grow_where_what_is_bet_against_is_true(most):
 def test_equal_results_are_decided_once_lost_photos_would_have_been_seen(photos, lost):
     """Photos of one person: the chance that n draws miss all of those that hold the difference is hypergeometric."""
     parts, share = np.zeros(photos), np.full(photos, 1 / photos)
-    within, outside = decisions(parts, share, MARGIN * photos / lost)
+    within, outside = decisions(parts, share, (1 - MISSED) * MARGIN * photos / lost)
     needed = int(within.argmax()) + 1
     missed = math.comb(photos - lost, needed) / math.comb(photos, needed)
     assert 0.5 * ERROR < missed <= ERROR
@@ -98,14 +98,14 @@ def test_equal_results_are_decided_once_lost_photos_would_have_been_seen(photos,
 
 
 def test_a_part_of_the_photos_errs_as_seldom_as_it_says():
-    """A difference of MARGIN that five of 1,000 photos hold."""
+    """A difference just as large as matters, that five of 1,000 photos hold."""
     photos, rng = 1000, np.random.default_rng(4)
     people = rng.integers(1, 6, photos)
     share = people / people.sum()
     parts = np.zeros(photos)
-    parts[:5] = -share[:5] * (MARGIN / share[:5].sum())
+    parts[:5] = -share[:5] * ((1 - MISSED) * MARGIN / share[:5].sum())
     order = np.argsort(rng.exponential(size=(2000, photos)) / people, axis=1)
-    within, outside = decisions(parts[order], share[order], MARGIN / share[:5].sum())
+    within, outside = decisions(parts[order], share[order], -(parts / share).min())
     early = within[:, :-1].any(axis=1)
     assert 0.01 < early.mean() <= ERROR + 3 * (ERROR * (1 - ERROR) / 2000) ** 0.5
     assert not outside[:, :-1].any()
