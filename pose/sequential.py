@@ -24,7 +24,7 @@ MARGIN, ERROR = 0.003, 0.05
 # By how many people's share AP falls at most where one is lost: 2 on a perfect curve, as a hit is gone and a false find
 # has come; more on a curve that falls, where the people of the highest scores are lost (benchmarks/enough_photos.py).
 WORTH = 3.5
-MISSED = 0.05  # of a difference, by which its parts may miss it
+MISSED = 0.1  # of a difference, by which its parts may miss it
 MOST = 0.95  # of the stake that could be lost is bet at most
 ALL_SIZES = 0  # of AREAS
 
