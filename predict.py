@@ -78,7 +78,8 @@ def predict(args: Namespace) -> None:
 
 def tell(run: Run, output: Path) -> None:
     if run.problems and not run.results.done:
-        raise UserError(run.problems[0])
+        raise UserError(run.problems[0] if not run.told else
+                        f"{len(run.problems)} problems, and no image that can be read. The first: {run.problems[0]}")
     kept = f", {run.kept} more kept from before" if run.kept else ""
     problems = f", {len(run.problems)} problems" if run.problems else ""
     print(f"{output / RESULTS}: {run.people} people on {run.images} images{kept}{problems}; drawn in {output / VIS}")

@@ -41,6 +41,7 @@ class Run:
         self.pipeline, self.results, self.output, self.make_tracker = pipeline, results, output, make_tracker
         self.images, self.people, self.kept = 0, 0, 0
         self.problems: List[str] = []
+        self.told = 0  # of these
         self.keys: List[Key] = []  # of the images that the results are about, in order
 
     def pictures(self, source: Union[Pictures, Sample]) -> None:
@@ -89,15 +90,21 @@ class Run:
         """Count an image; False, and what is wrong is told, for one that could not be read."""
         if work.is_readable:
             self.images, self.people = self.images + 1, self.people + len(work.people)
+            self._tell()
         else:
             self._problem(work.frame.problem)
         return work.is_readable
 
     def _problem(self, problem: str) -> None:
         self.problems.append(problem)
-        if len(self.problems) <= TOLD:
+        self._tell()
+
+    def _tell(self) -> None:
+        """The problems that were not told yet. One that is all there is becomes the error of the run."""
+        while self.told < min(len(self.problems), TOLD) and (self.images or self.kept or len(self.problems) > 1):
             with tqdm.external_write_mode():
-                note(problem)
+                note(self.problems[self.told])
+            self.told += 1
 
     def _show(self, work: Work) -> None:
         if not self.output.windows or work.drawn is None:

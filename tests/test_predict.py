@@ -192,6 +192,17 @@ def test_bad_input_is_one_line(predict, tmp_path, arguments, message):
     assert message in one_error(predict(*arguments))
 
 
+def test_a_problem_is_told_once(predict, tmp_path):
+    """Alone it is the error; else it is a note, and the error counts."""
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    assert predict(tmp_path / "a.jpg", output="one").stderr.count("a.jpg") == 1
+    finished = predict(tmp_path / "a.jpg", tmp_path / "b.jpg", output="two")
+    assert finished.stderr.count("note: ") == 2 and "2 problems, and no image" in finished.stderr.splitlines()[-1]
+    good = noise(tmp_path / "c.jpg", 1)
+    assert predict(tmp_path / "a.jpg", good, output="three").stderr.count("a.jpg") == 1
+
+
 def test_a_picture_of_one_pixel_and_one_that_is_too_large(predict, tmp_path):
     cv2.imwrite(str(tmp_path / "one.png"), np.full((1, 1, 3), 9, np.uint8))
     assert "1 images" in done(predict(tmp_path / "one.png"))
