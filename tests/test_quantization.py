@@ -101,6 +101,16 @@ def test_onnxruntime_computes_in_int8_all_that_it_can(crops, tmp_path):
     assert cosine(infer(quantized, crops), infer(prepared, crops)) > 0.99
 
 
+def test_what_no_int8_reads_is_not_rounded(crops):
+    prepared = prepare(deep_graph(1), "test")
+    quantized = to_qdq(prepared, decide(prepared, crops))
+    makers = Graph(quantized).makers
+    deconvolution, = (node for node in quantized.graph.node if node.op_type == "ConvTranspose")
+    assert [makers[name].op_type for name in (deconvolution.input[0], "heatmaps")] == ["Relu", "Conv"]
+    readers = {makers[node.input[0]].op_type for node in quantized.graph.node if node.op_type == "Conv"}
+    assert readers == {"DequantizeLinear"}
+
+
 def test_the_pairs_compute_what_numpy_does(crops):
     """A network of one convolution and its Relu, in float64: values and weights rounded, the sum rounded and cut."""
     from onnx import helper, numpy_helper
