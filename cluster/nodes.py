@@ -6,15 +6,14 @@ import logging
 import os
 import platform
 import sys
-from typing import Any, Dict, Iterable, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from backends.rooms import import_backend, room
 from contract.errors import UserError, note
 from contract.onnx_file import sha256_of_model
 from contract.progress import LINES
 
-NPU = {"resources": {"NPU": 1}}
-GPU = {"num_gpus": 1}
+NPU, GPU = "NPU", "GPU"  # resources of Ray
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in the environment of what ray job submit starts, and whose log it shows
 
 
@@ -45,28 +44,37 @@ def connect(ray: Any, where: str) -> None:
 
 
 def needs_of(ray: Any, backend: str, device: Optional[str], workers: Optional[int]) -> Tuple[int, Dict[str, Any]]:
-    """How many workers there will be, and what each asks Ray for: an NPU, a GPU, or CPUs. Ray shows a worker its NPU or
-    GPU as the only one, number 0. Unless `workers` says otherwise there is one for each of them; else one per machine,
-    since the threads of one worker use all its CPUs."""
-    there, on_torch = ray.cluster_resources(), backend == "pytorch" and str(device).isdigit()
-    if backend in ("acl", "tensorrt") or on_torch or str(device).startswith("cuda"):
-        kind, needs = ("NPU", NPU) if backend == "acl" else ("GPU", GPU)
-        if not there.get(kind):
-            raise UserError(f"no machine of the cluster has the resource {kind}; there are {', '.join(sorted(there))}. "
-                            "docs/scale.md says how Ray is started where it does not find one by itself")
-        return workers or int(there[kind]), needs
-    nodes = alive(ray)
-    workers = workers or len(nodes)
-    cpus = min(int(node["Resources"].get("CPU", 1)) for node in nodes)
-    share = cpus * len(nodes) / workers
+    """How many workers there will be, and what each asks Ray for: an NPU or a GPU, and CPUs. Ray shows a worker its NPU
+    or GPU as the only one, number 0, and the number of its CPUs as OMP_NUM_THREADS. Unless `workers` says otherwise
+    there is one for each NPU or GPU; else one per machine, since the threads of one worker use all its CPUs."""
+    there = [node["Resources"] for node in alive(ray)]
+    if backend in ("acl", "tensorrt") or backend == "pytorch" and str(device).isdigit() \
+            or str(device).startswith("cuda"):
+        kind, needs = (NPU, {"resources": {NPU: 1}}) if backend == "acl" else (GPU, {"num_gpus": 1})
+        with_one = [resources for resources in there if resources.get(kind)]
+        if not with_one:
+            known = ", ".join(sorted(ray.cluster_resources()))
+            raise UserError(f"no machine of the cluster has the resource {kind}; there are {known}. docs/scale.md says "
+                            "how Ray is started where it does not find one by itself")
+        return workers or int(sum(resources[kind] for resources in with_one)), \
+            {**needs, **cpus_for_each(with_one, kind)}
+    workers = workers or len(there)
+    cpus: int = min(int(resources.get("CPU", 1)) for resources in there)
+    share = cpus * len(there) / workers
     return workers, {"num_cpus": min(cpus, int(share)) if share >= 1 else share}
 
 
+def cpus_for_each(machines: List[Dict[str, float]], kind: str) -> Dict[str, int]:
+    """What each NPU or GPU can have of the CPUs of every machine; nothing where that is less than one."""
+    share: int = min(int(resources.get("CPU", 0) // resources[kind]) for resources in machines)
+    return {"num_cpus": share} if share else {}
+
+
 def kind_of(needs: Dict[str, Any]) -> Optional[str]:
-    return "NPU" if needs == NPU else "GPU" if needs == GPU else None
+    return NPU if "resources" in needs else GPU if "num_gpus" in needs else None
 
 
-def alive(ray: Any) -> list:
+def alive(ray: Any) -> List[Dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 

@@ -256,7 +256,7 @@ def test_a_validation_job_on_two_devices_is_that_of_one(script, tmp_path, monkey
     for name, value in environment(soc="Ascend310P3", devices=2).items():
         monkeypatch.setenv(name, value)  # of the node and its workers too
     done(script(*command, tmp_path / "one"))
-    with nodes_here(1, resources={"NPU": 2}) as cluster:
+    with nodes_here(1, num_cpus=2, resources={"NPU": 2}) as cluster:
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         output = done(script(*command, tmp_path / "two", "--distributed", "auto"))
     assert all(f"part {number}/2: " in output for number in range(2)), output
@@ -265,6 +265,15 @@ def test_a_validation_job_on_two_devices_is_that_of_one(script, tmp_path, monkey
     assert one == two
     one, two = (json.loads((folder / "metrics.json").read_text())["metrics"] for folder in scores)
     assert one == two
+
+
+def test_npus_share_the_cpus_of_their_machines():
+    """Of which the smallest share is everybody's: one with 192 CPUs and 8 NPUs, one with 21 and 2, one with 1 and 2."""
+    from cluster.nodes import cpus_for_each, kind_of
+
+    machines = [{"CPU": 192.0, "NPU": 8.0}, {"CPU": 21.0, "NPU": 2.0}, {"CPU": 1.0, "NPU": 2.0}]
+    assert [cpus_for_each(machines[:count], "NPU") for count in (1, 2, 3)] == [{"num_cpus": 24}, {"num_cpus": 10}, {}]
+    assert kind_of({"resources": {"NPU": 1}, "num_cpus": 24}) == "NPU" and kind_of({"num_cpus": 24}) is None
 
 
 @pytest.fixture(scope="module")
