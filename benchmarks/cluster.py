@@ -56,9 +56,9 @@ class Timed(NamedTuple):
     cpu: Dict[str, float]
     output: str
 
-    @property
-    def own(self) -> float:
-        return sum(self.cpu.values()) - self.cpu[OTHERS]
+    def own(self, workers: int) -> float:
+        """CPU seconds of one process without the cluster that waits beside it, or of a run on the cluster."""
+        return self.cpu[PREDICT] + (self.cpu[WORKERS] + self.cpu[RAY] if workers else 0)
 
 
 class Lost(NamedTuple):
@@ -239,7 +239,7 @@ def predicted(count: int, alone: Timed, one: Timed, start: Timed, workers: int) 
     """Images per second of a run that takes `start` for an image per worker: then each worker has a thread for each
     network, and all share the CPUs. `alone` and `one` are one process with all images, and with one."""
     network = max(float(re.search(rf"{stage} +([\d.]+) s at work", alone.output)[1]) for stage in NETWORKS)
-    cpu = alone.own - one.own
+    cpu = alone.own(0) - one.own(0)
     return count / (start.seconds + max(network / workers, cpu / CPUS))
 
 
@@ -258,8 +258,9 @@ def compare_speeds(campaign: Campaign, numbers: List[int], turns: int) -> str:
         speeds.append([name, f"{start.seconds:.1f}", f"{seconds:.1f}", f"{count / seconds:.1f}", f"{rate:.1f}",
                        f"{seconds / medians[0] - 1:+.0%}",
                        *(column(run.output, title) if number else "-" for title in OF_RUN)])
-        cpus.append([name, f"{start.own:.1f}", *(f"{run.cpu[kind]:.1f}" for kind in (PREDICT, WORKERS, RAY)),
-                     f"{1000 * (run.own - start.own) / count:.1f}", f"{run.cpu[OTHERS] / run.seconds:.2f}"])
+        cpus.append([name, f"{start.own(number):.1f}", *(f"{run.cpu[kind]:.1f}" for kind in (PREDICT, WORKERS, RAY)),
+                     f"{1000 * (run.own(number) - start.own(number)) / count:.1f}",
+                     f"{run.cpu[OTHERS] / run.seconds:.2f}"])
     return "\n\n".join([
         format_table(["workers", "start, s", "seconds", "images/s", "predicted images/s", "against one process",
                       *OF_RUN], speeds),
