@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
 
 import numpy as np
 
-from comparison.finding import CONSISTENT, FOUND, NONE_EXPLAINS, Finding
+from comparison.finding import CONSISTENT, FOUND, NONE_EXPLAINS, NOT_TESTED, Finding
 from comparison.gates import first_difference, judge
 from comparison.levels import LEVELS
 from comparison.limits import Verdict, number
@@ -112,7 +112,8 @@ def format_comparison(comparison: Comparison) -> str:
         [verdict.level, verdict.limit, number(verdict.value), verdict.sense, number(verdict.bound), verdict.answer]
         for verdict in comparison.verdicts])
     findings = "\n".join(f"{finding.status:>15}  {finding.title}: {finding.evidence}"
-                         for finding in comparison.findings)
+                         for finding in comparison.findings
+                         if not (comparison and finding.status == NOT_TESTED))  # the conclusion says so of all
     parts = [f"{comparison.b} against {comparison.a}", *comparison.notes, *tables.values(), limits, score,
              comparison.verdict, comparison.conclusion, findings]
     return "\n\n".join(filter(None, parts))
