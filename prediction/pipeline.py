@@ -59,15 +59,15 @@ class Settings:
 class Pipeline:
     """The stages, open as a context; `run` takes the frames of one source after another.
 
-    With `at_once`, both networks run at the same time, and each computes with half of the cores: with all of them, the
-    threads of each wait for those of the other, and burn what the other stages need.
+    With `at_once`, both networks run at the same time, and each computes with half of the cores; a pose network alone
+    with all but one. With all of them, its threads wait for those of the others, and burn what the other stages need.
     """
 
     def __init__(self, finder: Optional[Finder], poser: Poser, settings: Settings, boxes: Optional[Boxes] = None,
                  at_once: bool = True):
         self.finder: Any = finder
         self.poser, self.settings, self.boxes = poser, settings, boxes
-        self.network_threads = max(1, CORES // 2) if finder and at_once else None
+        self.network_threads = max(1, CORES // 2 if finder else CORES - 1) if at_once else None
         self.seconds: Dict[str, float] = {}  # that each stage was at work, in all its threads
         self.lock = Lock()
         self.opened = contextlib.ExitStack()
