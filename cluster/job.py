@@ -50,9 +50,9 @@ def predict_on_cluster(args: Namespace) -> None:
     with hold(args.output) if output.is_local else contextlib.nullcontext():
         there = set() if args.replace else output.names(FOLDER)
         missing = [shard for shard in shards if shard.file not in there or not is_done(shard, output, settings)]
-        tally = run(ray, args, missing, shards, settings) if missing else Tally(0)
+        tally = run(ray, args, missing, shards, settings) if missing else None
         report = join(args, output, shards, settings)
-    print(tally.table(args.price) + "\n" + report)
+    print(f"{tally.table(args.price)}\n{report}" if tally else f"{report}; nothing was left to do")
 
 
 def absolute(args: Namespace) -> Namespace:
