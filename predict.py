@@ -81,8 +81,13 @@ def tell(run: Run, output: Path) -> None:
         raise UserError(run.problems[0] if not run.told else
                         f"{len(run.problems)} problems, and no image that can be read. The first: {run.problems[0]}")
     kept = f", {run.kept} more kept from before" if run.kept else ""
-    problems = f", {len(run.problems)} problems" if run.problems else ""
-    print(f"{output / RESULTS}: {run.people} people on {run.images} images{kept}{problems}; drawn in {output / VIS}")
+    problems = ", " + counted(len(run.problems), "problem", "problems") if run.problems else ""
+    print(f"{output / RESULTS}: {counted(run.people, 'person', 'people')} on {counted(run.images, 'image', 'images')}"
+          f"{kept}{problems}; drawn in {output / VIS}")
+
+
+def counted(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
 
 
 def profile_of(run: Run, seconds: float) -> str:

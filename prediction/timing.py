@@ -70,9 +70,8 @@ def time_round(pair: Pair, cfg: str, yolo_cfg: str, source: Pictures, folder: Pa
             times, outputs = time_networks(pipeline, pair.pose.batch, folder)
         with Pipeline(*pair.networks(cfg, yolo_cfg), what) as pipeline:
             start = time.perf_counter()
-            works = list(pipeline.run(source.names, source.load))
+            lines = [checked_line(work) for work in pipeline.run(source.names, source.load)]
             spent, machine = time.perf_counter() - start, watch.stop()
-    lines = [checked_line(work) for work in works]
     write_file(folder / PEOPLE, b"".join(lines))
     write_json(folder / SUMMARY, sealed({**times, "seconds": spent, "stages": pipeline.seconds,
                                          RECORD: record_of(settings, source, drawn, lines, outputs, machine)}))

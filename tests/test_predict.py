@@ -153,10 +153,10 @@ def test_oks_nms_and_coco_are_what_postprocess_writes(prepared, coco, small_cfg,
 def test_the_sample_and_its_networks(main, tmp_path):
     """No input, no model: everything that comes with the project, detector too. It has four people."""
     said = done(main("predict", "--output", tmp_path / "out"))
-    assert "4 people on 1 images" in said
+    assert "4 people on 1 image;" in said
     assert cv2.imread(str(tmp_path / "out/vis/sample.jpg")).shape == (480, 640, 3)
     warned = main("predict", noise(tmp_path / "photo.jpg", 1), "--output", tmp_path / "photo")
-    assert warned.stderr.count("trained on drawn people only") == 1 and "on 1 images" in done(warned)
+    assert warned.stderr.count("trained on drawn people only") == 1 and "on 1 image;" in done(warned)
 
 
 def test_named_inputs(predict, folder, tmp_path, monkeypatch):
@@ -205,7 +205,7 @@ def test_a_problem_is_told_once(predict, tmp_path):
 
 def test_a_picture_of_one_pixel_and_one_that_is_too_large(predict, tmp_path):
     cv2.imwrite(str(tmp_path / "one.png"), np.full((1, 1, 3), 9, np.uint8))
-    assert "1 images" in done(predict(tmp_path / "one.png"))
+    assert "on 1 image;" in done(predict(tmp_path / "one.png"))
     huge = noise(tmp_path / "huge.png", 5).read_bytes()
     size = np.array([20000, 20000], ">u4").tobytes()
     (tmp_path / "huge.png").write_bytes(huge[:16] + size + huge[24:])

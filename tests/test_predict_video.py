@@ -189,7 +189,7 @@ def test_a_film_that_ends_early_is_told(predict, tmp_path):
     whole = (tmp_path / "front.mp4").read_bytes()
     (tmp_path / "front.mp4").write_bytes(whole[:len(whole) * 6 // 10])
     finished = predict(tmp_path / "front.mp4")
-    assert "of 40 frames" in finished.stderr and "problems" in done(finished)
+    assert "of 40 frames" in finished.stderr and " problem" in done(finished)
     assert 10 < len(frames_of(tmp_path / "out/vis/front.mp4")) < 35
 
 
