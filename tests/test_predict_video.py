@@ -248,7 +248,7 @@ def test_frames_that_cannot_be_decoded_are_told_counted_and_kept_in_the_film(pre
     assert 0 < bad < len(found)
     finished = predict(tmp_path / "clip.mp4")
     told = bad + (len(found) < 60)  # one more that it ends early
-    assert f"people on {len(found) - bad} images, {told} problems" in done(finished)
+    assert f"people on {len(found) - bad} images, {told} problem" in done(finished)
     assert "frame " in finished.stderr
     assert len(frames_of(tmp_path / "out/vis/clip.mp4")) == len(found)
     assert len(results(tmp_path / "out")) == len(found) - bad
