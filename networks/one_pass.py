@@ -13,6 +13,15 @@ import torch
 from torch import Tensor, nn
 
 QUARTER = 0.25
+REACH, SIGMA, LEAST = 5, 2.0, 1e-10  # of the smoothing in pose.dark, and what it takes the logarithm of at least
+# The cells (x, y) around a peak, and its derivatives by x and y, times 4, as weights of their values. `second` is by y
+# first, because the step along x is divided by it; `mixed` is needed for both steps.
+AROUND = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2),
+          (1, 1), (1, -1), (-1, 1), (-1, -1))
+BY_X, BY_Y = (0, 2, -2, *[0] * 10), (0, 0, 0, 2, -2, *[0] * 8)
+TWICE_X, TWICE_Y = (-2, 0, 0, 0, 0, 1, 1, *[0] * 6), (-2, *[0] * 6, 1, 1, *[0] * 4)
+BY_BOTH = (*[0] * 9, 1, -1, -1, 1)
+DERIVATIVES = {"first": (BY_X, BY_Y), "second": (TWICE_Y, TWICE_X), "mixed": (BY_BOTH, BY_BOTH)}
 
 
 class OnePass(nn.Module):
@@ -85,7 +94,7 @@ class Peaks(nn.Module):
     `empty` is where a joint without a positive value goes. With `by_axis` each axis moves by itself (mmpose 1.x).
     """
 
-    of_the_mean = True
+    of_the_mean, is_steady = True, True
     last: Tensor
     steps: Tensor
     exchange: Tensor
@@ -105,10 +114,7 @@ class Peaks(nn.Module):
 
     def forward(self, heatmaps: Tensor) -> Tuple[Tensor, Tensor]:
         cells = heatmaps.reshape(self.rows)
-        scores, index = cells.amax(2, keepdim=True), cells.argmax(2, keepdim=True)
-        y = torch.div(index, self.width, rounding_mode="trunc")
-        at = torch.cat([index - y * self.width, y], 2).float()
-        at = torch.where(scores > 0, at, self.empty)
+        scores, index, at = highest(cells, self.width, self.empty)
         moves = self.moving(at)
         centre = torch.where(moves, index, self.inner)
         slope = cells.gather(2, centre + self.steps) - cells.gather(2, centre - self.steps)
@@ -121,10 +127,65 @@ class Peaks(nn.Module):
         return inside & other.index_select(2, self.exchange)
 
 
+def highest(cells: Tensor, width: int, empty: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    """(B, K, h * w) -> (B, K, 1) the highest values and which cells have them, and (B, K, 2) x and y of these, which
+    are `empty` where nothing is positive."""
+    scores, index = cells.amax(2, keepdim=True), cells.argmax(2, keepdim=True)
+    y = torch.div(index, width, rounding_mode="trunc")
+    at = torch.cat([index - y * width, y], 2).float()
+    return scores, index, torch.where(scores > 0, at, empty)
+
+
+class RefinedPeaks(nn.Module):
+    """(B, K, h, w) -> (B, K, 2) positions x, y in cells and (B, K, 1) scores, as pose.dark.find_refined_peaks."""
+
+    of_the_mean, is_steady = True, False
+    down: Tensor
+    right: Tensor
+    around: Tensor
+    first: Tensor
+    second: Tensor
+    mixed: Tensor
+    last: Tensor
+    exchange: Tensor
+    still: Tensor
+    one: Tensor
+    inner: Tensor
+
+    def __init__(self, joints: int, height: int, width: int):
+        super().__init__()
+        self.rows, self.width, self.shape = (-1, joints, height * width), width, (-1, 1, height, width)
+        kernel = torch.exp(-torch.arange(-REACH, REACH + 1).double() ** 2 / (2 * SIGMA ** 2))
+        kernel = (kernel / kernel.sum()).float()
+        self.register_buffer("down", kernel.reshape(1, 1, -1, 1))
+        self.register_buffer("right", kernel.reshape(1, 1, 1, -1))
+        self.register_buffer("around", torch.tensor([x + y * width for x, y in AROUND]))
+        for name, two in DERIVATIVES.items():
+            self.register_buffer(name, torch.tensor(two).T / 4)
+        self.register_buffer("last", torch.tensor([width - 2.0, height - 2.0]))
+        self.register_buffer("exchange", torch.tensor([1, 0]))
+        self.register_buffer("still", torch.tensor(0.0))
+        self.register_buffer("one", torch.tensor(1.0))
+        self.register_buffer("inner", torch.tensor(2 * width + 2))  # a cell that has all of AROUND
+
+    def forward(self, heatmaps: Tensor) -> Tuple[Tensor, Tensor]:
+        scores, index, at = highest(heatmaps.reshape(self.rows), self.width, self.still)
+        smooth = nn.functional.conv2d(heatmaps.reshape(self.shape), self.down, padding=(REACH, 0))
+        smooth = nn.functional.conv2d(smooth, self.right, padding=(0, REACH))
+        logs = torch.log(smooth.clamp(min=LEAST)).reshape(self.rows)
+        inside = torch.cat([1 - at, at - self.last], 2).amax(2, keepdim=True) < 0
+        values = logs.gather(2, torch.where(inside, index, self.inner) + self.around)
+        first, second, mixed = values @ self.first, values @ self.second, values @ self.mixed
+        determinant = second * second.index_select(2, self.exchange) - mixed * mixed
+        step = mixed * first.index_select(2, self.exchange) - second * first
+        moves = inside & ((step.abs() - determinant.abs()).amax(2, keepdim=True) < 0)
+        return at + torch.where(moves, step / torch.where(moves, determinant, self.one), self.still), scores
+
+
 class Expectation(nn.Module):
     """(B, K, h, w) -> (B, K, 2) positions x, y in cells and (B, K, 1) scores, as pose.heatmaps.expected_positions."""
 
-    of_the_mean = False
+    of_the_mean, is_steady = False, True
     cells: Tensor
 
     def __init__(self, joints: int, height: int, width: int, norm: str):
@@ -142,9 +203,11 @@ class Expectation(nn.Module):
         return weights @ self.cells / weights.sum(2, keepdim=True), weights.amax(2, keepdim=True)
 
 
-# As pose.decoders.DECODERS names them -> what finds joints in heatmaps of (K, h, w).
+# As pose.decoders.DECODERS names them -> what finds joints in heatmaps of (K, h, w). One that is not steady divides by
+# what may be near 0, so that rounding shows.
 FINDERS: Dict[str, Callable[..., Any]] = {
     "peak": Peaks,
+    "dark": RefinedPeaks,
     "mmpose-0.x": partial(Peaks, empty=-1),
     "mmpose-1.x": partial(Peaks, empty=-1, by_axis=True),
     "regression_sigmoid": partial(Expectation, norm="sigmoid"),

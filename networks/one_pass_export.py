@@ -25,6 +25,7 @@ from networks.onnx_export import check_graph, export_module, noise, simplify
 from networks.registry import load_network
 
 BEFORE, AFTER = "one_pass/crops", DECODING_NODES  # start of the names of nodes that are not the network's
+MOST_OF_NOISE = 1e-3  # as MAX_RELATIVE_ERROR, of joints in the heatmaps of noise by what divides by second derivatives
 NETWORK = "network/"  # start of the names of the network's input and output
 
 
@@ -153,7 +154,7 @@ def join(network: Any, before: nn.Module, after: nn.Module, spec: Any, plain: An
     return joined
 
 
-def compare(model: Any, heatmaps: Heatmaps, before: nn.Module, after: nn.Module, spec: Any, batch: int) -> None:
+def compare(model: Any, heatmaps: Heatmaps, before: nn.Module, after: Decode, spec: Any, batch: int) -> None:
     """Refuse a graph whose heatmaps are not those of the network alone, or whose reading of them is not torch's."""
     import onnxruntime
 
@@ -174,7 +175,8 @@ def compare(model: Any, heatmaps: Heatmaps, before: nn.Module, after: nn.Module,
         read: Tensor = after(torch.from_numpy(inside))
     error = float(np.abs(inside - expected).max() / np.abs(expected).max())
     apart = float(np.abs(keypoints - read.numpy()).max() / max(1.0, float(read.abs().max())))
-    if not max(error, apart) <= MAX_RELATIVE_ERROR:
+    most = MAX_RELATIVE_ERROR if after.find.is_steady else MOST_OF_NOISE
+    if not (error <= MAX_RELATIVE_ERROR and apart <= most):
         raise UserError(f"the one-pass file of batch {batch} differs from the network by {error:.1e} of the largest "
-                        f"value and from torch's reading of it by {apart:.1e}, expected at most "
-                        f"{MAX_RELATIVE_ERROR:.0e}. It was not written")
+                        f"value, expected at most {MAX_RELATIVE_ERROR:.0e}, and from torch's reading of it by "
+                        f"{apart:.1e}, expected at most {most:.0e}. It was not written")

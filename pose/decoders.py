@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Se
 import numpy as np
 
 from contract.spec import KEYPOINTS
+from pose.dark import find_refined_peaks
 from pose.geometry import GEOMETRIES, Size
 from pose.heatmaps import expected_positions, find_peaks, turned_back
 from pose.mmpose import find_peaks_0x, find_peaks_1x
@@ -61,6 +62,7 @@ class Decoder(NamedTuple):
 
 DECODERS: Dict[str, Decoder] = {
     "peak": Decoder(decode_peak),
+    "dark": Decoder(partial(decode_peak, find=find_refined_peaks)),
     "mmpose-0.x": Decoder(partial(decode_peak, find=find_peaks_0x)),
     "mmpose-1.x": Decoder(partial(decode_peak, find=find_peaks_1x)),
     "regression_sigmoid": Decoder(partial(decode_regression, norm="sigmoid"), of_the_mean=False),

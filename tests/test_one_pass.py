@@ -19,6 +19,7 @@ from pose.decoders import DECODERS, heatmaps_to_keypoints
 from pose.heatmaps import FLIP_SHIFTS, flip_back
 from pose.spec import PoseSpec, load_spec
 from tests.emulator import environment
+from tests.heatmap_cases import gaussians
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -35,6 +36,7 @@ SIZES = {"input_size": (64, 48), "heatmap_size": (HEIGHT, WIDTH)}
 OPERATORS = {"Cast", "Sub", "Mul", "Add", "Div", "Transpose", "Gather", "Concat", "Constant", "Reshape", "ReduceMax",
              "ArgMax", "Greater", "Less", "And", "Where", "GatherElements", "Sign", "Sigmoid", "Softmax", "MatMul",
              "ReduceSum"}
+OF_DARK = {"Conv", "Clip", "Log", "Abs"}
 ROW_BYTES = 17 * 3 * 4
 
 
@@ -46,6 +48,10 @@ def both_heatmaps(kind: str, people: int = 6) -> np.ndarray:
     """(2 N, 17, h, w): of crops and then of their mirror images, of one kind."""
     rng = np.random.default_rng(5)
     maps = rng.standard_normal((2 * people, 17, HEIGHT, WIDTH)).astype(np.float32)
+    if kind == "people":  # some at the border, where a peak stays, and some joints that are not there
+        tops = gaussians(rng.uniform((-1, -1), (WIDTH, HEIGHT), (2 * people, 17, 2)), HEIGHT, WIDTH)
+        tops[0, :3] = 0
+        return tops + 0.01 * np.abs(maps)
     if kind == "ties":
         return np.round(maps)
     if kind == "nothing positive":
@@ -70,7 +76,8 @@ def oracle(maps: np.ndarray, decode: str, flip_shift: str) -> np.ndarray:
 def decoder_in_onnx(decode: str, flip_shift: str, opset: int):
     spec = spec_of(decode).one_pass(flip_shift)
     model = export_module(Decode(spec).eval(), torch.zeros(2, 17, HEIGHT, WIDTH), "maps", KEYPOINTS, opset, True)
-    assert {node.op_type for node in model.graph.node} <= OPERATORS | {"Identity"}
+    allowed = OPERATORS | {"Identity"} | (OF_DARK if decode == "dark" else set())
+    assert {node.op_type for node in model.graph.node} <= allowed
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
@@ -82,14 +89,18 @@ def test_every_decoder_can_be_inside_a_model():
     *((decode, shift, 11) for decode in FINDERS for shift in ("clean", None)), ("peak", "original", 11),
     ("peak", "clean", 13), ("mmpose-1.x", "clean", 17), ("regression_softmax", "clean", 13)])
 def test_the_graph_reads_heatmaps_as_the_stages_do(decode, flip_shift, opset):
-    """Peaks bit for bit, with ties, at borders, and where nothing is positive; expectations to rounding."""
+    """Peaks bit for bit, with ties, at borders, and where nothing is positive; expectations to rounding. DARK
+    divides by second derivatives, which noise has of any size."""
     session = decoder_in_onnx(decode, flip_shift, opset)
-    for kind in ("noise", "ties", "nothing positive", "zeros", "huge", "borders"):
+    for kind in ("people",) if decode == "dark" else ("noise", "ties", "nothing positive", "zeros", "huge", "borders"):
         if kind == "huge" and decode.startswith("regression"):
             continue  # numpy's exp overflows
         maps = both_heatmaps(kind)
         found, expected = session.run(None, {"maps": maps})[0], oracle(maps, decode, flip_shift)
-        if DECODERS[decode].of_the_mean:
+        if decode == "dark":
+            np.testing.assert_array_equal(found[..., 2], expected[..., 2])
+            np.testing.assert_allclose(found, expected, atol=1e-3)
+        elif DECODERS[decode].of_the_mean:
             np.testing.assert_array_equal(found, expected, err_msg=kind)
         else:
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=kind)
