@@ -59,7 +59,7 @@ def test_temporary_names_are_unique_and_a_planted_link_is_not_followed(tmp_path,
     assert len(set(names)) == 3 and all(name.startswith(str(tmp_path / "file.bin.")) for name in names)
     (tmp_path / "mine").write_bytes(b"kept")
     (tmp_path / "file.bin.00000000.tmp").symlink_to(tmp_path / "mine")
-    monkeypatch.setattr("secrets.token_hex", lambda size: "0" * 2 * size)
+    monkeypatch.setattr(os, "urandom", bytes)
     with pytest.raises(FileExistsError):
         write_file(tmp_path / "file.bin", b"ours")
     assert (tmp_path / "mine").read_bytes() == b"kept"
