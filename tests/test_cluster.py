@@ -439,7 +439,8 @@ def test_a_job_on_a_store_of_s3_that_is_killed(two_nodes, many, tmp_path):
         files = fsspec.filesystem("s3")
         files.mkdir("bucket")
         files.put(f"{many / 'val2017'}/", "bucket/photos/", recursive=True)
-        job = subprocess.Popen(["ray", "job", "submit", "--address", f"http://127.0.0.1:{DASHBOARD_PORT}", "--",
+        job = subprocess.Popen([Path(sys.executable).with_name("ray"), "job", "submit", "--address",
+                                f"http://127.0.0.1:{DASHBOARD_PORT}", "--",
                                 sys.executable, "predict.py", "s3://bucket/photos", "--distributed", "auto",
                                 "--output", "s3://bucket/out", "--shard", "10"], cwd=ROOT, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
