@@ -43,10 +43,15 @@ def read_header(path: PathLike) -> Optional[Header]:
             return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # of a large file, only what is looked at
             header = header_of(content)
-    if header and header.width * header.height > MOST_PIXELS:
-        raise UserError(f"{path}: {header.width}x{header.height} pixels, expected at most {MOST_PIXELS} in all. Scale "
-                        "it down")
+    if header:
+        require_size(path, header.width, header.height)
     return header
+
+
+def require_size(path: PathLike, width: int, height: int) -> None:
+    """Raises UserError for more than MOST_PIXELS."""
+    if width * height > MOST_PIXELS:
+        raise UserError(f"{path}: {width}x{height} pixels, expected at most {MOST_PIXELS} in all. Scale it down")
 
 
 def header_of(content: Content) -> Optional[Header]:

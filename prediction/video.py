@@ -12,7 +12,7 @@ import numpy as np
 
 from contract.errors import UserError
 from contract.files import PARTIAL, PathLike, remove_file
-from pose.picture_header import MOST_PIXELS
+from pose.picture_header import MOST_PIXELS, require_size
 
 PACKAGE = "python3 -m pip install -r requirements-video.txt"
 ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first that this FFmpeg has
@@ -78,10 +78,11 @@ class VideoReader:
             self.container.close()
             raise UserError(f"{source}: expected a video, got a file with {kinds} and no pictures")
         self.stream = self.container.streams.video[0]
-        width, height = self.stream.width, self.stream.height
-        if width * height > MOST_PIXELS:
+        try:
+            require_size(source, self.stream.width, self.stream.height)
+        except UserError:
             self.container.close()
-            raise UserError(f"{source}: {width}x{height} pixels, expected at most {MOST_PIXELS} in all. Scale it down")
+            raise
         self.stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # where only the frames say their size
         self.stream.thread_type = "AUTO"
         self.rate, self.time_base = self.stream.average_rate or Fraction(25), self.stream.time_base
