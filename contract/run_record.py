@@ -65,25 +65,40 @@ def find_mismatch(folder: Path, summary: Any, settings: Dict[str, Any]) -> Optio
     try:
         if not summary.get(RECORD):
             return "it has no record of the run, as those of earlier versions. Run the inference again with --replace"
-        if summary.get(SEAL) != seal_of(summary):
-            return "it was changed after the run"
         record = summary[RECORD]
-        difference = settings_difference(settings, record["settings"])
-        if difference:
-            return f"it belongs to a run with other settings ({difference})"
-        return _wrong_figures(summary, record) or wrong_outputs(folder, summary) or _wrong_files(record)
+        return wrong_run(summary, settings) or _wrong_figures(summary, record) or wrong_outputs(folder, summary) or \
+            _wrong_files(record)
     except PermissionError:  # another user's model or bins, which come last
         return None
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
         return f"its record is none that this project writes ({type(error).__name__}: {error})"
 
 
-def _wrong_figures(summary: Dict[str, Any], record: Dict[str, Any]) -> Optional[str]:
-    """Figures that do not follow from the times, and times that no run of this record can have."""
+def wrong_run(summary: Dict[str, Any], settings: Dict[str, Any]) -> Optional[str]:
+    """In words, how its seal or its settings tell that a summary with a record is not that of a run with these
+    `settings`; None where they do not."""
+    if summary.get(SEAL) != seal_of(summary):
+        return "it was changed after the run"
+    difference = settings_difference(settings, summary[RECORD]["settings"])
+    if difference:
+        return f"it belongs to a run with other settings ({difference})"
+    return None
+
+
+def wrong_clock(record: Dict[str, Any]) -> Optional[str]:
+    """In words, that a clock was set during the run; None where none was."""
     for machine in record["machines"]:
         moved = abs(machine["ended"] - machine["started"] - machine["monotonic_s"])
         if moved > CLOCK_SECONDS + CLOCK_PART * machine["monotonic_s"]:
             return f"the clock of the machine was moved by {moved:.1f} s during the run"
+    return None
+
+
+def _wrong_figures(summary: Dict[str, Any], record: Dict[str, Any]) -> Optional[str]:
+    """Figures that do not follow from the times, and times that no run of this record can have."""
+    moved = wrong_clock(record)
+    if moved:
+        return moved
     times, calls, batch = summary["npu_compute_time_list"], record["calls"], record["settings"]["batch"]
     if not sum(calls) == len(times) == record["batches"]:
         return f"it has times of {len(times)} batches, and the run did {record['batches']}"

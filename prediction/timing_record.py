@@ -14,9 +14,8 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from contract.files import read_json, sha256_of_file, sha256_of_rows
-from contract.manifest import settings_difference
 from contract.onnx_file import sha256_of_model
-from contract.run_record import CLOCK_PART, CLOCK_SECONDS, RECORD, SAMPLED, SEAL, draw, seal_of
+from contract.run_record import CLOCK_SECONDS, RECORD, SAMPLED, draw, wrong_clock, wrong_run
 from prediction.sources import Pictures
 
 SUMMARY, PEOPLE, NETWORKS = "summary.json", "people.jsonl", ("detector", "pose")
@@ -50,22 +49,18 @@ def find_mismatch(folder: Path, settings: Dict[str, Any], models: Dict[str, str]
     there, with these settings, model files and images. None where all agrees."""
     summary = read_json(folder / SUMMARY, "summary")
     try:
-        if summary[SEAL] != seal_of(summary):
-            return "it was changed after the run"
         record = summary[RECORD]
-        difference = settings_difference(settings, record["settings"])
-        if difference:
-            return f"it is of a run with other settings ({difference})"
-        return _wrong_times(summary, record) or _wrong_outputs(folder, record) or _wrong_inputs(record, models, source)
+        return wrong_run(summary, settings) or _wrong_times(summary, record) or _wrong_outputs(folder, record) or \
+            _wrong_inputs(record, models, source)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         return f"its record is none that this project writes ({type(error).__name__}: {error})"
 
 
 def _wrong_times(summary: Dict[str, Any], record: Dict[str, Any]) -> Optional[str]:
+    moved = wrong_clock(record)
+    if moved:
+        return moved
     machine, spent = record["machines"][0], summary["seconds"]
-    moved = abs(machine["ended"] - machine["started"] - machine["monotonic_s"])
-    if moved > CLOCK_SECONDS + CLOCK_PART * machine["monotonic_s"]:
-        return f"the clock of the machine was moved by {moved:.1f} s during the run"
     told = sum(sum(summary[network]) for network in NETWORKS) / 1000 + spent
     if min([spent, *summary["detector"], *summary["pose"]]) <= 0 or told > machine["monotonic_s"] + CLOCK_SECONDS:
         return f"its times add up to {told:.3g} s, and the run took {machine['monotonic_s']:.3g} s"
